@@ -1,0 +1,53 @@
+# What a newcomer needs: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash -euo pipefail
+IMAGE ?= sandbox-operator:0.1.0
+TARGET := x86_64-unknown-linux-gnu
+BINARY := target/$(TARGET)/release/sandbox-operator
+CLUSTER := tests/cluster/cluster
+
+.PHONY: help run test unit lint generate binary image cluster cluster-down install e2e api bench
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: install ## Bring up a cluster if there is none, install the chart, run a sandbox to COMPLETED and show its logs
+	@eval "$$($(CLUSTER) env)"; tests/run-example.sh deploy/examples/run-to-completion.yaml train
+
+test: lint unit api e2e ## Everything that the gate runs
+
+lint: ## Format, clippy, generated files, licences, chart
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	tests/generate.sh --check
+	tests/deny.sh
+
+unit: ## Tests that need nothing but Rust
+	cargo test --locked
+
+api: cluster ## Tests of the API on a real API server
+	@eval "$$($(CLUSTER) env)"; cargo test --locked --test api -- --ignored
+
+e2e: install ## Tests with real pods
+	@eval "$$($(CLUSTER) env)"; cargo test --locked --test e2e -- --ignored
+
+generate: ## Write crds/ and deploy/ anew
+	tests/generate.sh
+
+binary: ## The static binary
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TARGET)
+
+image: binary ## The container image
+	@eval "$$($(CLUSTER) env)"; context=$$(mktemp -d); cp $(BINARY) Dockerfile "$$context/"; \
+	  DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) "$$context" > /dev/null; rm -r "$$context"
+
+cluster: ## Bring up the test cluster
+	$(CLUSTER) up
+
+cluster-down: ## Remove the test cluster
+	$(CLUSTER) down
+
+install: cluster image ## Install the chart on the cluster
+	$(CLUSTER) load $(IMAGE)
+	@eval "$$($(CLUSTER) env)"; tests/install.sh $(IMAGE)
+
+bench: install ## Measure, beside bare pods
+	@eval "$$($(CLUSTER) env)"; cargo run --release --locked --example bench

@@ -1,0 +1,49 @@
+{{- define "name" -}}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{- end }}
+{{- define "labels" -}}
+app.kubernetes.io/name: sandbox-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: sandbox-operator
+{{- end }}
+{{- define "selector" -}}
+app.kubernetes.io/name: sandbox-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+{{- define "image" -}}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{- end }}
+{{- /* What the operator does in a namespace with sandboxes: each verb is used, none is there in reserve. */}}
+{{- define "rules" -}}
+- apiGroups: [sandbox-operator.dev]
+  resources: [sandboxes, sandboxsessions]
+  verbs: [get, list, watch]
+- apiGroups: [sandbox-operator.dev]
+  resources: [sandboxes]
+  verbs: [patch, delete]
+- apiGroups: [sandbox-operator.dev]
+  resources: [sandboxes/status, sandboxsessions/status]
+  verbs: [patch]
+# Owner references that block their owner's deletion need the right to update its finalizers.
+- apiGroups: [sandbox-operator.dev]
+  resources: [sandboxes/finalizers, sandboxsessions/finalizers]
+  verbs: [update]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies/finalizers]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create]
+# Files that a Sandbox has inline; get tells ours from a stranger's of the same name.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}

@@ -1,0 +1,61 @@
+//! Condition types, and the one way to set a condition.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// True while the main container runs (sandbox), or the session is open (session).
+pub const READY: &str = "Ready";
+/// True once the pod is bound to a node.
+pub const POD_SCHEDULED: &str = "PodScheduled";
+/// True once the outcome is latched.
+pub const FINISHED: &str = "Finished";
+
+/// Sets the condition `kind`. `lastTransitionTime` moves only when the status flips.
+pub fn set(conditions: &mut Vec<Condition>, kind: &str, status: bool, reason: &str, message: &str, generation: Option<i64>, now: jiff::Timestamp) {
+    let status = if status { "True" } else { "False" };
+    let old = conditions.iter().position(|c| c.type_ == kind);
+    let last_transition_time = match old.map(|i| &conditions[i]) {
+        Some(c) if c.status == status => c.last_transition_time.clone(),
+        _ => Time(now),
+    };
+    let new = Condition {
+        type_: kind.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: message.into(),
+        observed_generation: generation,
+        last_transition_time,
+    };
+    match old {
+        Some(i) => conditions[i] = new,
+        None => conditions.push(new),
+    }
+}
+
+/// Schema of a condition list: a map keyed by `type`, so that writers of different conditions do not overwrite each other.
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<Condition>();
+    json_schema!({
+        "type": "array",
+        "items": item,
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transition_time_moves_only_on_a_flip() {
+        let at = |s| jiff::Timestamp::from_second(s).unwrap();
+        let mut all = vec![];
+        set(&mut all, READY, false, "A", "", Some(1), at(1));
+        set(&mut all, READY, false, "B", "other", Some(2), at(2));
+        assert_eq!((all.len(), all[0].last_transition_time.0, all[0].reason.as_str()), (1, at(1), "B"));
+        set(&mut all, READY, true, "C", "", Some(2), at(3));
+        assert_eq!(all[0].last_transition_time.0, at(3));
+    }
+}

@@ -1,0 +1,54 @@
+//! What users write and read: the custom resources. Types and their rules only; no client, no clock.
+
+pub mod conditions;
+pub mod crds;
+pub mod network;
+pub mod reason;
+pub mod sandbox;
+pub mod session;
+pub mod workload;
+
+pub use network::{Egress, EgressMode, EgressRule, Ingress, IngressRule, Network, NetworkPort};
+pub use sandbox::{DesiredState, Sandbox, SandboxSpec, SandboxStatus, State};
+pub use session::{SandboxSession, SandboxSessionSpec, SandboxSessionStatus, SessionDesiredState, SessionState};
+pub use workload::*;
+
+/// API group of every custom resource.
+pub const GROUP: &str = "sandbox-operator.dev";
+/// Served and stored version.
+pub const VERSION: &str = "v1alpha1";
+
+/// Label on every child: the UID of its Sandbox. All selection goes by it, never by a name.
+pub const LABEL_SANDBOX_UID: &str = "sandbox-operator.dev/sandbox-uid";
+/// Label on every child: the name of its Sandbox, for people.
+pub const LABEL_SANDBOX: &str = "sandbox-operator.dev/sandbox";
+/// Label on every child of a Sandbox that belongs to a session: the session's name, for people.
+pub const LABEL_SESSION: &str = "sandbox-operator.dev/session";
+/// Kubernetes' own label for the tool that manages an object; our watches select on it.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`LABEL_MANAGED_BY`], and the field manager of every write.
+pub const MANAGER: &str = "sandbox-operator";
+/// Prefixes of labels and annotations that a user may not set on the pod.
+pub const RESERVED_PREFIXES: [&str; 5] = [
+    "sandbox-operator.dev/",
+    "app.kubernetes.io/",
+    "kubernetes.io/",
+    "k8s.io/",
+    "cluster-autoscaler.kubernetes.io/",
+];
+
+/// Bounds that are the same wherever they are checked.
+pub mod limits {
+    /// Longest lifetime in seconds: 30 days, as the hosted service has it.
+    pub const MAX_LIFETIME_SECONDS: i64 = 30 * 24 * 3600;
+    /// Lifetime in seconds where neither sandbox, session nor operator names one: 24 hours.
+    pub const DEFAULT_LIFETIME_SECONDS: i64 = 24 * 3600;
+    /// Seconds a sandbox may take to RUNNING where it does not say.
+    pub const DEFAULT_START_TIMEOUT_SECONDS: i64 = 300;
+    /// Seconds between SIGTERM and SIGKILL where the sandbox does not say.
+    pub const DEFAULT_GRACE_SECONDS: i64 = 10;
+    /// Seconds a finished record is kept where the sandbox does not say: 24 hours.
+    pub const DEFAULT_TTL_SECONDS: i64 = 24 * 3600;
+    /// Bytes of inline file content in one sandbox, after decoding. An etcd object ends at 1.5 MiB.
+    pub const MAX_INLINE_FILE_BYTES: usize = 256 * 1024;
+}

@@ -1,0 +1,174 @@
+//! The `Sandbox` resource.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::workload::Workload;
+
+/// An isolated, throw-away place to run code: one pod with a network policy of its own and a limited lifetime.
+/// The exit code of the main command becomes COMPLETED or FAILED. The record outlives the pod's processes; deleting it removes everything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "sandbox-operator.dev",
+    version = "v1alpha1",
+    kind = "Sandbox",
+    plural = "sandboxes",
+    shortname = "sbx",
+    namespaced,
+    status = "SandboxStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    selectable = ".spec.sessionName",
+    selectable = ".status.state",
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "Exit", type_ = "integer", json_path = ".status.exitCode"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".status.containerImage"),
+    printcolumn(name = "Session", type_ = "string", json_path = ".spec.sessionName"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeName", priority = 1),
+    printcolumn(name = "Pod", type_ = "string", json_path = ".status.podName", priority = 1),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')")
+        .message("metadata.name: must be a DNS label of at most 63 characters that begins with a letter (it is the sandbox's host name)")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.args) || has(self.command) || has(self.sessionName) || (has(self.entrypoint) && self.entrypoint == 'Image')")
+    .message("spec.args: needs spec.command, or spec.entrypoint: Image"))]
+#[x_kube(validation = Rule::new("!has(self.command) || !has(self.entrypoint) || self.entrypoint != 'Image'")
+    .message("spec.command: cannot be given with spec.entrypoint: Image"))]
+pub struct SandboxSpec {
+    /// Name of a `SandboxSession` of this namespace. Defaults come from it, and deleting it deletes this sandbox.
+    /// If there is none the sandbox waits as PENDING with reason `SessionNotFound`, and is FAILED with it at `startTimeoutSeconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub session_name: Option<String>,
+    /// What shapes the pod.
+    #[serde(flatten)]
+    pub workload: Workload,
+    /// `Running` (the default), or `Stopped` to end it and keep record and logs. Never back.
+    #[serde(default)]
+    pub desired_state: DesiredState,
+    /// With `desiredState: Stopped`: seconds between SIGTERM and SIGKILL for this stop, at most `terminationGracePeriodSeconds`. 0 to 3600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3_600))]
+    pub stop_grace_period_seconds: Option<i64>,
+}
+
+/// What the user wants of a sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DesiredState {
+    /// It shall run.
+    #[default]
+    Running,
+    /// It shall end; record and logs are kept.
+    Stopped,
+}
+
+/// Where a sandbox is in its life. COMPLETED, FAILED and TERMINATED are final.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// Accepted; waits for its session, for quota or for a node.
+    #[default]
+    Pending,
+    /// On a node; images are pulled and containers made.
+    Creating,
+    /// The main container runs.
+    Running,
+    /// Being ended on request.
+    Terminating,
+    /// The main command ended with exit code 0.
+    Completed,
+    /// It could not be started, ended with another exit code, or was taken away.
+    Failed,
+    /// Stopped on request, with its session, or at the end of its lifetime.
+    Terminated,
+}
+
+impl State {
+    /// Whether the state is never left again.
+    pub fn is_final(self) -> bool {
+        matches!(self, State::Completed | State::Failed | State::Terminated)
+    }
+
+    /// All states, in the order of a life.
+    pub const ALL: [State; 7] = [
+        State::Pending,
+        State::Creating,
+        State::Running,
+        State::Terminating,
+        State::Completed,
+        State::Failed,
+        State::Terminated,
+    ];
+
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Pending => "PENDING",
+            State::Creating => "CREATING",
+            State::Running => "RUNNING",
+            State::Terminating => "TERMINATING",
+            State::Completed => "COMPLETED",
+            State::Failed => "FAILED",
+            State::Terminated => "TERMINATED",
+        }
+    }
+}
+
+/// What was observed of a sandbox. Written by the operator only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxStatus {
+    /// Where it is in its life: PENDING, CREATING, RUNNING, TERMINATING, then finally COMPLETED, FAILED or TERMINATED.
+    #[serde(default)]
+    pub state: State,
+    /// Why, in one word; every word is explained in the manual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Exit code of the main command, 128 + signal number if a signal ended it. Not set when it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Name of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
+    /// Address of the pod.
+    #[serde(default, rename = "podIP", skip_serializing_if = "Option::is_none")]
+    pub pod_ip: Option<String>,
+    /// Node of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// When the main container started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When the outcome was final: the main container's end, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// When the lifetime ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+    /// Image in effect, after defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_image: Option<String>,
+    /// Lifetime in effect, in seconds, after defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lifetime_seconds: Option<i64>,
+    /// Tags in effect: its own and its session's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// UID of the session it belongs to: a later session of the same name is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_uid: Option<String>,
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `PodScheduled` and `Finished`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "super::conditions::schema")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,112 @@
+//! The `SandboxSession` resource.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::workload::Workload;
+
+/// A group of sandboxes with common defaults and a common end: deleting it deletes them, closing it stops them and keeps their records.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "sandbox-operator.dev",
+    version = "v1alpha1",
+    kind = "SandboxSession",
+    plural = "sandboxsessions",
+    shortname = "sbxs",
+    namespaced,
+    status = "SandboxSessionStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    selectable = ".status.state",
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "Active", type_ = "integer", json_path = ".status.active"),
+    printcolumn(name = "Completed", type_ = "integer", json_path = ".status.completed"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
+    printcolumn(name = "Terminated", type_ = "integer", json_path = ".status.terminated"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')")
+        .message("metadata.name: must be a DNS label of at most 63 characters (it is the value of a label)")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxSessionSpec {
+    /// Fields for every sandbox of the session that does not set them. A scalar or list of the sandbox replaces the one here;
+    /// `env` is merged by name, `tags` are united, `network` is replaced as a whole. May be changed: new sandboxes get what is here when they start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Workload>,
+    /// How many sandboxes of the session may be active (not finished) at once; further ones wait as PENDING with reason `SessionFull`. 1 to 100000; default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_sandboxes: Option<i32>,
+    /// Seconds from the session's creation until it is closed. 1 to 2592000 (30 days); default: none. May be lowered, never raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub max_lifetime_seconds: Option<i64>,
+    /// `Open` (the default), or `Closed` to stop all its sandboxes, keep their records and let no new one start. Never back.
+    #[serde(default)]
+    pub desired_state: SessionDesiredState,
+}
+
+/// What the user wants of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SessionDesiredState {
+    /// Sandboxes may run.
+    #[default]
+    Open,
+    /// None may.
+    Closed,
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SessionState {
+    /// Sandboxes may run.
+    #[default]
+    Open,
+    /// Closed; some of its sandboxes have not ended yet.
+    Closing,
+    /// Closed, and all its sandboxes have ended.
+    Closed,
+}
+
+/// What was observed of a session. Written by the operator only, at most once per second.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxSessionStatus {
+    /// OPEN, CLOSING or CLOSED.
+    #[serde(default)]
+    pub state: SessionState,
+    /// Sandboxes that have not ended.
+    #[serde(default)]
+    pub active: i32,
+    /// Sandboxes that are PENDING.
+    #[serde(default)]
+    pub pending: i32,
+    /// Sandboxes that are CREATING.
+    #[serde(default)]
+    pub creating: i32,
+    /// Sandboxes that are RUNNING.
+    #[serde(default)]
+    pub running: i32,
+    /// Sandboxes that are TERMINATING.
+    #[serde(default)]
+    pub terminating: i32,
+    /// Sandboxes that are COMPLETED.
+    #[serde(default)]
+    pub completed: i32,
+    /// Sandboxes that are FAILED.
+    #[serde(default)]
+    pub failed: i32,
+    /// Sandboxes that are TERMINATED.
+    #[serde(default)]
+    pub terminated: i32,
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: true while the session is open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "super::conditions::schema")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,361 @@
+//! The fields that shape a sandbox's pod. A `Sandbox` has them, and a session's `defaults` has the same.
+
+use k8s_openapi::api::core::v1::{Affinity, EnvFromSource, EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::network::Network;
+
+/// Fields that shape the pod. All optional: what is not set comes from the session's `defaults`, then from the operator.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// Image of the main container, as in a pod. Default: the session's, then the operator's (`python:3.11` unless configured otherwise).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub container_image: Option<String>,
+    /// When the kubelet pulls the images: `Always`, `IfNotPresent` or `Never`. Default: as in a pod (`Always` for the tag `latest`, else `IfNotPresent`).
+    /// With `Never` and no such image on the node the sandbox is FAILED with reason `ErrImageNeverPull`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<PullPolicy>,
+    /// Names of Secrets of this namespace with registry credentials. At most 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Option<Vec<LocalObjectReference>>,
+    /// The main command and its first arguments, started without a shell. Its exit code is the sandbox's.
+    /// Without a command the sandbox stays alive, doing nothing, until it is stopped or its lifetime ends.
+    /// `$(VAR)` is replaced by the variable's value and `$$` by `$`, as in a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), inner(length(max = 131_072)))]
+    pub command: Option<Vec<String>>,
+    /// Arguments after `command`. Without `command` they need `entrypoint: Image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), inner(length(max = 131_072)))]
+    pub args: Option<Vec<String>>,
+    /// Where the main command comes from. `Command` (the default): from `command`. `Image`: the image's own entrypoint runs,
+    /// with `args` in place of its arguments, as PID 1 and without the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Entrypoint>,
+    /// Working directory of the main command: an absolute path. Default: the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096), regex(pattern = r"^/"))]
+    pub working_dir: Option<String>,
+    /// Environment variables of the main container, as in a pod; a variable here wins over the session's of the same name.
+    /// `CW_SANDBOX_ID` is set by the operator to the sandbox's name. At most 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub env: Option<Vec<EnvVar>>,
+    /// Secrets and ConfigMaps whose keys become environment variables, as in a pod. A missing one ends the sandbox as FAILED with reason
+    /// `CreateContainerConfigError`. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub env_from: Option<Vec<EnvFromSource>>,
+    /// Requests and limits of the main container, as in a pod. CPU, memory and ephemeral storage that are not named get the operator's defaults,
+    /// since namespaces with a quota refuse pods without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// RuntimeClass of the pod, for instance one of gVisor or Kata. Default: the node's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub runtime_class_name: Option<String>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// Taints that the pod tolerates. One for `node.kubernetes.io/not-ready` or `node.kubernetes.io/unreachable` replaces the
+    /// operator's 60 seconds, after which a sandbox on a lost node is FAILED with reason `NodeLost`. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Option<Vec<Toleration>>,
+    /// Scheduling affinity, as in a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// PriorityClass of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+    /// ServiceAccount of the pod. Its token is never mounted; the account matters to admission rules and image pull secrets only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
+    /// `Baseline` (the default): all capabilities dropped but those that `pip`, `apt` and `su` need; passes Pod Security `baseline`.
+    /// `Restricted`: all dropped; passes Pod Security `restricted` when the image's user is not root or `hostUsers` is false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_profile: Option<SecurityProfile>,
+    /// User (uid) the containers run as. Default: the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_294_i64))]
+    pub run_as_user: Option<i64>,
+    /// Group (gid) the containers run as. Default: the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_294_i64))]
+    pub run_as_group: Option<i64>,
+    /// Whether the main container's root file system is read-only. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only_root_filesystem: Option<bool>,
+    /// False: the pod has a user namespace of its own, so that root inside is nobody outside (needs support by node and file systems;
+    /// on by default from Kubernetes 1.33). Default: the operator's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_users: Option<bool>,
+    /// Files that are there, read-only, before the main command starts. At most 128.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
+    pub files: Option<Vec<File>>,
+    /// Volumes of the sandbox: scratch space or existing PersistentVolumeClaims. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub volumes: Option<Vec<Volume>>,
+    /// Ports on which the sandbox listens. With at least one a Service with the name of the pod is made; who may connect is said by `network.ingress`. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub ports: Option<Vec<Port>>,
+    /// Who may be reached and who may connect. Default: DNS and public addresses outwards, nobody inwards. Replaces the session's as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+    /// Secondary containers. They share network and volumes, start before the main container, are restarted when they end, and never decide the outcome. At most 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub sidecars: Option<Vec<Sidecar>>,
+    /// Annotations of the pod. Keys under `sandbox-operator.dev/`, `kubernetes.io/` and `k8s.io/` are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub pod_annotations: Option<BTreeMap<String, String>>,
+    /// Labels of the pod. Keys under `sandbox-operator.dev/`, `app.kubernetes.io/`, `kubernetes.io/` and `k8s.io/` are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub pod_labels: Option<BTreeMap<String, String>>,
+    /// Words for listing and cleaning up; united with the session's. At most 64, each of at most 256 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub tags: Option<Vec<String>>,
+    /// Seconds from the pod's start on its node, image pull included, until it is ended as TERMINATED with reason `LifetimeExceeded`.
+    /// It is the pod's `activeDeadlineSeconds`. 1 to 2592000 (30 days); default 86400 (24 hours). May be lowered, never raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_592_000))]
+    pub max_lifetime_seconds: Option<i64>,
+    /// Seconds from creation within which the sandbox must be RUNNING; otherwise it is FAILED with what kept it. 1 to 86400; default 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub start_timeout_seconds: Option<i64>,
+    /// Seconds between SIGTERM and SIGKILL when the sandbox is ended. 0 to 3600; default 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3_600))]
+    pub termination_grace_period_seconds: Option<i64>,
+    /// Seconds for which the record, the pod and its logs are kept after the end. 0 to 2592000 (30 days); default 86400 (24 hours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_592_000))]
+    pub ttl_seconds_after_finished: Option<i64>,
+}
+
+/// Where the main command comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Entrypoint {
+    /// From `command`; with none the sandbox stays alive.
+    Command,
+    /// The image's own entrypoint, without the agent.
+    Image,
+}
+
+/// When images are pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// At every start.
+    Always,
+    /// When the node has it not.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+impl PullPolicy {
+    /// Kubernetes' word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PullPolicy::Always => "Always",
+            PullPolicy::IfNotPresent => "IfNotPresent",
+            PullPolicy::Never => "Never",
+        }
+    }
+}
+
+/// How much a sandbox's processes may do to their own container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SecurityProfile {
+    /// The capabilities that package managers need.
+    #[default]
+    Baseline,
+    /// None.
+    Restricted,
+}
+
+/// One file. Exactly one of `content`, `contentBase64`, `secretKeyRef` and `configMapKeyRef` is given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.content), has(self.contentBase64), has(self.secretKeyRef), has(self.configMapKeyRef)].filter(x, x).size() == 1")
+    .message("files[]: give exactly one of content, contentBase64, secretKeyRef and configMapKeyRef"))]
+#[x_kube(validation = Rule::new("!self.path.contains('/../') && !self.path.endsWith('/..') && !self.path.endsWith('/') && !self.path.contains(':')")
+    .message("files[].path: must be an absolute path of a file, without '..' and ':'"))]
+pub struct File {
+    /// Absolute path in the main container. Missing parent directories are made.
+    #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/"))]
+    pub path: String,
+    /// The content as text. All inline content of a sandbox is at most 256 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 262_144))]
+    pub content: Option<String>,
+    /// The content in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 349_528), regex(pattern = r"^[A-Za-z0-9+/\n]*={0,2}\n?$"))]
+    pub content_base64: Option<String>,
+    /// The content is a key of a Secret of this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<KeyRef>,
+    /// The content is a key of a ConfigMap of this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<KeyRef>,
+    /// Permission bits, 0 to 511 (0777 in octal). Default: 420 (0644).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 511))]
+    pub mode: Option<i32>,
+}
+
+/// A key of a Secret or ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyRef {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in it.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// One volume. Exactly one of `scratch` and `persistentVolumeClaim` is given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.scratch) != has(self.persistentVolumeClaim)")
+    .message("volumes[]: give exactly one of scratch and persistentVolumeClaim"))]
+#[x_kube(validation = Rule::new("!self.mountPath.contains(':') && self.mountPath != '/' && !self.mountPath.startsWith('/.sandbox-operator')")
+    .message("volumes[].mountPath: must be an absolute path other than / and /.sandbox-operator, without ':'"))]
+pub struct Volume {
+    /// Name, unique in the sandbox: a DNS label. Names that begin with `sandbox-operator` are ours.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('sandbox-operator')").message("volumes[].name: names that begin with sandbox-operator are reserved"))]
+    pub name: String,
+    /// Absolute path in the main container.
+    #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/"))]
+    pub mount_path: String,
+    /// A path inside the volume to mount instead of its root; relative, without `..`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("volumes[].subPath: must be relative and without '..'"))]
+    pub sub_path: Option<String>,
+    /// Whether the main container may only read it. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+    /// Empty space that goes with the sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<Scratch>,
+    /// An existing PersistentVolumeClaim of this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<Claim>,
+}
+
+/// Empty space that goes with the sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.medium) || self.medium != 'Memory' || has(self.size)").message("volumes[].scratch.size: is required with medium Memory"))]
+pub struct Scratch {
+    /// Most it may hold, as a Kubernetes quantity such as `1Gi`. Above it the kubelet evicts the pod (disk) or writes fail (memory). Required with `Memory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
+    /// `Disk` (the default) or `Memory`, which counts as the pod's memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<Medium>,
+}
+
+/// What scratch space is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Medium {
+    /// The node's disk.
+    Disk,
+    /// Memory of the pod.
+    Memory,
+}
+
+/// An existing PersistentVolumeClaim.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// Its name, in the sandbox's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+}
+
+/// A port on which the sandbox listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Port {
+    /// Name, unique in the sandbox: at most 15 lower-case letters, digits and `-`, with at least one letter.
+    #[schemars(length(min = 1, max = 15), regex(pattern = r"^([a-z0-9]+-)*[a-z0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*$"))]
+    pub name: String,
+    /// Port number, 1 to 65535.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: i32,
+    /// `TCP` (the default), `UDP` or `SCTP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<super::network::Protocol>,
+}
+
+/// A secondary container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.name != 'main' && !self.name.startsWith('sandbox-operator')").message("sidecars[].name: main and names that begin with sandbox-operator are reserved"))]
+pub struct Sidecar {
+    /// Name, unique in the sandbox: a DNS label.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Image.
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: String,
+    /// Command. Default: the image's entrypoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), inner(length(max = 131_072)))]
+    pub command: Option<Vec<String>>,
+    /// Arguments. Default: the image's, when `command` is not given either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), inner(length(max = 131_072)))]
+    pub args: Option<Vec<String>>,
+    /// Environment variables, as in a pod. At most 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub env: Option<Vec<EnvVar>>,
+    /// Requests and limits, as in a pod; those not named get the operator's defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Where volumes of the sandbox are mounted in this container. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub mounts: Option<Vec<Mount>>,
+}
+
+/// Where a volume is mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Mount {
+    /// Name of one of the sandbox's `volumes`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Absolute path.
+    #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/"))]
+    pub mount_path: String,
+    /// A path inside the volume to mount instead of its root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub sub_path: Option<String>,
+    /// Whether this container may only read it. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+}

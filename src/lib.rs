@@ -1,0 +1,9 @@
+//! Sandboxes for untrusted code on any Kubernetes cluster.
+//!
+//! Rooms, and which may enter which (a test holds them to it): `api` ← `resources` ← `operator`; `agent` enters none.
+
+pub mod agent;
+pub mod api;
+pub mod operator;
+pub mod resources;
+pub mod telemetry;

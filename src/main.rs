@@ -1,0 +1,46 @@
+//! One binary, one subcommand per role.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use sandbox_operator::{agent, api, operator, telemetry};
+
+/// Sandboxes for untrusted code on any Kubernetes cluster.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Reconciles Sandbox and SandboxSession resources into pods.
+    Operator(operator::Options),
+    /// PID 1 of a sandbox's main container.
+    Agent {
+        #[command(subcommand)]
+        verb: agent::Verb,
+    },
+    /// Writes the CustomResourceDefinitions into a folder.
+    Crds {
+        /// The folder.
+        directory: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().role {
+        Role::Operator(options) => telemetry::exit_code(operator::run(options)),
+        Role::Agent { verb } => agent::run(verb),
+        Role::Crds { directory } => telemetry::exit_code(write_crds(&directory)),
+    }
+}
+
+fn write_crds(directory: &std::path::Path) -> Result<(), std::io::Error> {
+    std::fs::create_dir_all(directory)?;
+    api::crds::all()
+        .iter()
+        .try_for_each(|(name, crd)| std::fs::write(directory.join(name), api::crds::to_yaml(crd)))
+}

@@ -1,0 +1,247 @@
+//! What is kept in memory of the cluster, and the watches that keep it fresh. Every replica watches, so that a new leader starts warm.
+
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use super::metrics::Metrics;
+use crate::api::{LABEL_SANDBOX, Sandbox, SandboxSession};
+use crate::resources::labels;
+
+/// A network policy's metadata is all we look at.
+pub type PolicyMeta = PartialObjectMeta<NetworkPolicy>;
+
+/// The caches of one scope.
+#[derive(Clone)]
+pub struct Caches {
+    /// Sandboxes.
+    pub sandboxes: Store<Sandbox>,
+    /// Sessions.
+    pub sessions: Store<SandboxSession>,
+    /// Our pods, slimmed.
+    pub pods: Store<Pod>,
+    /// Our policies' metadata.
+    pub policies: Store<PolicyMeta>,
+}
+
+/// The write ends, for [`run`].
+pub struct Writers {
+    sandboxes: reflector::store::Writer<Sandbox>,
+    sessions: reflector::store::Writer<SandboxSession>,
+    pods: reflector::store::Writer<Pod>,
+    policies: reflector::store::Writer<PolicyMeta>,
+}
+
+/// What the watches tell.
+pub trait Listener: Clone + Send + Sync + 'static {
+    /// A sandbox is new or changed.
+    fn sandbox(&self, sandbox: &Sandbox);
+    /// A sandbox is gone.
+    fn sandbox_gone(&self, sandbox: &Sandbox);
+    /// A session is new, changed or gone.
+    fn session(&self, session: &SandboxSession);
+    /// A child of a sandbox is new, changed or gone.
+    fn child(&self, sandbox: ObjectRef<Sandbox>);
+    /// Much may have changed: deletions that happened while a watch was broken are not told one by one.
+    fn relisted(&self);
+}
+
+/// Empty caches.
+pub fn new() -> (Caches, Writers) {
+    let (sandboxes, w1) = reflector::store();
+    let (sessions, w2) = reflector::store();
+    let (pods, w3) = reflector::store();
+    let (policies, w4) = reflector::store();
+    (
+        Caches {
+            sandboxes,
+            sessions,
+            pods,
+            policies,
+        },
+        Writers {
+            sandboxes: w1,
+            sessions: w2,
+            pods: w3,
+            policies: w4,
+        },
+    )
+}
+
+impl Caches {
+    /// Waits for the first list of each kind.
+    pub async fn ready(&self) {
+        // An error means that the watch ended, which ends the process elsewhere.
+        let _ = self.sandboxes.wait_until_ready().await;
+        let _ = self.sessions.wait_until_ready().await;
+        let _ = self.pods.wait_until_ready().await;
+        let _ = self.policies.wait_until_ready().await;
+    }
+}
+
+/// Watches until the end of the process. `namespace`: none for all.
+pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, listener: impl Listener, metrics: Metrics) {
+    let l = &listener;
+    let sandboxes = follow(
+        "Sandbox",
+        api(&client, namespace),
+        watcher::Config::default(),
+        writers.sandboxes,
+        slim,
+        &metrics,
+        |event| match event {
+            Event::Apply(s) | Event::InitApply(s) => l.sandbox(s),
+            Event::Delete(s) => l.sandbox_gone(s),
+            Event::InitDone => l.relisted(),
+            Event::Init => {}
+        },
+    );
+    let sessions = follow(
+        "SandboxSession",
+        api(&client, namespace),
+        watcher::Config::default(),
+        writers.sessions,
+        slim,
+        &metrics,
+        |event| match event {
+            Event::Apply(s) | Event::InitApply(s) | Event::Delete(s) => l.session(s),
+            Event::InitDone => l.relisted(),
+            Event::Init => {}
+        },
+    );
+    let ours = || watcher::Config::default().labels(&labels::managed_selector());
+    let pods = follow(
+        "Pod",
+        api(&client, namespace),
+        ours(),
+        writers.pods,
+        slim_pod,
+        &metrics,
+        |event: &Event<Pod>| child(l, event),
+    );
+    let policies = follow(
+        "NetworkPolicy",
+        api(&client, namespace),
+        ours(),
+        writers.policies,
+        slim,
+        &metrics,
+        |event: &Event<PolicyMeta>| child(l, event),
+    );
+    tokio::join!(sandboxes, sessions, pods, policies);
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Errors are logged, counted and survived, each watch with a backoff of its own: kube's Controller would stop all its watches for one.
+async fn follow<K>(
+    kind: &'static str,
+    api: Api<K>,
+    config: watcher::Config,
+    writer: reflector::store::Writer<K>,
+    slim: fn(&mut K),
+    metrics: &Metrics,
+    tell: impl Fn(&Event<K>),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Hash + Eq,
+{
+    // From the API server's watch cache: a list of all must not cost etcd a full read.
+    let stream = watch(api, config.any_semantic()).default_backoff().modify(slim).reflect(writer);
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(event) => {
+                match &event {
+                    Event::InitApply(_) => metrics.cached(kind, 1),
+                    Event::Delete(_) => metrics.cached(kind, -1),
+                    Event::Apply(_) | Event::Init | Event::InitDone => {}
+                }
+                tell(&event);
+            }
+            Err(error) => {
+                metrics.watch_error(kind);
+                tracing::warn!(kind, %error, "watch broke; it is begun anew");
+            }
+        }
+    }
+}
+
+fn child<K: Resource>(listener: &impl Listener, event: &Event<K>) {
+    match event {
+        Event::Apply(o) | Event::InitApply(o) | Event::Delete(o) => {
+            let name = o.meta().labels.as_ref().and_then(|l| l.get(LABEL_SANDBOX));
+            if let (Some(name), Some(namespace)) = (name, o.meta().namespace.as_deref()) {
+                listener.child(ObjectRef::new(name).within(namespace));
+            }
+        }
+        Event::InitDone => listener.relisted(),
+        Event::Init => {}
+    }
+}
+
+fn slim<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+    if let Some(annotations) = object.meta_mut().annotations.as_mut() {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+/// Of a pod only what a decision looks at: a full one costs 40 KB in memory.
+fn slim_pod(pod: &mut Pod) {
+    slim(pod);
+    pod.metadata.annotations = None;
+    if let Some(spec) = pod.spec.take() {
+        let (node_name, active_deadline_seconds) = (spec.node_name, spec.active_deadline_seconds);
+        pod.spec = Some(k8s_openapi::api::core::v1::PodSpec {
+            node_name,
+            active_deadline_seconds,
+            ..Default::default()
+        });
+    }
+    if let Some(status) = pod.status.as_mut() {
+        status.pod_ips = None;
+        status.host_ip = None;
+        status.host_ips = None;
+        for s in status
+            .container_statuses
+            .iter_mut()
+            .chain(status.init_container_statuses.iter_mut())
+            .flatten()
+        {
+            s.image = String::new();
+            s.image_id = String::new();
+            s.volume_mounts = None;
+            s.resources = None;
+            s.allocated_resources = None;
+            s.user = None;
+        }
+    }
+}
+
+/// The reference by which a cached object is found.
+pub fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> ObjectRef<K> {
+    ObjectRef::new(name).within(namespace)
+}
+
+/// The reference of an object.
+pub fn reference_of<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRef<K> {
+    reference(&object.namespace().unwrap_or_default(), &object.name_any())
+}

@@ -1,0 +1,213 @@
+//! What every reconcile of one scope shares.
+
+use kube::runtime::reflector::ObjectRef;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::apply::Writer;
+use super::caches::{Caches, Listener, reference, reference_of};
+use super::events::Events;
+use super::metrics::Metrics;
+use super::session_index::{Key, SessionIndex};
+use crate::api::{Sandbox, SandboxSession, SandboxStatus};
+use crate::resources::Settings;
+use crate::resources::pod::AgentBy;
+
+/// What every reconcile of one scope shares.
+pub struct Context {
+    /// The write surface.
+    pub writer: Writer,
+    /// The read surface.
+    pub caches: Caches,
+    /// Events.
+    pub events: Events,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// What shapes the sandboxes.
+    pub settings: Settings,
+    /// How the agent gets into the pods.
+    pub agent_by: AgentBy,
+    /// Which sandboxes each session has.
+    pub sessions: Arc<SessionIndex>,
+    /// Triggers.
+    pub queue: Queue,
+    /// What is known of each object beyond the caches.
+    pub memory: Memory,
+}
+
+/// Where triggers go. A standby's go nowhere; who begins to lead looks at everything.
+#[derive(Clone)]
+pub struct Queue {
+    leading: Arc<AtomicBool>,
+    sandboxes: UnboundedSender<ObjectRef<Sandbox>>,
+    sessions: UnboundedSender<ObjectRef<SandboxSession>>,
+    index: Arc<SessionIndex>,
+    caches: Caches,
+    metrics: Metrics,
+}
+
+impl Queue {
+    /// A queue with its two receiving ends elsewhere.
+    pub fn new(
+        leading: Arc<AtomicBool>,
+        sandboxes: UnboundedSender<ObjectRef<Sandbox>>,
+        sessions: UnboundedSender<ObjectRef<SandboxSession>>,
+        index: Arc<SessionIndex>,
+        caches: Caches,
+        metrics: Metrics,
+    ) -> Queue {
+        Queue {
+            leading,
+            sandboxes,
+            sessions,
+            index,
+            caches,
+            metrics,
+        }
+    }
+
+    /// Has a sandbox looked at. The receiver lives as long as the process: it cannot fail.
+    pub fn push(&self, sandbox: ObjectRef<Sandbox>) {
+        if self.leading.load(Ordering::Acquire) && self.sandboxes.send(sandbox).is_ok() {
+            self.metrics.queue_depth.inc();
+        }
+    }
+
+    fn push_session(&self, key: &Key) {
+        if self.leading.load(Ordering::Acquire) {
+            let _ = self.sessions.send(reference(&key.0, &key.1));
+        }
+    }
+
+    /// Has the session's unfinished sandboxes looked at.
+    pub fn push_members(&self, key: &Key) {
+        for name in self.index.active(key) {
+            self.push(reference(&key.0, &name));
+        }
+    }
+
+    /// Has everything looked at.
+    pub fn push_all(&self) {
+        self.caches.sandboxes.state().iter().for_each(|s| self.push(reference_of(s.as_ref())));
+        for session in self.caches.sessions.state() {
+            if self.leading.load(Ordering::Acquire) {
+                let _ = self.sessions.send(reference_of(session.as_ref()));
+            }
+        }
+    }
+}
+
+/// The queue as the watches see it, with what must be forgotten.
+#[derive(Clone)]
+pub struct Feed {
+    /// Triggers.
+    pub queue: Queue,
+    /// What is forgotten with an object.
+    pub memory: Memory,
+}
+
+impl Listener for Feed {
+    fn sandbox(&self, sandbox: &Sandbox) {
+        self.queue.push(reference_of(sandbox));
+        if let Some(key) = self.queue.index.update(sandbox) {
+            self.queue.push_session(&key);
+            if sandbox.status.as_ref().is_some_and(|s| s.state.is_final()) {
+                self.queue.push_members(&key);
+            }
+        }
+    }
+
+    fn sandbox_gone(&self, sandbox: &Sandbox) {
+        self.memory.forget(sandbox.metadata.uid.as_deref().unwrap_or_default());
+        if let Some(key) = self.queue.index.remove(sandbox) {
+            self.queue.push_session(&key);
+            self.queue.push_members(&key);
+        }
+    }
+
+    fn session(&self, session: &SandboxSession) {
+        let key = (
+            session.metadata.namespace.clone().unwrap_or_default(),
+            session.metadata.name.clone().unwrap_or_default(),
+        );
+        self.queue.push_session(&key);
+        self.queue.push_members(&key);
+    }
+
+    fn child(&self, sandbox: ObjectRef<Sandbox>) {
+        self.queue.push(sandbox);
+    }
+
+    fn relisted(&self) {
+        self.queue.push_all();
+    }
+}
+
+/// What is known of an object beyond the caches, which may lag behind what we wrote.
+#[derive(Clone, Default)]
+pub struct Memory {
+    notes: Arc<Mutex<HashMap<String, Note>>>,
+}
+
+/// What is known of one object.
+#[derive(Clone, Default)]
+pub struct Note {
+    /// The newest status we wrote, until the cache has it.
+    pub status: Option<SandboxStatus>,
+    /// We made its pod.
+    pub launched: bool,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When its status was last written.
+    pub written: Option<Instant>,
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Note>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known.
+    pub fn recall(&self, uid: &str) -> Note {
+        self.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is known; nothing left to know takes no memory.
+    pub fn note(&self, uid: &str, change: impl FnOnce(&mut Note)) {
+        let mut notes = self.lock();
+        let note = notes.entry(uid.into()).or_default();
+        change(note);
+        if note.status.is_none() && !note.launched && note.failures == 0 && note.written.is_none() {
+            notes.remove(uid);
+        }
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// The pause before the next try: doubling from half a second to a minute, with jitter, so that many that failed together do not come back together.
+    pub fn back_off(&self, uid: &str) -> Duration {
+        let mut failures = 0;
+        self.note(uid, |n| {
+            n.failures = n.failures.saturating_add(1);
+            failures = n.failures;
+        });
+        let longest = Duration::from_millis(500)
+            .saturating_mul(1 << failures.min(8).saturating_sub(1))
+            .min(Duration::from_secs(60));
+        longest.mul_f64(0.5 + 0.5 * jitter())
+    }
+}
+
+/// From 0 to 1, from the clock: good enough to spread retries.
+pub fn jitter() -> f64 {
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.subsec_nanos());
+    f64::from(nanos % 1000) / 1000.0
+}

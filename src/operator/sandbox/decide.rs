@@ -1,0 +1,337 @@
+//! The state machine of a sandbox: a pure function of what was observed and of the clock. Final states are latched by the caller,
+//! who writes the status before any action that destroys what it was read from.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::observed::{Exit, Main, Observed, PodView, Session, Trouble};
+use crate::api::{DesiredState, SandboxStatus, State, reason};
+
+/// How long after its time a pod may still be there before the record ends without it: a dead kubelet must not make a record immortal.
+const OVERTIME: SignedDuration = SignedDuration::from_secs(60);
+
+/// What to do next, and what to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// What to do, after the status is written.
+    pub action: Action,
+    /// What to tell.
+    pub verdict: Verdict,
+    /// When to look again without being told to.
+    pub wake: Option<Timestamp>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Make the session an owner of the sandbox.
+    Join,
+    /// Make the children: policies, then the pod.
+    Launch,
+    /// Make the network policy anew: somebody deleted it.
+    RestorePolicy,
+    /// Lower the pod's `activeDeadlineSeconds`. Lowered to 1 it ends the pod but keeps it, with exit code and logs.
+    SetDeadline(PodView, i64),
+    /// Delete a pod that has nothing to keep.
+    DeletePod(PodView),
+    /// Delete the record.
+    Delete,
+}
+
+/// The state, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// State.
+    pub state: State,
+    /// One of our reasons.
+    pub reason: &'static str,
+    /// In a sentence.
+    pub message: String,
+    /// How the main container ended, if it is known.
+    pub exit: Option<Exit>,
+}
+
+impl Verdict {
+    /// A state with its reason and text.
+    pub fn new(state: State, reason: &'static str, message: impl Into<String>) -> Verdict {
+        Verdict {
+            state,
+            reason,
+            message: message.into(),
+            exit: None,
+        }
+    }
+
+    fn with_exit(self, main: &Main) -> Verdict {
+        let exit = match main {
+            Main::Ended(exit) => Some(exit.clone()),
+            Main::Waiting | Main::Running(_) => None,
+        };
+        Verdict { exit, ..self }
+    }
+}
+
+/// Decides for a sandbox that has not ended.
+pub fn decide(o: &Observed, now: Timestamp) -> Decision {
+    let tell = |verdict: Verdict| Decision {
+        action: Action::None,
+        verdict,
+        wake: None,
+    };
+    if let Some(verdict) = o.pod.as_ref().and_then(natural_exit) {
+        return tell(verdict);
+    }
+    if let Some(why) = stop_requested(o, now) {
+        return stop(o, why, now);
+    }
+    let Some(pod) = &o.pod else {
+        return if o.launched {
+            tell(Verdict::new(State::Failed, reason::POD_DELETED, "the pod was deleted"))
+        } else {
+            start(o, now)
+        };
+    };
+    if let Some(verdict) = taken_away(pod) {
+        return tell(verdict);
+    }
+    if let Some(Trouble { reason, message, .. }) = pod.trouble.as_ref().filter(|t| t.fatal) {
+        return tell(Verdict::new(State::Failed, reason, message));
+    }
+    if !o.policy {
+        return Decision {
+            action: Action::RestorePolicy,
+            ..live(o, pod, now)
+        };
+    }
+    live(o, pod, now)
+}
+
+/// Decides for a sandbox that has ended: its record goes in time, and a pod that never ran at once.
+pub fn after_end(o: &Observed, now: Timestamp) -> (Action, Option<Timestamp>) {
+    if let Some(pod) = &o.pod
+        && !pod.ended
+        && !pod.deleting
+        && pod.main == Main::Waiting
+    {
+        return (Action::DeletePod(pod.clone()), None);
+    }
+    let ended = o.status.finished_at.as_ref().map_or(now, |t| t.0);
+    let until = ended.max(latched_at(o.status).unwrap_or(ended)) + SignedDuration::from_secs(o.effective.ttl);
+    if now >= until {
+        (Action::Delete, None)
+    } else {
+        (Action::None, Some(until))
+    }
+}
+
+fn latched_at(status: &SandboxStatus) -> Option<Timestamp> {
+    let finished = status.conditions.iter().find(|c| c.type_ == crate::api::conditions::FINISHED);
+    finished.filter(|c| c.status == "True").map(|c| c.last_transition_time.0)
+}
+
+/// The end of the main container, unless something else brought it about. That is looked for first, since each sign of it can come
+/// with any exit code: a pod killed by its deadline may show 0, one that is deleted by someone may show Succeeded.
+fn natural_exit(pod: &PodView) -> Option<Verdict> {
+    let Main::Ended(exit) = &pod.main else {
+        return None;
+    };
+    if pod.deleting || pod.disruption.is_some() || pod.reason.is_some() {
+        return None;
+    }
+    Some(by_exit(exit))
+}
+
+fn by_exit(exit: &Exit) -> Verdict {
+    let text = |default: String| exit.message.clone().unwrap_or(default);
+    let (state, why, message) = match (exit.code, exit.reason.as_str()) {
+        (Some(0), _) => (State::Completed, reason::COMPLETED, "the main command ended with exit code 0".into()),
+        // An OOM-killed child leaves this reason with the exit code of a main command that went on.
+        (Some(137), "OOMKilled") => (
+            State::Failed,
+            reason::OOM_KILLED,
+            "the main command needed more memory than its limit".into(),
+        ),
+        (Some(code), _) => (
+            State::Failed,
+            reason::ERROR,
+            text(format!("the main command ended with exit code {code}")),
+        ),
+        (None, "ContainerStatusUnknown") => (State::Failed, reason::UNKNOWN, text("the end of the main container was not seen".into())),
+        (None, _) => (State::Failed, reason::START_ERROR, text("the main container could not be started".into())),
+    };
+    Verdict {
+        exit: Some(exit.clone()),
+        ..Verdict::new(state, why, message)
+    }
+}
+
+fn stop_requested(o: &Observed, now: Timestamp) -> Option<&'static str> {
+    if o.sandbox.spec.desired_state == DesiredState::Stopped {
+        return Some(reason::STOPPED);
+    }
+    let session = match o.session {
+        Session::Settled(session) => session,
+        Session::Joining { session, .. } => Some(session),
+        Session::Missing => None,
+    };
+    session.filter(|s| s.is_closed(now)).map(|_| reason::SESSION_CLOSED)
+}
+
+fn stop(o: &Observed, why: &'static str, now: Timestamp) -> Decision {
+    let said = if why == reason::STOPPED {
+        "stopped on request"
+    } else {
+        "its session was closed"
+    };
+    let done = |main: &Main| Decision {
+        action: Action::None,
+        verdict: Verdict::new(State::Terminated, why, said).with_exit(main),
+        wake: None,
+    };
+    let Some(pod) = &o.pod else {
+        return done(&Main::Waiting);
+    };
+    if pod.ended || matches!(pod.main, Main::Ended(_)) {
+        return done(&pod.main);
+    }
+    // `expiresAt` was lowered when the stop began; see `status`.
+    let began = o.status.state == State::Terminating;
+    let backstop = o.status.expires_at.as_ref().filter(|_| began).map_or(now + grace(o), |t| t.0) + OVERTIME;
+    if now >= backstop {
+        return done(&pod.main);
+    }
+    let action = match &pod.node {
+        _ if pod.deleting || pod.deadline == Some(1) => Action::None,
+        None => Action::DeletePod(pod.clone()),
+        Some(_) => Action::SetDeadline(pod.clone(), 1),
+    };
+    Decision {
+        action,
+        verdict: Verdict::new(State::Terminating, why, said),
+        wake: Some(backstop),
+    }
+}
+
+fn grace(o: &Observed) -> SignedDuration {
+    SignedDuration::from_secs(o.effective.grace)
+}
+
+/// Ends that came from outside, in the order in which they explain each other.
+fn taken_away(pod: &PodView) -> Option<Verdict> {
+    let text = |default: &str| pod.message.clone().unwrap_or_else(|| default.into());
+    let verdict = match (pod.reason.as_deref(), pod.disruption) {
+        (Some("DeadlineExceeded"), _) if pod.ended => Verdict::new(State::Terminated, reason::LIFETIME_EXCEEDED, "it outlived maxLifetimeSeconds"),
+        (Some("DeadlineExceeded"), _) => return None,
+        (_, Some(why)) if pod.deleting || pod.ended => Verdict::new(State::Failed, why, text("the pod was disrupted")),
+        _ if pod.deleting => Verdict::new(State::Failed, reason::POD_DELETED, "the pod was deleted"),
+        (Some("Evicted"), _) => Verdict::new(State::Failed, reason::EVICTED, text("the pod was evicted")),
+        (Some("Preempting"), _) => Verdict::new(State::Failed, reason::PREEMPTED, text("the pod was preempted")),
+        (Some("NodeLost"), _) => Verdict::new(State::Failed, reason::NODE_LOST, text("the node was lost")),
+        (why, _) if pod.ended => match &pod.main {
+            Main::Ended(exit) => by_exit(exit),
+            Main::Waiting | Main::Running(_) => {
+                let why = why.unwrap_or("Failed");
+                Verdict::new(
+                    State::Failed,
+                    reason::ERROR,
+                    format!("the pod failed: {why}: {}", text("no more is known")),
+                )
+            }
+        },
+        _ => return None,
+    };
+    Some(verdict.with_exit(&pod.main))
+}
+
+/// No pod yet.
+fn start(o: &Observed, now: Timestamp) -> Decision {
+    let wait = |why: &'static str, message: String| waiting(o, now, Verdict::new(State::Pending, why, message));
+    let name = o.sandbox.spec.session_name.as_deref().unwrap_or_default();
+    match o.session {
+        Session::Missing => wait(reason::SESSION_NOT_FOUND, format!("spec.sessionName: there is no session {name}")),
+        Session::Joining { room: false, session } => {
+            let most = session.spec.max_sandboxes.unwrap_or_default();
+            wait(reason::SESSION_FULL, format!("session {name} already has {most} active sandboxes"))
+        }
+        Session::Joining { room: true, .. } => Decision {
+            action: Action::Join,
+            ..wait(reason::PENDING, String::new())
+        },
+        Session::Settled(_) => Decision {
+            action: Action::Launch,
+            ..wait(reason::PENDING, String::new())
+        },
+    }
+}
+
+/// Not RUNNING yet: told as it is, and FAILED with just that when the time is up.
+pub fn waiting(o: &Observed, now: Timestamp, verdict: Verdict) -> Decision {
+    let created = o.sandbox.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+    let until = created + SignedDuration::from_secs(o.effective.start_timeout);
+    if now < until {
+        return Decision {
+            action: Action::None,
+            verdict,
+            wake: Some(until),
+        };
+    }
+    let why = match verdict.reason {
+        reason::PENDING | reason::SCHEDULING | reason::STARTING => reason::START_TIMEOUT,
+        known => known,
+    };
+    let seconds = o.effective.start_timeout;
+    let message = if verdict.message.is_empty() {
+        format!("it was not RUNNING within {seconds} s")
+    } else {
+        format!("{} (it was not RUNNING within {seconds} s)", verdict.message)
+    };
+    Decision {
+        action: Action::None,
+        verdict: Verdict::new(State::Failed, why, message),
+        wake: None,
+    }
+}
+
+/// A pod that lives.
+fn live(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
+    if pod.node.is_none() {
+        let verdict = match &pod.unschedulable {
+            Some(text) => Verdict::new(State::Pending, reason::UNSCHEDULABLE, text),
+            None => Verdict::new(State::Pending, reason::SCHEDULING, ""),
+        };
+        return waiting(o, now, verdict);
+    }
+    if let Main::Running(_) = pod.main {
+        // The kubelet ends it in time; if it does not, the node is gone.
+        let until = pod.started.map(|t| t + SignedDuration::from_secs(lifetime(o)) + grace(o) + OVERTIME);
+        if until.is_some_and(|t| now >= t) {
+            let text = "its node did not end it at the end of its lifetime";
+            return Decision {
+                action: Action::None,
+                verdict: Verdict::new(State::Failed, reason::NODE_LOST, text),
+                wake: None,
+            };
+        }
+        let lower = pod.deadline.is_some_and(|d| d > lifetime(o));
+        let action = if lower {
+            Action::SetDeadline(pod.clone(), lifetime(o))
+        } else {
+            Action::None
+        };
+        return Decision {
+            action,
+            verdict: Verdict::new(State::Running, reason::RUNNING, ""),
+            wake: until,
+        };
+    }
+    let verdict = match &pod.trouble {
+        Some(t) => Verdict::new(State::Creating, t.reason, t.message.clone()),
+        None => Verdict::new(State::Creating, reason::STARTING, ""),
+    };
+    waiting(o, now, verdict)
+}
+
+fn lifetime(o: &Observed) -> i64 {
+    o.effective.lifetime
+}

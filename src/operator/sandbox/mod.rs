@@ -1,0 +1,195 @@
+//! The sandbox controller: observe, decide, tell, act.
+
+pub mod decide;
+mod launch;
+pub mod observed;
+pub mod status;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::runtime::controller::Action as Next;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::decide::{Action, Decision, after_end, decide, waiting};
+use self::launch::{Outcome, launch};
+use self::observed::{Observed, PodView, Session};
+use super::caches::reference;
+use super::context::{Context, jitter};
+use super::error::Error;
+use super::session_index::owner_uid;
+use crate::api::{Sandbox, SandboxSession, SandboxStatus, State};
+use crate::resources::{Effective, names};
+
+/// Pause before a pod that a quota refused is tried again.
+const QUOTA_RETRY: Duration = Duration::from_secs(5);
+
+/// One look at one sandbox.
+pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next, Error> {
+    // Being deleted: the garbage collector does the rest through owner references.
+    if sandbox.metadata.deletion_timestamp.is_some() {
+        return Ok(Next::await_change());
+    }
+    let uid = sandbox.uid().unwrap_or_default();
+    let note = ctx.memory.recall(&uid);
+    let cached = sandbox.status.clone().unwrap_or_default();
+    if note.status.as_ref() == Some(&cached) {
+        ctx.memory.note(&uid, |n| n.status = None);
+    }
+    let status = note.status.unwrap_or(cached);
+    let launched = note.launched || status.pod_name.is_some();
+    let (session, defaults) = session_of(&sandbox, &ctx);
+    let mut effective = Effective::new(&sandbox, defaults.as_deref(), &ctx.settings);
+    if launched && let (None, Some(at_launch)) = (sandbox.spec.workload.max_lifetime_seconds, status.max_lifetime_seconds) {
+        effective.lifetime = at_launch;
+    }
+    let name = names::child(&sandbox);
+    let namespace = sandbox.namespace().unwrap_or_default();
+    let mut observed = Observed {
+        sandbox: &sandbox,
+        status: &status,
+        effective: &effective,
+        session: match &session {
+            Joined::Settled => Session::Settled(defaults.as_deref()),
+            Joined::Missing => Session::Missing,
+            Joined::Waiting(session, room) => Session::Joining { session, room: *room },
+        },
+        launched,
+        pod: None,
+        policy: ctx.caches.policies.get(&reference(&namespace, &name)).is_some(),
+    };
+    observed.pod = pod_of(&observed, &ctx, &name).await?;
+    let now = Timestamp::now();
+    if status.state.is_final() {
+        let (action, wake) = after_end(&observed, now);
+        act(&observed, &action, &ctx).await?;
+        return Ok(next(wake, now));
+    }
+    let mut decision = decide(&observed, now);
+    if let Action::Launch | Action::RestorePolicy = decision.action {
+        decision = match launch(&observed, &ctx, decision.action == Action::RestorePolicy).await? {
+            Outcome::Launched => {
+                ctx.memory.note(&uid, |n| n.launched = true);
+                decision
+            }
+            Outcome::Refused(verdict) => Decision {
+                action: Action::None,
+                verdict,
+                wake: None,
+            },
+            Outcome::Later(verdict) => {
+                let again = now + jiff::SignedDuration::try_from(QUOTA_RETRY.mul_f64(0.8 + 0.4 * jitter())).unwrap_or_default();
+                let decision = waiting(&observed, now, verdict);
+                Decision {
+                    wake: decision.wake.map(|w| w.min(again)),
+                    ..decision
+                }
+            }
+        };
+    }
+    tell(&observed, &decision, &ctx, now).await?;
+    act(&observed, &decision.action, &ctx).await?;
+    if decision.verdict.state.is_final() {
+        // The record's time begins, and a pod that never ran goes.
+        return Ok(Next::requeue(Duration::from_millis(50)));
+    }
+    Ok(next(decision.wake, now))
+}
+
+fn next(wake: Option<Timestamp>, now: Timestamp) -> Next {
+    match wake {
+        Some(at) => Next::requeue(Duration::try_from(at - now).ok().unwrap_or_default().max(Duration::from_millis(100))),
+        None => Next::await_change(),
+    }
+}
+
+enum Joined {
+    Settled,
+    Missing,
+    Waiting(Arc<SandboxSession>, bool),
+}
+
+fn session_of(sandbox: &Sandbox, ctx: &Context) -> (Joined, Option<Arc<SandboxSession>>) {
+    let Some(name) = &sandbox.spec.session_name else {
+        return (Joined::Settled, None);
+    };
+    let found = ctx.caches.sessions.get(&reference(&sandbox.namespace().unwrap_or_default(), name));
+    if let Some(owner) = owner_uid(sandbox) {
+        return (Joined::Settled, found.filter(|s| s.uid().as_deref() == Some(owner)));
+    }
+    match found.filter(|s| s.metadata.deletion_timestamp.is_none()) {
+        None => (Joined::Missing, None),
+        Some(session) => {
+            let ended = sandbox.status.as_ref().is_some_and(|s| s.state.is_final());
+            let room = ended || ctx.sessions.admit(sandbox, &session);
+            (Joined::Waiting(session.clone(), room), Some(session))
+        }
+    }
+}
+
+/// From the cache. One that was made and is not there is looked for live: a cache that lags must not fail a sandbox.
+async fn pod_of(o: &Observed<'_>, ctx: &Context, name: &str) -> Result<Option<PodView>, Error> {
+    let namespace = o.sandbox.namespace().unwrap_or_default();
+    if let Some(pod) = ctx.caches.pods.get(&reference::<Pod>(&namespace, name)) {
+        return Ok(names::is_child(&pod.metadata, o.sandbox).then(|| PodView::new(&pod)));
+    }
+    if !o.launched || o.status.state.is_final() {
+        return Ok(None);
+    }
+    let live: Option<Pod> = ctx.writer.get("Pod", &namespace, name).await?;
+    Ok(live.filter(|p| names::is_child(&p.metadata, o.sandbox)).map(|p| PodView::new(&p)))
+}
+
+async fn tell(o: &Observed<'_>, decision: &Decision, ctx: &Context, now: Timestamp) -> Result<(), Error> {
+    let new = status::status(o, &decision.verdict, now);
+    if !status::worth_writing(o.status, &new) {
+        return Ok(());
+    }
+    ctx.writer.sandbox_status(o.sandbox, o.status, &new).await?;
+    report(o, &new, ctx, now);
+    ctx.memory.note(&o.sandbox.uid().unwrap_or_default(), |n| n.status = Some(new));
+    Ok(())
+}
+
+/// Events for trouble only: a normal life makes none.
+fn report(o: &Observed, new: &SandboxStatus, ctx: &Context, now: Timestamp) {
+    let reason = new.reason.as_deref().unwrap_or_default();
+    if new.state == State::Running
+        && o.status.state != State::Running
+        && let Some(created) = &o.sandbox.metadata.creation_timestamp
+    {
+        ctx.metrics
+            .running_after(Duration::try_from(now.duration_since(created.0)).unwrap_or_default());
+    }
+    let waits = matches!(new.state, State::Pending | State::Creating) && new.message.is_some();
+    if o.status.reason.as_deref() != Some(reason) && (new.state == State::Failed || waits) {
+        ctx.events.warn(o.sandbox, reason, new.message.as_deref().unwrap_or_default());
+    }
+}
+
+async fn act(o: &Observed<'_>, action: &Action, ctx: &Context) -> Result<(), Error> {
+    let namespace = o.sandbox.namespace().unwrap_or_default();
+    match action {
+        Action::None | Action::Launch | Action::RestorePolicy => Ok(()),
+        Action::Join => {
+            let Session::Joining { session, .. } = o.session else {
+                return Ok(());
+            };
+            let mut owned = o.sandbox.clone();
+            owned
+                .metadata
+                .owner_references
+                .get_or_insert_default()
+                .push(names::session_owner(session));
+            ctx.writer.set_owners(&owned).await
+        }
+        Action::SetDeadline(pod, seconds) => ctx.writer.pod_deadline(&namespace, &pod.name, &pod.uid, *seconds).await,
+        Action::DeletePod(pod) => ctx.writer.delete::<Pod>("Pod", &namespace, &pod.name, &pod.uid).await,
+        Action::Delete => {
+            ctx.writer
+                .delete::<Sandbox>("Sandbox", &namespace, &o.sandbox.name_any(), &o.sandbox.uid().unwrap_or_default())
+                .await
+        }
+    }
+}

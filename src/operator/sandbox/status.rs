@@ -1,0 +1,84 @@
+//! From a decision to the status that is written: pure.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::decide::Verdict;
+use super::observed::{Main, Observed, Session};
+use crate::api::conditions::{self, FINISHED, POD_SCHEDULED, READY};
+use crate::api::{SandboxStatus, State, reason};
+
+/// The new status.
+pub fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> SandboxStatus {
+    let old = o.status;
+    let pod = o.pod.as_ref();
+    let generation = o.sandbox.metadata.generation;
+    let ended = verdict.state.is_final();
+    let started = match pod.map(|p| &p.main) {
+        Some(Main::Running(at)) => *at,
+        Some(Main::Ended(exit)) => exit.started,
+        Some(Main::Waiting) | None => None,
+    };
+    let finished = verdict.exit.as_ref().and_then(|e| e.finished).unwrap_or(now);
+    let mut new = SandboxStatus {
+        state: verdict.state,
+        reason: Some(verdict.reason.into()),
+        message: Some(verdict.message.clone()).filter(|m| !m.is_empty()),
+        exit_code: verdict.exit.as_ref().and_then(|e| e.code),
+        pod_name: pod.map(|p| p.name.clone()).or_else(|| old.pod_name.clone()),
+        pod_ip: pod.and_then(|p| p.ip.clone()).or_else(|| old.pod_ip.clone()),
+        node_name: pod.and_then(|p| p.node.clone()).or_else(|| old.node_name.clone()),
+        started_at: started.map(Time).or_else(|| old.started_at.clone()),
+        finished_at: ended.then(|| Time(finished)),
+        expires_at: expires_at(o, verdict, now).map(Time),
+        // A session's defaults may change later; a pod does not.
+        container_image: old.container_image.clone().or_else(|| Some(o.effective.image.clone())),
+        max_lifetime_seconds: Some(o.effective.lifetime),
+        tags: Some(o.effective.tags.clone()).filter(|t| !t.is_empty()),
+        session_uid: old.session_uid.clone().or_else(|| session_uid(o)),
+        observed_generation: generation,
+        conditions: old.conditions.clone(),
+    };
+    let mut set = |kind: &str, value: bool| {
+        conditions::set(&mut new.conditions, kind, value, verdict.reason, &verdict.message, generation, now);
+    };
+    set(READY, verdict.state == State::Running);
+    set(FINISHED, ended);
+    if let Some(pod) = pod {
+        let (bound, why) = match (&pod.node, &pod.unschedulable) {
+            (Some(_), _) => (true, "Scheduled"),
+            (None, Some(_)) => (false, reason::UNSCHEDULABLE),
+            (None, None) => (false, reason::SCHEDULING),
+        };
+        let text = pod.unschedulable.as_deref().filter(|_| !bound).unwrap_or_default();
+        conditions::set(&mut new.conditions, POD_SCHEDULED, bound, why, text, generation, now);
+    }
+    new
+}
+
+/// The end of the lifetime, as the kubelet counts it; once a stop has begun, the end of its grace.
+fn expires_at(o: &Observed, verdict: &Verdict, now: Timestamp) -> Option<Timestamp> {
+    let old = o.status.expires_at.as_ref().map(|t| t.0);
+    let seconds = SignedDuration::from_secs;
+    match verdict.state {
+        State::Terminating if o.status.state == State::Terminating => old,
+        State::Terminating => Some(now + seconds(o.effective.grace)),
+        _ => o.pod.as_ref().and_then(|p| p.started).map(|t| t + seconds(o.effective.lifetime)).or(old),
+    }
+}
+
+fn session_uid(o: &Observed) -> Option<String> {
+    match o.session {
+        Session::Settled(session) => session.and_then(ResourceExt::uid),
+        Session::Joining { .. } | Session::Missing => None,
+    }
+}
+
+/// Whether `new` is worth a write. A new sandbox that just waits its turn is PENDING by the schema's default already: the
+/// first thing to tell is a node, or trouble.
+pub fn worth_writing(old: &SandboxStatus, new: &SandboxStatus) -> bool {
+    let unwritten = old.observed_generation.is_none();
+    let plain = new.state == State::Pending && matches!(new.reason.as_deref(), Some(reason::PENDING | reason::SCHEDULING));
+    old != new && !(unwritten && plain)
+}

@@ -1,0 +1,132 @@
+//! Which addresses a sandbox may never reach, which only by name, and how a range is written without them.
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Reached by no sandbox, whatever it asks for: the clouds' metadata services (AWS, GCP, Azure and most others; Azure's wire server;
+/// Alibaba; AWS over IPv6), link-local, and the metadata addresses behind NAT64.
+const NEVER: [&str; 7] = [
+    "169.254.0.0/16",
+    "168.63.129.16/32",
+    "100.100.100.200/32",
+    "fe80::/10",
+    "fd00:ec2::254/128",
+    "64:ff9b::a9fe:0/112",
+    "64:ff9b::a83f:8110/128",
+];
+
+/// Reached only by a rule that names them: everything that IANA does not list as globally reachable, and transition prefixes that lead to such.
+const NOT_BY_DEFAULT: [&str; 22] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/127",
+    "64:ff9b::/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "2001::/32",
+    "2002::/16",
+    "fc00::/7",
+    "fec0::/10",
+    "ff00::/8",
+];
+
+/// The two address lists.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lists {
+    /// Subtracted from every rule.
+    pub never: Vec<IpNet>,
+    /// Subtracted from what is allowed by default, together with `never`.
+    pub not_by_default: Vec<IpNet>,
+}
+
+impl Lists {
+    /// The built-in lists, and what the configuration adds.
+    pub fn new(never: &[IpNet], not_by_default: &[IpNet]) -> Lists {
+        let with = |built_in: &[&str], more: &[IpNet]| {
+            built_in
+                .iter()
+                .filter_map(|s| s.parse().ok())
+                .chain(more.iter().map(IpNet::trunc))
+                .collect()
+        };
+        Lists {
+            never: with(&NEVER, never),
+            not_by_default: with(&NOT_BY_DEFAULT, not_by_default),
+        }
+    }
+
+    /// Both.
+    pub fn not_internet(&self) -> Vec<IpNet> {
+        self.never.iter().chain(&self.not_by_default).copied().collect()
+    }
+}
+
+/// An address range and the parts that are taken out of it; each is a strict subset, as the API demands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// The range.
+    pub cidr: IpNet,
+    /// What is not in it: the fewest ranges, sorted.
+    pub except: Vec<IpNet>,
+}
+
+/// `cidr` without `minus`; nothing if that leaves nothing.
+pub fn subtract(cidr: IpNet, minus: &[IpNet]) -> Option<Block> {
+    let inside: Vec<IpNet> = minus.iter().map(IpNet::trunc).filter(|m| cidr.contains(m) || m.contains(&cidr)).collect();
+    let except = aggregate(&inside);
+    if except.iter().any(|e| e.contains(&cidr)) {
+        return None;
+    }
+    Some(Block { cidr, except })
+}
+
+fn aggregate(nets: &[IpNet]) -> Vec<IpNet> {
+    let (mut v4, mut v6): (Vec<Ipv4Net>, Vec<Ipv6Net>) = (vec![], vec![]);
+    for net in nets {
+        match net {
+            IpNet::V4(n) => v4.push(*n),
+            IpNet::V6(n) => v6.push(*n),
+        }
+    }
+    Ipv4Net::aggregate(&v4)
+        .into_iter()
+        .map(IpNet::V4)
+        .chain(Ipv6Net::aggregate(&v6).into_iter().map(IpNet::V6))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(s: &str) -> IpNet {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn every_built_in_range_parses() {
+        let lists = Lists::new(&[], &[]);
+        assert_eq!((lists.never.len(), lists.not_by_default.len()), (NEVER.len(), NOT_BY_DEFAULT.len()));
+    }
+
+    #[test]
+    fn subtraction_keeps_strict_subsets_only() {
+        let minus = [net("169.254.0.0/16"), net("fe80::/10"), net("10.0.0.0/9"), net("10.128.0.0/9")];
+        let whole = subtract(net("0.0.0.0/0"), &minus).unwrap();
+        assert_eq!(whole.except, [net("10.0.0.0/8"), net("169.254.0.0/16")]);
+        assert_eq!(subtract(net("1.2.3.0/24"), &minus).unwrap().except, []);
+        assert_eq!(subtract(net("169.254.169.254/32"), &minus), None);
+        assert_eq!(subtract(net("169.254.0.0/16"), &minus), None);
+        assert_eq!(subtract(net("10.0.0.0/8"), &minus), None, "two halves are the whole");
+    }
+}

@@ -1,0 +1,93 @@
+//! Every label and annotation of a child is made here and nowhere else.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+
+use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, RESERVED_PREFIXES, Sandbox};
+
+/// Kubernetes' label with a namespace's name.
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Labels of every child of a Sandbox.
+pub fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
+    let mut labels = managed();
+    labels.insert(LABEL_SANDBOX.into(), sandbox.name_any());
+    labels.insert(LABEL_SANDBOX_UID.into(), sandbox.uid().unwrap_or_default());
+    if let Some(session) = &sandbox.spec.session_name {
+        labels.insert(LABEL_SESSION.into(), session.clone());
+    }
+    labels
+}
+
+/// The label by which our watches select.
+pub fn managed() -> BTreeMap<String, String> {
+    BTreeMap::from([(LABEL_MANAGED_BY.into(), MANAGER.into())])
+}
+
+/// The watches' selector.
+pub fn managed_selector() -> String {
+    format!("{LABEL_MANAGED_BY}={MANAGER}")
+}
+
+/// Selects the pod of one Sandbox.
+pub fn selector(sandbox: &Sandbox) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(BTreeMap::from([(LABEL_SANDBOX_UID.into(), sandbox.uid().unwrap_or_default())])),
+        match_expressions: None,
+    }
+}
+
+/// Selects the pods of all Sandboxes.
+pub fn all_sandboxes() -> LabelSelector {
+    let exists = LabelSelectorRequirement {
+        key: LABEL_SANDBOX_UID.into(),
+        operator: "Exists".into(),
+        values: None,
+    };
+    LabelSelector {
+        match_labels: None,
+        match_expressions: Some(vec![exists]),
+    }
+}
+
+/// Annotations that keep autoscalers from evicting a pod: its outcome cannot be had a second time.
+pub fn undisturbed() -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("cluster-autoscaler.kubernetes.io/safe-to-evict".into(), "false".into()),
+        ("karpenter.sh/do-not-disrupt".into(), "true".into()),
+    ])
+}
+
+/// The first key that only we, or Kubernetes, may set.
+pub fn reserved<'a>(keys: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
+    keys.into_iter().map(String::as_str).find(|key| {
+        let Some((domain, _)) = key.split_once('/') else {
+            return false;
+        };
+        RESERVED_PREFIXES.iter().any(|p| {
+            let reserved = p.trim_end_matches('/');
+            domain == reserved || domain.ends_with(&format!(".{reserved}"))
+        }) || domain == "karpenter.sh"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_prefixes_and_their_subdomains_are_refused() {
+        for key in [
+            "sandbox-operator.dev/x",
+            "kubernetes.io/x",
+            "container.apparmor.security.beta.kubernetes.io/main",
+            "karpenter.sh/do-not-disrupt",
+        ] {
+            assert_eq!(reserved([&key.to_string()]), Some(key));
+        }
+        for key in ["team", "example.com/kubernetes.io", "notkubernetes.io/x"] {
+            assert_eq!(reserved([&key.to_string()]), None);
+        }
+    }
+}

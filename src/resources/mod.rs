@@ -1,0 +1,15 @@
+//! From API types to child objects: pure functions, no client, no clock.
+
+pub mod addresses;
+pub mod effective;
+pub mod files;
+pub mod labels;
+pub mod names;
+pub mod network_policy;
+pub mod pod;
+pub mod pod_containers;
+pub mod service;
+pub mod settings;
+
+pub use effective::Effective;
+pub use settings::Settings;

@@ -1,0 +1,113 @@
+//! Every name and owner reference of a child is made here and nowhere else.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt};
+
+use super::labels;
+use crate::api::{Sandbox, SandboxSession};
+
+/// The standing policy of each namespace that denies all traffic of our pods.
+pub const DENY_ALL: &str = "sandbox-operator-deny-all";
+/// The finalizer with which Kubernetes' garbage collector keeps an object until its dependents are gone.
+pub const FOREGROUND_DELETION: &str = "foregroundDeletion";
+/// Longest name of a pod that is also a label value and a host name.
+const MAX: usize = 63;
+
+/// Name of the sandbox's pod, policy, Service and file Secret. It ends in 8 hex digits of the Sandbox's UID: a sandbox that is created
+/// again under its old name must not meet the children of its predecessor, which are still being deleted.
+pub fn child(sandbox: &Sandbox) -> String {
+    let uid = sandbox.uid().unwrap_or_default();
+    let suffix: String = uid.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    let name = sandbox.name_any();
+    // The API admits ASCII names only.
+    let head = name.get(..MAX - 9).unwrap_or(&name).trim_end_matches('-');
+    format!("{head}-{suffix}")
+}
+
+/// Metadata of a child that goes when its Sandbox goes.
+pub fn child_meta(sandbox: &Sandbox) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(child(sandbox)),
+        namespace: sandbox.namespace(),
+        labels: Some(labels::of_child(sandbox)),
+        owner_references: Some(vec![controlled_by(sandbox)]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn controlled_by(sandbox: &Sandbox) -> OwnerReference {
+    OwnerReference {
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+        ..owner(sandbox)
+    }
+}
+
+/// Reference from a Sandbox to the session that owns it.
+pub fn session_owner(session: &SandboxSession) -> OwnerReference {
+    OwnerReference {
+        block_owner_deletion: Some(true),
+        ..owner(session)
+    }
+}
+
+/// Reference from the pod to its policy: the garbage collector then deletes the policy after the pod, so that a pod that takes its time
+/// to die does so behind its policy.
+pub fn policy_owner(policy_uid: &str, name: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: "networking.k8s.io/v1".into(),
+        kind: "NetworkPolicy".into(),
+        name: name.into(),
+        uid: policy_uid.into(),
+        controller: None,
+        block_owner_deletion: Some(true),
+    }
+}
+
+fn owner<K: Resource<DynamicType = ()>>(object: &K) -> OwnerReference {
+    OwnerReference {
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        controller: None,
+        block_owner_deletion: None,
+    }
+}
+
+/// Whether `meta` is a child of this very Sandbox: decided by UID, never by name.
+pub fn is_child(meta: &ObjectMeta, sandbox: &Sandbox) -> bool {
+    let uid = sandbox.uid();
+    uid.is_some() && meta.owner_references.iter().flatten().any(|o| Some(&o.uid) == uid.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::SandboxSpec;
+
+    fn named(name: &str) -> Sandbox {
+        let mut sandbox = Sandbox::new(name, SandboxSpec::default());
+        sandbox.metadata.uid = Some("1234abcd-0000-0000-0000-000000000000".into());
+        sandbox
+    }
+
+    #[test]
+    fn child_name_ends_in_the_uid_and_fits_a_label() {
+        assert_eq!(child(&named("train")), "train-1234abcd");
+        let long = child(&named(&format!("a{}", "b".repeat(62))));
+        assert_eq!((long.len(), long.ends_with("b-1234abcd")), (63, true));
+        assert!(!child(&named(&format!("{}-{}", "a".repeat(53), "b".repeat(9)))).contains("--"));
+    }
+
+    #[test]
+    fn a_child_is_known_by_uid_not_by_name() {
+        let sandbox = named("train");
+        let mut meta = child_meta(&sandbox);
+        assert!(is_child(&meta, &sandbox));
+        if let Some(owner) = meta.owner_references.iter_mut().flatten().next() {
+            owner.uid = "other".into();
+        }
+        assert!(!is_child(&meta, &sandbox));
+    }
+}

@@ -1,0 +1,193 @@
+//! The pod of a sandbox.
+
+use k8s_openapi::api::core::v1::{
+    EmptyDirVolumeSource, ImageVolumeSource, PersistentVolumeClaimVolumeSource, Pod, PodDNSConfig, PodSecurityContext, PodSpec, SeccompProfile,
+    Toleration, Volume,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::network_policy::dns;
+use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, mounts_shm, sidecar};
+use super::settings::Delivery;
+use super::{Effective, Settings, files, labels, names};
+use crate::api::network::Dns;
+use crate::api::{Entrypoint, Medium, Sandbox};
+
+/// How the agent reaches the pods of this cluster; [`Delivery::Auto`] is decided before a pod is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentBy {
+    /// As a read-only image volume.
+    ImageVolume,
+    /// By an init container.
+    InitContainer,
+}
+
+impl AgentBy {
+    /// Decides `Auto` by what all nodes can.
+    pub fn resolve(delivery: Delivery, every_node_mounts_images: bool) -> AgentBy {
+        match (delivery, every_node_mounts_images) {
+            (Delivery::ImageVolume, _) | (Delivery::Auto, true) => AgentBy::ImageVolume,
+            (Delivery::InitContainer, _) | (Delivery::Auto, false) => AgentBy::InitContainer,
+        }
+    }
+}
+
+/// Builds the pod. `policy_uid`: UID of the sandbox's NetworkPolicy, which the pod names as an owner.
+pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: AgentBy, policy_uid: &str) -> Result<Pod, String> {
+    check(effective, settings)?;
+    let w = &effective.workload;
+    let mut metadata = names::child_meta(sandbox);
+    let name = metadata.name.clone().unwrap_or_default();
+    metadata
+        .owner_references
+        .get_or_insert_default()
+        .push(names::policy_owner(policy_uid, &name));
+    let own_labels = metadata.labels.get_or_insert_default();
+    for (key, value) in w.pod_labels.iter().flatten() {
+        own_labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    let mut annotations = w.pod_annotations.clone().unwrap_or_default();
+    annotations.extend(labels::undisturbed());
+    metadata.annotations = Some(annotations);
+
+    let with_agent = w.entrypoint != Some(Entrypoint::Image);
+    let install = (with_agent && agent == AgentBy::InitContainer).then(|| install_agent(settings, effective));
+    let sidecars = w.sidecars.iter().flatten().map(|s| sidecar(s, sandbox, effective, settings));
+    let init: Vec<_> = install.into_iter().chain(sidecars).collect();
+    let no_dns = dns(effective) == Dns::None;
+    Ok(Pod {
+        metadata,
+        spec: Some(PodSpec {
+            active_deadline_seconds: Some(effective.lifetime),
+            affinity: w.affinity.clone(),
+            automount_service_account_token: Some(false),
+            containers: vec![main(sandbox, effective, settings, with_agent)],
+            // Refused at once beats a time-out: nothing listens there.
+            dns_config: no_dns.then(|| PodDNSConfig {
+                nameservers: Some(vec!["127.0.0.1".into()]),
+                ..PodDNSConfig::default()
+            }),
+            dns_policy: no_dns.then(|| "None".into()),
+            enable_service_links: Some(false),
+            host_users: Some(w.host_users.unwrap_or(settings.defaults.host_users)),
+            hostname: sandbox.metadata.name.clone(),
+            image_pull_secrets: w.image_pull_secrets.clone(),
+            init_containers: (!init.is_empty()).then_some(init),
+            node_selector: w.node_selector.clone(),
+            priority_class_name: w.priority_class_name.clone(),
+            restart_policy: Some("Never".into()),
+            runtime_class_name: w.runtime_class_name.clone(),
+            security_context: Some(PodSecurityContext {
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".into(),
+                    localhost_profile: None,
+                }),
+                ..PodSecurityContext::default()
+            }),
+            service_account_name: w.service_account_name.clone(),
+            termination_grace_period_seconds: Some(effective.grace),
+            tolerations: Some(tolerations(w.tolerations.as_deref().unwrap_or_default(), settings)),
+            volumes: Some(volumes(sandbox, effective, settings, with_agent.then_some(agent))),
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    })
+}
+
+/// What admission cannot see. The message names the field.
+fn check(effective: &Effective, settings: &Settings) -> Result<(), String> {
+    let w = &effective.workload;
+    if w.args.is_some() && w.command.is_none() && w.entrypoint != Some(Entrypoint::Image) {
+        return Err("spec.args: needs spec.command, or spec.entrypoint: Image".into());
+    }
+    if w.command.is_some() && w.entrypoint == Some(Entrypoint::Image) {
+        return Err("spec.command: cannot be given with spec.entrypoint: Image".into());
+    }
+    let keys = |field: &str, map: &Option<std::collections::BTreeMap<String, String>>| match labels::reserved(map.iter().flat_map(|m| m.keys())) {
+        Some(key) => Err(format!("spec.{field}: {key} is reserved")),
+        None => Ok(()),
+    };
+    keys("podLabels", &w.pod_labels)?;
+    keys("podAnnotations", &w.pod_annotations)?;
+    for (i, sidecar) in w.sidecars.iter().flatten().enumerate() {
+        for (j, mount) in sidecar.mounts.iter().flatten().enumerate() {
+            if !w.volumes.iter().flatten().any(|v| v.name == mount.name) {
+                return Err(format!("spec.sidecars[{i}].mounts[{j}].name: no volume is named {}", mount.name));
+            }
+        }
+    }
+    if let Some(port) = w.ports.iter().flatten().find(|p| p.port == i32::from(settings.agent.port)) {
+        return Err(format!("spec.ports: {} is the agent's port", port.port));
+    }
+    Ok(())
+}
+
+/// The user's, and a bounded stay on a lost node unless the user said otherwise for that taint.
+fn tolerations(own: &[Toleration], settings: &Settings) -> Vec<Toleration> {
+    let bounded = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+        .into_iter()
+        .filter(|taint| {
+            !own.iter()
+                .any(|t| t.key.as_deref().is_none_or(|k| k == *taint) && t.effect.as_deref().is_none_or(|e| e == "NoExecute"))
+        });
+    let bounded = bounded.map(|taint| Toleration {
+        key: Some(taint.into()),
+        operator: Some("Exists".into()),
+        effect: Some("NoExecute".into()),
+        toleration_seconds: Some(settings.defaults.unreachable_toleration_seconds),
+        value: None,
+    });
+    own.iter().cloned().chain(bounded).collect()
+}
+
+fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: Option<AgentBy>) -> Vec<Volume> {
+    let agent = agent.map(|by| match by {
+        AgentBy::ImageVolume => Volume {
+            name: AGENT_VOLUME.into(),
+            image: Some(ImageVolumeSource {
+                reference: Some(settings.agent.image.clone()),
+                pull_policy: Some(settings.agent.image_pull_policy.clone()),
+            }),
+            ..Volume::default()
+        },
+        AgentBy::InitContainer => empty_dir(AGENT_VOLUME, None, Some(Quantity("64Mi".into()))),
+    });
+    let shm = (!mounts_shm(effective)).then(|| empty_dir(SHM_VOLUME, Some("Memory"), Some(settings.defaults.shared_memory.clone())));
+    let declared = effective
+        .workload
+        .volumes
+        .iter()
+        .flatten()
+        .map(|v| match (&v.scratch, &v.persistent_volume_claim) {
+            (_, Some(claim)) => Volume {
+                name: v.name.clone(),
+                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                    claim_name: claim.claim_name.clone(),
+                    read_only: None,
+                }),
+                ..Volume::default()
+            },
+            (scratch, None) => {
+                let memory = scratch.as_ref().and_then(|s| s.medium) == Some(Medium::Memory);
+                empty_dir(&v.name, memory.then_some("Memory"), scratch.as_ref().and_then(|s| s.size.clone()))
+            }
+        });
+    agent
+        .into_iter()
+        .chain(shm)
+        .chain(files::volume(sandbox, effective))
+        .chain(declared)
+        .collect()
+}
+
+fn empty_dir(name: &str, medium: Option<&str>, size_limit: Option<Quantity>) -> Volume {
+    let source = EmptyDirVolumeSource {
+        medium: medium.map(Into::into),
+        size_limit,
+    };
+    Volume {
+        name: name.into(),
+        empty_dir: Some(source),
+        ..Volume::default()
+    }
+}

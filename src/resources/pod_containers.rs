@@ -1,0 +1,222 @@
+//! The containers of a sandbox's pod.
+
+use k8s_openapi::api::core::v1::{Capabilities, Container, ContainerPort, EnvVar, ResourceRequirements, SecurityContext, VolumeMount};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
+use std::collections::BTreeMap;
+
+use super::{Effective, Settings, files};
+use crate::api::{Entrypoint, Sandbox, SecurityProfile, Sidecar};
+
+/// Name of the main container, whose end is the sandbox's.
+pub const MAIN: &str = "main";
+/// Name of the init container that copies the agent.
+pub const INSTALL_AGENT: &str = "sandbox-operator-agent";
+pub(super) const AGENT_VOLUME: &str = "sandbox-operator-agent";
+pub(super) const SHM_VOLUME: &str = "sandbox-operator-shm";
+/// Where the agent is mounted, in every container.
+const AGENT_DIRECTORY: &str = "/.sandbox-operator";
+const SHM: &str = "/dev/shm";
+/// The environment variable with the sandbox's name; the hosted service sets the same.
+const SANDBOX_ID: &str = "CW_SANDBOX_ID";
+/// What package managers and `su` need of root's capabilities; all are in Pod Security's `baseline`.
+const BASELINE_CAPABILITIES: [&str; 8] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETGID",
+    "SETUID",
+];
+
+pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings, with_agent: bool) -> Container {
+    let w = &effective.workload;
+    let mut mounts = common_mounts(effective, with_agent);
+    mounts.extend(
+        w.volumes
+            .iter()
+            .flatten()
+            .map(|v| mount(&v.name, &v.mount_path, v.sub_path.as_ref(), v.read_only)),
+    );
+    mounts.extend(files::mounts(effective));
+    let ports = w.ports.iter().flatten().map(|p| ContainerPort {
+        name: Some(p.name.clone()),
+        container_port: p.port,
+        protocol: Some(p.protocol.unwrap_or_default().as_str().into()),
+        ..ContainerPort::default()
+    });
+    let ports: Vec<_> = ports.collect();
+    Container {
+        name: MAIN.into(),
+        image: Some(effective.image.clone()),
+        image_pull_policy: w.image_pull_policy.map(|p| p.as_str().into()),
+        command: if with_agent { Some(agent_command(effective, settings)) } else { None },
+        args: w.args.clone(),
+        working_dir: w.working_dir.clone(),
+        env: Some(env(sandbox, w.env.as_deref())),
+        env_from: w.env_from.clone(),
+        ports: (!ports.is_empty()).then_some(ports),
+        resources: Some(resources(w.resources.as_ref(), settings)),
+        security_context: Some(security_context(effective, w.read_only_root_filesystem)),
+        volume_mounts: Some(mounts),
+        // A process that is killed can leave no message; the kubelet then takes the end of the log.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        ..Container::default()
+    }
+}
+
+pub(super) fn sidecar(sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Container {
+    let with_agent = effective.workload.entrypoint != Some(Entrypoint::Image);
+    let mut mounts = common_mounts(effective, with_agent);
+    mounts.extend(
+        sidecar
+            .mounts
+            .iter()
+            .flatten()
+            .map(|m| mount(&m.name, &m.mount_path, m.sub_path.as_ref(), m.read_only)),
+    );
+    Container {
+        name: sidecar.name.clone(),
+        image: Some(sidecar.image.clone()),
+        image_pull_policy: effective.workload.image_pull_policy.map(|p| p.as_str().into()),
+        command: sidecar.command.clone(),
+        args: sidecar.args.clone(),
+        env: Some(env(sandbox, sidecar.env.as_deref())),
+        resources: Some(resources(sidecar.resources.as_ref(), settings)),
+        // Makes an init container a native sidecar: it runs beside the main one and does not keep the pod from ending.
+        restart_policy: Some("Always".into()),
+        security_context: Some(security_context(effective, None)),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+pub(super) fn install_agent(settings: &Settings, effective: &Effective) -> Container {
+    let directory = "/install";
+    Container {
+        name: INSTALL_AGENT.into(),
+        image: Some(settings.agent.image.clone()),
+        image_pull_policy: Some(settings.agent.image_pull_policy.clone()),
+        command: Some(["/sandbox-operator", "agent", "install", directory].map(String::from).to_vec()),
+        resources: Some(small()),
+        security_context: Some(SecurityContext {
+            read_only_root_filesystem: Some(true),
+            ..security_context(effective, None)
+        }),
+        volume_mounts: Some(vec![mount(AGENT_VOLUME, directory, None, None)]),
+        ..Container::default()
+    }
+}
+
+fn agent_command(effective: &Effective, settings: &Settings) -> Vec<String> {
+    let mut argv: Vec<String> = [&format!("{AGENT_DIRECTORY}/sandbox-operator"), "agent", "run"]
+        .map(String::from)
+        .to_vec();
+    // Without a user namespace the kernel counts processes by uid across the whole node: one sandbox could starve another.
+    if !effective.workload.host_users.unwrap_or(settings.defaults.host_users) {
+        argv.extend(["--max-processes".into(), settings.agent.max_processes.to_string()]);
+    }
+    argv.push("--".into());
+    argv.extend(effective.workload.command.iter().flatten().cloned());
+    argv
+}
+
+fn env(sandbox: &Sandbox, own: Option<&[EnvVar]>) -> Vec<EnvVar> {
+    let id = EnvVar {
+        name: SANDBOX_ID.into(),
+        value: Some(sandbox.name_any()),
+        value_from: None,
+    };
+    std::iter::once(id)
+        .chain(own.into_iter().flatten().filter(|e| e.name != SANDBOX_ID).cloned())
+        .collect()
+}
+
+fn common_mounts(effective: &Effective, with_agent: bool) -> Vec<VolumeMount> {
+    let agent = with_agent.then(|| mount(AGENT_VOLUME, AGENT_DIRECTORY, None, Some(true)));
+    let shm = (!mounts_shm(effective)).then(|| mount(SHM_VOLUME, SHM, None, None));
+    agent.into_iter().chain(shm).collect()
+}
+
+/// Whether the user mounts something of their own at `/dev/shm`.
+pub(super) fn mounts_shm(effective: &Effective) -> bool {
+    effective
+        .workload
+        .volumes
+        .iter()
+        .flatten()
+        .any(|v| v.mount_path.trim_end_matches('/') == SHM)
+}
+
+fn mount(name: &str, path: &str, sub_path: Option<&String>, read_only: Option<bool>) -> VolumeMount {
+    VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        sub_path: sub_path.cloned(),
+        read_only,
+        ..VolumeMount::default()
+    }
+}
+
+fn security_context(effective: &Effective, read_only_root: Option<bool>) -> SecurityContext {
+    let w = &effective.workload;
+    let add = match w.security_profile.unwrap_or_default() {
+        SecurityProfile::Baseline => Some(BASELINE_CAPABILITIES.map(String::from).to_vec()),
+        SecurityProfile::Restricted => None,
+    };
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            add,
+            drop: Some(vec!["ALL".into()]),
+        }),
+        read_only_root_filesystem: read_only_root,
+        run_as_user: w.run_as_user,
+        run_as_group: w.run_as_group,
+        // Known to be true where a uid is named; never guessed for an image's own user.
+        run_as_non_root: w.run_as_user.filter(|uid| *uid != 0).map(|_| true),
+        ..SecurityContext::default()
+    }
+}
+
+/// Requests *and* limits, since quotas refuse pods without. What the user gives one of is given the other: a lone limit is
+/// also the request (as Kubernetes has it), a lone request is also the limit. What the user does not name gets the defaults.
+fn resources(own: Option<&ResourceRequirements>, settings: &Settings) -> ResourceRequirements {
+    let own = own.cloned().unwrap_or_default();
+    let (mut requests, mut limits) = (own.requests.unwrap_or_default(), own.limits.unwrap_or_default());
+    for name in ["cpu", "memory", "ephemeral-storage"] {
+        match (requests.get(name).cloned(), limits.get(name).cloned()) {
+            (Some(_), Some(_)) => {}
+            (Some(request), None) => drop(limits.insert(name.into(), request)),
+            (None, Some(limit)) => drop(requests.insert(name.into(), limit)),
+            (None, None) => {
+                let copy = |from: &BTreeMap<String, Quantity>, to: &mut BTreeMap<String, Quantity>| {
+                    if let Some(quantity) = from.get(name) {
+                        to.insert(name.into(), quantity.clone());
+                    }
+                };
+                copy(&settings.defaults.requests, &mut requests);
+                copy(&settings.defaults.limits, &mut limits);
+            }
+        }
+    }
+    ResourceRequirements {
+        requests: Some(requests),
+        limits: Some(limits),
+        claims: own.claims,
+    }
+}
+
+fn small() -> ResourceRequirements {
+    let of = |cpu: &str, memory: &str| {
+        let pairs = [("cpu", cpu), ("memory", memory), ("ephemeral-storage", "128Mi")];
+        Some(pairs.map(|(k, v)| (k.to_owned(), Quantity(v.into()))).into_iter().collect())
+    };
+    ResourceRequirements {
+        requests: of("10m", "32Mi"),
+        limits: of("1", "64Mi"),
+        claims: None,
+    }
+}

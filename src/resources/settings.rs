@@ -1,0 +1,166 @@
+//! What the cluster's administrator says about every sandbox: the part of the configuration file that shapes children.
+
+use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use super::addresses::Lists;
+use crate::api::limits;
+
+/// Settings for all sandboxes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// The agent and how it gets into the pods.
+    pub agent: Agent,
+    /// Values for fields that neither sandbox nor session sets.
+    pub defaults: Defaults,
+    /// Addresses and peers of network policies.
+    pub network: NetworkSettings,
+}
+
+/// The agent and how it gets into the pods.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Agent {
+    /// Image that holds the agent: the operator's own.
+    pub image: String,
+    /// When the kubelet pulls it.
+    pub image_pull_policy: String,
+    /// How it gets into the containers.
+    pub delivery: Delivery,
+    /// The one port of a sandbox that gateway and operator may connect to.
+    pub port: u16,
+    /// RLIMIT_NPROC of sandboxes with a user namespace.
+    pub max_processes: u64,
+}
+
+/// How the agent gets into the containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Delivery {
+    /// By image volume where every node can (kubelet ≥ 1.35, and containerd ≥ 2.1 or CRI-O), else by init container.
+    #[default]
+    Auto,
+    /// As a read-only image volume.
+    ImageVolume,
+    /// By an init container that copies it.
+    InitContainer,
+}
+
+/// Values for fields that neither sandbox nor session sets.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Defaults {
+    /// Image of the main container.
+    pub container_image: String,
+    /// Lifetime in seconds.
+    pub max_lifetime_seconds: i64,
+    /// False: a user namespace for every sandbox.
+    pub host_users: bool,
+    /// Requests by resource name.
+    pub requests: BTreeMap<String, Quantity>,
+    /// Limits by resource name.
+    pub limits: BTreeMap<String, Quantity>,
+    /// Size of `/dev/shm`.
+    pub shared_memory: Quantity,
+    /// Seconds that a sandbox stays on a node that is not ready or unreachable.
+    pub unreachable_toleration_seconds: i64,
+}
+
+/// Addresses and peers of network policies.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkSettings {
+    /// Further addresses that no sandbox may reach, whatever it asks for: node ranges, for instance.
+    pub never: Vec<IpNet>,
+    /// Further addresses that a sandbox reaches only by a rule that names them: pod and Service ranges that are public, for instance.
+    pub not_by_default: Vec<IpNet>,
+    /// The cluster's DNS.
+    pub dns: DnsSettings,
+    /// Namespace of gateway and operator, by its name.
+    pub peer_namespace: String,
+    /// Labels of the pods of gateway and operator.
+    pub peer_labels: BTreeMap<String, String>,
+}
+
+/// The cluster's DNS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DnsSettings {
+    /// Namespace of its pods.
+    pub namespace: String,
+    /// Labels of its pods.
+    pub pod_labels: BTreeMap<String, String>,
+    /// Addresses that answer as well: a node-local cache, for instance.
+    pub addresses: Vec<IpNet>,
+    /// Ports, UDP and TCP.
+    pub ports: Vec<u16>,
+}
+
+impl Settings {
+    /// The two address lists: the built-in ones and the configured ones.
+    pub fn lists(&self) -> Lists {
+        Lists::new(&self.network.never, &self.network.not_by_default)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            agent: Agent::default(),
+            defaults: Defaults::default(),
+            network: NetworkSettings::default(),
+        }
+    }
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Agent {
+            image: "sandbox-operator:dev".into(),
+            image_pull_policy: "IfNotPresent".into(),
+            delivery: Delivery::Auto,
+            port: 8971,
+            max_processes: 4096,
+        }
+    }
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        let quantities = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), Quantity((*v).into()))).collect();
+        Defaults {
+            container_image: "python:3.11".into(),
+            max_lifetime_seconds: limits::DEFAULT_LIFETIME_SECONDS,
+            host_users: false,
+            requests: quantities(&[("cpu", "100m"), ("memory", "128Mi"), ("ephemeral-storage", "256Mi")]),
+            limits: quantities(&[("cpu", "2"), ("memory", "2Gi"), ("ephemeral-storage", "10Gi")]),
+            shared_memory: Quantity("64Mi".into()),
+            unreachable_toleration_seconds: 60,
+        }
+    }
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        NetworkSettings {
+            never: vec![],
+            not_by_default: vec![],
+            dns: DnsSettings::default(),
+            peer_namespace: "sandbox-operator".into(),
+            peer_labels: BTreeMap::from([("app.kubernetes.io/part-of".into(), "sandbox-operator".into())]),
+        }
+    }
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        DnsSettings {
+            namespace: "kube-system".into(),
+            pod_labels: BTreeMap::from([("k8s-app".into(), "kube-dns".into())]),
+            addresses: vec![],
+            ports: vec![53],
+        }
+    }
+}
