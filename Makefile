@@ -27,7 +27,7 @@ api: cluster ## Tests of the API on a real API server
 	@eval "$$($(CLUSTER) env)"; cargo test --locked --test api -- --ignored
 
 e2e: install ## Tests with real pods
-	@eval "$$($(CLUSTER) env)"; cargo test --locked --test e2e -- --ignored
+	@eval "$$($(CLUSTER) env)"; cargo test --locked --test e2e -- --ignored --test-threads 1
 
 generate: ## Write crds/ and deploy/ anew
 	tests/generate.sh

@@ -1,0 +1,38 @@
+//! Every manifest of `deploy/examples/` does what it says.
+
+use crate::support::Scene;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, ResourceExt};
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn every_example_runs() {
+    let scene = Scene::new("examples").await;
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
+    let mut sandboxes = vec![];
+    for file in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for document in text.split("\n---\n") {
+            let object: DynamicObject = serde_saphyr::from_str(document).unwrap();
+            let types = object.types.clone().unwrap();
+            let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
+            let api: Api<DynamicObject> = Api::namespaced_with(scene.client.clone(), &scene.namespace, &resource);
+            api.create(&PostParams::default(), &object).await.unwrap();
+            if types.kind == "Sandbox" {
+                sandboxes.push(object.name_any());
+            }
+        }
+    }
+    assert!(sandboxes.len() >= 8);
+    for name in sandboxes {
+        if name == "workbench" {
+            scene.running(&name).await;
+        } else {
+            let status = scene.ended(&name).await;
+            assert_eq!(status.state.as_str(), "COMPLETED", "{name}: {:?} {:?}", status.reason, status.message);
+        }
+    }
+    scene.end().await;
+}

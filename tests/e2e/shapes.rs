@@ -1,0 +1,135 @@
+//! What a sandbox is like inside, seen from inside.
+
+use crate::support::{Scene, outcome, sh, with};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
+use serde_json::{Value, json};
+
+/// A script that must succeed, and the spec in which it runs.
+fn cases() -> Vec<(&'static str, Value)> {
+    let light = json!({"resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "1"}}});
+    let case = |script: &str, more: Value| with(with(light.clone(), sh(script)), more);
+    vec![
+        (
+            "identity",
+            case("test $CW_SANDBOX_ID = identity && test $(hostname) = identity", json!({})),
+        ),
+        (
+            "own-id-wins",
+            case(
+                "test $CW_SANDBOX_ID = own-id-wins",
+                json!({"env": [{"name": "CW_SANDBOX_ID", "value": "forged"}]}),
+            ),
+        ),
+        ("no-token", case("! ls /var/run/secrets/kubernetes.io 2>/dev/null", json!({}))),
+        (
+            "root-is-nobody",
+            case("test $(id -u) = 0 && test $(awk '{print $2}' /proc/self/uid_map) != 0", json!({})),
+        ),
+        ("process-limit", case("test $(ulimit -u) = 4096", json!({}))),
+        (
+            "non-root",
+            case("test $(id -u) = 1000", json!({"runAsUser": 1000, "securityProfile": "Restricted"})),
+        ),
+        (
+            "read-only",
+            case("! touch /x 2>/dev/null && touch /dev/shm/x", json!({"readOnlyRootFilesystem": true})),
+        ),
+        (
+            "host-users",
+            case("test $(awk '{print $2}' /proc/self/uid_map) = 0", json!({"hostUsers": true})),
+        ),
+        (
+            "restricted",
+            case("grep -q '^CapEff:.0*$' /proc/self/status", json!({"securityProfile": "Restricted"})),
+        ),
+        ("baseline", case("chown 1000 /tmp && su -s /bin/sh nobody -c true", json!({}))),
+        // The agent is PID 1 and reaps what is left behind: no zombie stays.
+        (
+            "reaped",
+            case("(sleep 0.1 &) ; sleep 1; ! grep -l '^State:.Z' /proc/[0-9]*/status", json!({})),
+        ),
+        (
+            "image-entrypoint",
+            with(
+                light.clone(),
+                json!({"entrypoint": "Image", "args": ["python3", "-c", "import os; assert os.getpid() == 1"]}),
+            ),
+        ),
+        (
+            "expanded",
+            case(
+                "test \"$B\" = '1 $(A)'",
+                json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A) $$(A)"}]}),
+            ),
+        ),
+        (
+            "file-mode",
+            case(
+                "test $(stat -Lc %a /a/b/c) = 640 && test $(cat /a/b/c) = text",
+                json!({"files": [{"path": "/a/b/c", "content": "text", "mode": 0o640}]}),
+            ),
+        ),
+        ("working-dir", case("test $(pwd) = /some/where", json!({"workingDir": "/some/where"}))),
+        (
+            "no-dns",
+            case("grep -q 127.0.0.1 /etc/resolv.conf", json!({"network": {"egress": {"mode": "None"}}})),
+        ),
+        (
+            "sidecar",
+            case(
+                "for i in $(seq 100); do python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:8000\")' && test -e /shared/mark && exit 0; sleep 0.1; done; exit 1",
+                json!({
+                    "volumes": [{"name": "shared", "mountPath": "/shared", "readOnly": true, "scratch": {"size": "1Mi"}}],
+                    "sidecars": [{
+                        "name": "server", "image": "python:3.11", "command": ["sh", "-c", "touch /out/mark; exec python3 -m http.server 8000"],
+                        "mounts": [{"name": "shared", "mountPath": "/out"}], "resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "1"}},
+                    }],
+                }),
+            ),
+        ),
+    ]
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn it_is_inside_as_the_spec_says() {
+    let scene = Scene::new("shapes").await;
+    let ends = cases().into_iter().map(|(name, spec)| {
+        let scene = &scene;
+        async move {
+            scene.sandbox(name, spec).await;
+            let status = scene.ended(name).await;
+            let good = outcome(&status) == ("COMPLETED", "Completed", Some(0));
+            (!good).then(|| format!("{name}: {:?}: {:?}", outcome(&status), status.message))
+        }
+    });
+    let wrong: Vec<String> = futures::future::join_all(ends).await.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_claim_binds_and_a_declared_port_gets_a_service() {
+    let scene = Scene::new("claim").await;
+    scene
+        .create::<PersistentVolumeClaim>(json!({
+            "metadata": {"name": "data"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}},
+        }))
+        .await;
+    let volumes = json!([{"name": "data", "mountPath": "/data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    scene
+        .sandbox("writer", with(sh("echo kept > /data/file"), json!({"volumes": volumes})))
+        .await;
+    assert_eq!(outcome(&scene.ended("writer").await), ("COMPLETED", "Completed", Some(0)));
+    let ports = json!([{"name": "http", "port": 8000}]);
+    scene
+        .sandbox("reader", with(sh("grep kept /data/file"), json!({"volumes": volumes, "ports": ports})))
+        .await;
+    let status = scene.ended("reader").await;
+    assert_eq!(outcome(&status), ("COMPLETED", "Completed", Some(0)));
+    let service = scene.api::<Service>().get(&status.pod_name.unwrap()).await.unwrap();
+    assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 8000);
+    scene.end().await;
+}
