@@ -5,16 +5,16 @@ TARGET := x86_64-unknown-linux-gnu
 BINARY := target/$(TARGET)/release/sandbox-operator
 CLUSTER := tests/cluster/cluster
 
-.PHONY: help run test unit lint generate binary image cluster cluster-down install e2e api bench
+.PHONY: help run test unit lint generate binary image cluster cluster-down install e2e api
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 run: install ## Bring up a cluster if there is none, install the chart, run a sandbox to COMPLETED and show its logs
 	@eval "$$($(CLUSTER) env)"; tests/run-example.sh deploy/examples/run-to-completion.yaml train
 
-test: lint unit api e2e ## Everything that the gate runs
+test: unit lint api e2e ## Everything that the gate runs
 
-lint: ## Format, clippy, generated files, licences, chart
+lint: cluster ## Format, clippy, generated files, licences, chart
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	tests/generate.sh --check
@@ -29,7 +29,7 @@ api: cluster ## Tests of the API on a real API server
 e2e: install ## Tests with real pods
 	@eval "$$($(CLUSTER) env)"; cargo test --locked --test e2e -- --ignored --test-threads 1
 
-generate: ## Write crds/ and deploy/ anew
+generate: cluster ## Write crds/ and deploy/ anew
 	tests/generate.sh
 
 binary: ## The static binary
@@ -48,6 +48,3 @@ cluster-down: ## Remove the test cluster
 install: cluster image ## Install the chart on the cluster
 	$(CLUSTER) load $(IMAGE)
 	@eval "$$($(CLUSTER) env)"; tests/install.sh $(IMAGE)
-
-bench: install ## Measure, beside bare pods
-	@eval "$$($(CLUSTER) env)"; cargo run --release --locked --example bench

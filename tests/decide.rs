@@ -95,6 +95,7 @@ impl Case {
             launched: self.launched,
             pod,
             policy: true,
+            agent_image: "agent:1",
         })
     }
 

@@ -9,8 +9,8 @@ cargo run --quiet --locked -- crds crds
   echo "# kubectl create namespace sandbox-operator && kubectl apply --server-side -f deploy/sandbox-operator.yaml"
   helm template sandbox-operator charts/sandbox-operator --namespace sandbox-operator 2>/dev/null | grep -v '^# Source: '
 } > deploy/sandbox-operator.yaml
-if [ "${1:-}" = --check ] && [ -n "$(git status --porcelain -- crds deploy)" ]; then
-  git --no-pager diff --stat -- crds deploy
+if [ "${1:-}" = --check ] && [ -n "$(git status --porcelain -- crds deploy/sandbox-operator.yaml)" ]; then
+  git --no-pager diff --stat -- crds deploy/sandbox-operator.yaml
   echo "generated files differ from what is committed: run 'make generate' and commit" >&2
   exit 1
 fi

@@ -16,7 +16,7 @@ for _ in $(seq 600); do
 done
 pod=$(kubectl get sbx "$name" -o jsonpath='{.status.podName}')
 echo "--- logs of $name"
-kubectl logs "$pod" -c main
+[ -z "$pod" ] || kubectl logs "$pod" -c main || true
 echo "---"
 kubectl get sbx "$name"
 [ "$seen" = COMPLETED ]

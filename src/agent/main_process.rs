@@ -1,7 +1,7 @@
 //! The main command as a child of PID 1.
 
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -22,7 +22,7 @@ pub fn run(max_processes: Option<u64>, command: &[String]) -> u8 {
         return NOT_EXECUTABLE;
     }
     if let Some(limit) = max_processes
-        && let Err(error) = setrlimit(Resource::RLIMIT_NPROC, limit, limit)
+        && let Err(error) = limit_processes(limit)
     {
         say(&format!("limit processes to {limit}: {error}"));
         return NOT_EXECUTABLE;
@@ -43,6 +43,13 @@ pub fn run(max_processes: Option<u64>, command: &[String]) -> u8 {
         },
     };
     serve(&signals, main)
+}
+
+/// Never above what the container was given: raising a limit takes a right that a sandbox has not.
+fn limit_processes(limit: u64) -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC)?;
+    let limit = limit.min(hard);
+    setrlimit(Resource::RLIMIT_NPROC, limit, limit)
 }
 
 fn serve(signals: &SigSet, main: Option<Pid>) -> u8 {

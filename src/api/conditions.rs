@@ -45,6 +45,7 @@ pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -20,9 +20,18 @@ pub async fn serve(address: SocketAddr, caches: Vec<Caches>, metrics: Metrics) -
     let router = Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(|State(admin): State<Admin>| async move { admin.metrics.text() }))
+        .route("/metrics", get(metrics_text))
         .with_state(Admin { caches, metrics });
     axum::serve(tokio::net::TcpListener::bind(address).await?, router).await
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> String {
+    let sum = |size: fn(&Caches) -> usize| admin.caches.iter().map(size).sum();
+    admin.metrics.cached("Sandbox", sum(|c| c.sandboxes.len()));
+    admin.metrics.cached("SandboxSession", sum(|c| c.sessions.len()));
+    admin.metrics.cached("Pod", sum(|c| c.pods.len()));
+    admin.metrics.cached("NetworkPolicy", sum(|c| c.policies.len()));
+    admin.metrics.text()
 }
 
 /// Ready when every kind was listed once: so also when the CustomResourceDefinitions came after us.

@@ -81,8 +81,8 @@ impl Writer {
             Ok(made) => Ok(Created::New(made)),
             Err(error) => match error.status() {
                 Some(s) if s.is_already_exists() => Ok(Created::Exists),
-                // 403: quota, Pod Security, admission; 400 and 422: admission and validation.
-                Some(s) if matches!(s.code, 400 | 403 | 422) => Ok(Created::Refused(s.code, s.message.clone())),
+                // 403: quota, Pod Security, admission; 400 and 422: admission and validation; from 500: a webhook that fails.
+                Some(s) if matches!(s.code, 400 | 403 | 422 | 500..) => Ok(Created::Refused(s.code, s.message.clone())),
                 _ => Err(error),
             },
         }

@@ -51,6 +51,8 @@ pub trait Listener: Clone + Send + Sync + 'static {
     fn session(&self, session: &SandboxSession);
     /// A child of a sandbox is new, changed or gone.
     fn child(&self, sandbox: ObjectRef<Sandbox>);
+    /// Sandboxes may be gone of which nothing was told.
+    fn sandboxes_relisted(&self);
     /// Much may have changed: deletions that happened while a watch was broken are not told one by one.
     fn relisted(&self);
 }
@@ -101,7 +103,10 @@ pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, list
         |event| match event {
             Event::Apply(s) | Event::InitApply(s) => l.sandbox(s),
             Event::Delete(s) => l.sandbox_gone(s),
-            Event::InitDone => l.relisted(),
+            Event::InitDone => {
+                l.sandboxes_relisted();
+                l.relisted();
+            }
             Event::Init => {}
         },
     );
@@ -169,11 +174,6 @@ async fn follow<K>(
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
-                match &event {
-                    Event::InitApply(_) => metrics.cached(kind, 1),
-                    Event::Delete(_) => metrics.cached(kind, -1),
-                    Event::Apply(_) | Event::Init | Event::InitDone => {}
-                }
                 tell(&event);
             }
             Err(error) => {

@@ -57,9 +57,16 @@ impl Config {
     }
 }
 
+/// The API server's own addresses are not known, so sandboxes could reach it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the API server's addresses cannot be discovered: allow endpointslices to be listed in namespace default, or name them in sandboxes.network.never"
+)]
+pub struct Unprotected(#[source] Box<kube::Error>);
+
 /// Adds to the address lists what the API server knows: its own addresses to `never`, Service and pod ranges to `not_by_default`.
 /// What may not be read (an installation with namespaced rights only) must be configured; the log says what is missing.
-pub async fn discover_addresses(client: &Client, settings: &mut Settings) {
+pub async fn discover_addresses(client: &Client, settings: &mut Settings) -> Result<(), Unprotected> {
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
     let of_api_server = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
     match slices.list(&of_api_server).await {
@@ -70,9 +77,8 @@ pub async fn discover_addresses(client: &Client, settings: &mut Settings) {
                 .never
                 .extend(hosts.filter_map(|a| a.parse().ok()).map(|ip: std::net::IpAddr| IpNet::from(ip)));
         }
-        Err(error) => {
-            tracing::warn!(%error, "API server's addresses not discovered: configure sandboxes.network.never")
-        }
+        Err(error) if settings.network.never.is_empty() => return Err(Unprotected(Box::new(error))),
+        Err(error) => tracing::info!(%error, "API server's addresses not discovered: sandboxes.network.never must have them"),
     }
     match Api::<ServiceCIDR>::all(client.clone()).list(&ListParams::default()).await {
         Ok(list) => {
@@ -96,6 +102,7 @@ pub async fn discover_addresses(client: &Client, settings: &mut Settings) {
             tracing::warn!(%error, "pod ranges not discovered: configure sandboxes.network.notByDefault if they are public addresses")
         }
     }
+    Ok(())
 }
 
 /// How the agent gets into pods of this cluster.

@@ -1,7 +1,7 @@
 //! What every reconcile of one scope shares.
 
 use kube::runtime::reflector::ObjectRef;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -112,9 +112,9 @@ pub struct Feed {
 impl Listener for Feed {
     fn sandbox(&self, sandbox: &Sandbox) {
         self.queue.push(reference_of(sandbox));
-        if let Some(key) = self.queue.index.update(sandbox) {
+        if let Some((key, ended)) = self.queue.index.update(sandbox) {
             self.queue.push_session(&key);
-            if sandbox.status.as_ref().is_some_and(|s| s.state.is_final()) {
+            if ended {
                 self.queue.push_members(&key);
             }
         }
@@ -134,7 +134,11 @@ impl Listener for Feed {
             session.metadata.name.clone().unwrap_or_default(),
         );
         self.queue.push_session(&key);
-        self.queue.push_members(&key);
+        // Our own writes of its counts are no news to its sandboxes.
+        let news = session.status.as_ref().and_then(|s| s.observed_generation) != session.metadata.generation;
+        if news || session.metadata.deletion_timestamp.is_some() {
+            self.queue.push_members(&key);
+        }
     }
 
     fn child(&self, sandbox: ObjectRef<Sandbox>) {
@@ -143,6 +147,16 @@ impl Listener for Feed {
 
     fn relisted(&self) {
         self.queue.push_all();
+    }
+
+    fn sandboxes_relisted(&self) {
+        let caches = &self.queue.caches;
+        self.queue
+            .index
+            .retain(|namespace, name| caches.sandboxes.get(&reference(namespace, name)).is_some());
+        let known: HashSet<String> = caches.sandboxes.state().iter().filter_map(|s| s.metadata.uid.clone()).collect();
+        let sessions: HashSet<String> = caches.sessions.state().iter().filter_map(|s| s.metadata.uid.clone()).collect();
+        self.memory.lock().retain(|uid, _| known.contains(uid) || sessions.contains(uid));
     }
 }
 

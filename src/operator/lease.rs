@@ -22,6 +22,12 @@ pub struct Elector {
     identity: String,
 }
 
+enum Renewal {
+    Done,
+    Failed,
+    Taken,
+}
+
 /// The lease was lost.
 #[derive(Debug, thiserror::Error)]
 #[error("the lease was lost")]
@@ -70,21 +76,26 @@ impl Elector {
     pub async fn hold(&self) -> Lost {
         let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(RETRY).await;
-            let began = Instant::now();
-            match bounded(self.api.get(&self.name)).await {
-                Ok(lease) => {
-                    if lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref()) != Some(&self.identity) {
-                        return Lost;
-                    }
-                    if self.put(Some(&lease)).await.is_some() {
-                        renewed = began;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "lease cannot be read"),
+            // A call that hangs must not carry us past the deadline.
+            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            let began = Instant::now() + RETRY.min(left);
+            match tokio::time::timeout(left, self.renew()).await {
+                Ok(Renewal::Done) => renewed = began,
+                Ok(Renewal::Failed) => {}
+                Ok(Renewal::Taken) | Err(_) => return Lost,
             }
-            if renewed.elapsed() >= RENEW_DEADLINE {
-                return Lost;
+        }
+    }
+
+    async fn renew(&self) -> Renewal {
+        tokio::time::sleep(RETRY).await;
+        match bounded(self.api.get(&self.name)).await {
+            Ok(lease) if lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref()) != Some(&self.identity) => Renewal::Taken,
+            Ok(lease) if self.put(Some(&lease)).await.is_some() => Renewal::Done,
+            Ok(_) => Renewal::Failed,
+            Err(error) => {
+                tracing::warn!(%error, "lease cannot be read");
+                Renewal::Failed
             }
         }
     }

@@ -101,9 +101,11 @@ impl Metrics {
         self.time_to_running.observe(took.as_secs_f64());
     }
 
-    /// The size of a cache changed.
-    pub fn cached(&self, kind: &'static str, change: i64) {
-        self.cached.get_or_create(&vec![("kind", kind.into())]).inc_by(change);
+    /// The size of a cache, over all scopes.
+    pub fn cached(&self, kind: &'static str, objects: usize) {
+        self.cached
+            .get_or_create(&vec![("kind", kind.into())])
+            .set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
     /// A watch broke; it is begun anew.

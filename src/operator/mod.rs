@@ -65,6 +65,9 @@ pub enum Failure {
     /// The configuration cannot be used.
     #[error("configuration")]
     Config(#[from] config::ConfigError),
+    /// Sandboxes could reach the API server.
+    #[error(transparent)]
+    Unprotected(#[from] config::Unprotected),
     /// There is no way to the API server.
     #[error("Kubernetes client")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -92,7 +95,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
 async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
     let client = client().await?;
     let metrics = metrics::Metrics::default();
-    config::discover_addresses(&client, &mut config.sandboxes).await;
+    config::discover_addresses(&client, &mut config.sandboxes).await?;
     let agent_by = config::agent_by(&client, &config.sandboxes).await;
     tracing::info!(?agent_by, never = ?config.sandboxes.network.never, "starting");
     let leading = Arc::new(AtomicBool::new(false));

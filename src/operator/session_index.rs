@@ -28,8 +28,8 @@ impl SessionIndex {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A sandbox is new or changed.
-    pub fn update(&self, sandbox: &Sandbox) -> Option<Key> {
+    /// A sandbox is new or changed. Also says whether it has just ended, which makes room for another.
+    pub fn update(&self, sandbox: &Sandbox) -> Option<(Key, bool)> {
         let key = key(sandbox)?;
         let state = sandbox.status.as_ref().map(|s| s.state).unwrap_or_default();
         let joined = owner_uid(sandbox).is_some();
@@ -40,11 +40,20 @@ impl SessionIndex {
             .entry(sandbox.name_any())
             .or_insert(Member { state, joined });
         // Admission is known here before the API server tells of it.
+        let ended = state.is_final() && !member.state.is_final();
         *member = Member {
             state,
             joined: joined || member.joined,
         };
-        Some(key)
+        Some((key, ended))
+    }
+
+    /// Forgets sandboxes of which no deletion was told.
+    pub fn retain(&self, there: impl Fn(&str, &str) -> bool) {
+        self.lock().retain(|(namespace, _), members| {
+            members.retain(|name, _| there(namespace, name));
+            !members.is_empty()
+        });
     }
 
     /// A sandbox is gone.

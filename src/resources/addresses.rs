@@ -106,6 +106,7 @@ fn aggregate(nets: &[IpNet]) -> Vec<IpNet> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

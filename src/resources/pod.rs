@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::network_policy::dns;
-use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, mounts_shm, sidecar};
+use super::pod_containers::{AGENT_DIRECTORY, AGENT_VOLUME, SHM_VOLUME, install_agent, main, mounts_shm, sidecar};
 use super::settings::Delivery;
 use super::{Effective, Settings, files, labels, names};
 use crate::api::network::Dns;
@@ -109,8 +109,18 @@ fn check(effective: &Effective, settings: &Settings) -> Result<(), String> {
     };
     keys("podLabels", &w.pod_labels)?;
     keys("podAnnotations", &w.pod_annotations)?;
+    let ours = |path: &str| path == AGENT_DIRECTORY || path.starts_with(&format!("{AGENT_DIRECTORY}/"));
+    if let Some((i, file)) = w.files.iter().flatten().enumerate().find(|(_, f)| ours(&f.path)) {
+        return Err(format!("spec.files[{i}].path: {} is in the agent's folder", file.path));
+    }
     for (i, sidecar) in w.sidecars.iter().flatten().enumerate() {
         for (j, mount) in sidecar.mounts.iter().flatten().enumerate() {
+            if ours(&mount.mount_path) {
+                return Err(format!(
+                    "spec.sidecars[{i}].mounts[{j}].mountPath: {} is in the agent's folder",
+                    mount.mount_path
+                ));
+            }
             if !w.volumes.iter().flatten().any(|v| v.name == mount.name) {
                 return Err(format!("spec.sidecars[{i}].mounts[{j}].name: no volume is named {}", mount.name));
             }

@@ -15,7 +15,7 @@ pub const INSTALL_AGENT: &str = "sandbox-operator-agent";
 pub(super) const AGENT_VOLUME: &str = "sandbox-operator-agent";
 pub(super) const SHM_VOLUME: &str = "sandbox-operator-shm";
 /// Where the agent is mounted, in every container.
-const AGENT_DIRECTORY: &str = "/.sandbox-operator";
+pub(super) const AGENT_DIRECTORY: &str = "/.sandbox-operator";
 const SHM: &str = "/dev/shm";
 /// The environment variable with the sandbox's name; the hosted service sets the same.
 const SANDBOX_ID: &str = "CW_SANDBOX_ID";

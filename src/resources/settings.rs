@@ -9,7 +9,7 @@ use super::addresses::Lists;
 use crate::api::limits;
 
 /// Settings for all sandboxes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
     /// The agent and how it gets into the pods.
@@ -102,16 +102,6 @@ impl Settings {
     /// The two address lists: the built-in ones and the configured ones.
     pub fn lists(&self) -> Lists {
         Lists::new(&self.network.never, &self.network.not_by_default)
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            agent: Agent::default(),
-            defaults: Defaults::default(),
-            network: NetworkSettings::default(),
-        }
     }
 }
 

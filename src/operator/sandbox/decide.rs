@@ -79,7 +79,7 @@ pub fn decide(o: &Observed, now: Timestamp) -> Decision {
         verdict,
         wake: None,
     };
-    if let Some(verdict) = o.pod.as_ref().and_then(natural_exit) {
+    if let Some(verdict) = o.pod.as_ref().and_then(|pod| natural_exit(o, pod, now)) {
         return tell(verdict);
     }
     if let Some(why) = stop_requested(o, now) {
@@ -95,8 +95,9 @@ pub fn decide(o: &Observed, now: Timestamp) -> Decision {
     if let Some(verdict) = taken_away(pod) {
         return tell(verdict);
     }
-    if let Some(Trouble { reason, message, .. }) = pod.trouble.as_ref().filter(|t| t.fatal) {
-        return tell(Verdict::new(State::Failed, reason, message));
+    // Once the main container runs, trouble of a sidecar does not decide anything.
+    if let Some(trouble) = pod.trouble.as_ref().filter(|t| t.fatal && pod.main == Main::Waiting) {
+        return tell(Verdict::new(State::Failed, blame(o, trouble), &trouble.message));
     }
     if !o.policy {
         return Decision {
@@ -132,10 +133,15 @@ fn latched_at(status: &SandboxStatus) -> Option<Timestamp> {
 
 /// The end of the main container, unless something else brought it about. That is looked for first, since each sign of it can come
 /// with any exit code: a pod killed by its deadline may show 0, one that is deleted by someone may show Succeeded.
-fn natural_exit(pod: &PodView) -> Option<Verdict> {
+fn natural_exit(o: &Observed, pod: &PodView, now: Timestamp) -> Option<Verdict> {
     let Main::Ended(exit) = &pod.main else {
         return None;
     };
+    // The kubelet tells the end of a container before it tells, with the pod's end, that a deadline was its cause.
+    let out_of_time = pod.started.is_some_and(|t| now >= t + SignedDuration::from_secs(o.effective.lifetime));
+    if !pod.ended && (out_of_time || pod.deadline == Some(1)) {
+        return None;
+    }
     if pod.deleting || pod.disruption.is_some() || pod.reason.is_some() {
         return None;
     }
@@ -230,6 +236,10 @@ fn taken_away(pod: &PodView) -> Option<Verdict> {
         (Some("NodeLost"), _) => Verdict::new(State::Failed, reason::NODE_LOST, text("the node was lost")),
         (why, _) if pod.ended => match &pod.main {
             Main::Ended(exit) => by_exit(exit),
+            Main::Waiting | Main::Running(_) if pod.trouble.is_some() => {
+                let trouble = pod.trouble.as_ref()?;
+                Verdict::new(State::Failed, trouble.reason, &trouble.message)
+            }
             Main::Waiting | Main::Running(_) => {
                 let why = why.unwrap_or("Failed");
                 Verdict::new(
@@ -254,14 +264,17 @@ fn start(o: &Observed, now: Timestamp) -> Decision {
             let most = session.spec.max_sandboxes.unwrap_or_default();
             wait(reason::SESSION_FULL, format!("session {name} already has {most} active sandboxes"))
         }
-        Session::Joining { room: true, .. } => Decision {
-            action: Action::Join,
-            ..wait(reason::PENDING, String::new())
-        },
-        Session::Settled(_) => Decision {
-            action: Action::Launch,
-            ..wait(reason::PENDING, String::new())
-        },
+        Session::Joining { room: true, .. } => go(Action::Join, wait(reason::PENDING, String::new())),
+        Session::Settled(_) => go(Action::Launch, wait(reason::PENDING, String::new())),
+    }
+}
+
+/// Acts, unless the time to start is up already.
+fn go(action: Action, wait: Decision) -> Decision {
+    if wait.verdict.state.is_final() {
+        wait
+    } else {
+        Decision { action, ..wait }
     }
 }
 
@@ -302,7 +315,7 @@ fn live(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
         };
         return waiting(o, now, verdict);
     }
-    if let Main::Running(_) = pod.main {
+    if pod.main != Main::Waiting {
         // The kubelet ends it in time; if it does not, the node is gone.
         let until = pod.started.map(|t| t + SignedDuration::from_secs(lifetime(o)) + grace(o) + OVERTIME);
         if until.is_some_and(|t| now >= t) {
@@ -326,10 +339,17 @@ fn live(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
         };
     }
     let verdict = match &pod.trouble {
-        Some(t) => Verdict::new(State::Creating, t.reason, t.message.clone()),
+        Some(t) => Verdict::new(State::Creating, blame(o, t), t.message.clone()),
         None => Verdict::new(State::Creating, reason::STARTING, ""),
     };
     waiting(o, now, verdict)
+}
+
+/// An image volume that cannot be pulled shows on the container that mounts it; its text has the image's name.
+fn blame(o: &Observed, trouble: &Trouble) -> &'static str {
+    let image = matches!(trouble.reason, reason::IMAGE_PULL_ERROR | reason::NEVER_PULL | reason::INVALID_IMAGE_NAME);
+    let ours = image && !o.agent_image.is_empty() && trouble.message.contains(o.agent_image) && o.agent_image != o.effective.image;
+    if ours { reason::AGENT_IMAGE_FAILED } else { trouble.reason }
 }
 
 fn lifetime(o: &Observed) -> i64 {

@@ -37,7 +37,7 @@ impl From<Error> for Stop {
 
 /// Makes what is missing. `policy_only`: somebody deleted the policy of a pod that lives.
 pub async fn launch(o: &Observed<'_>, ctx: &Context, policy_only: bool) -> Result<Outcome, Error> {
-    match children(o, ctx, policy_only).await {
+    match Box::pin(children(o, ctx, policy_only)).await {
         Ok(()) => Ok(Outcome::Launched),
         Err(Stop::Outcome(outcome)) => Ok(outcome),
         Err(Stop::Error(error)) => Err(error),
@@ -131,7 +131,16 @@ fn refused(kind: &'static str, code: u16, text: String) -> Stop {
     if code == 403 && passing.iter().any(|p| text.contains(p)) {
         return later(reason::POLICY_REJECTED, text);
     }
-    let why = if code == 422 { reason::INVALID_SPEC } else { reason::POLICY_REJECTED };
+    // An admission webhook that does not answer, for instance.
+    if code >= 500 {
+        return later(reason::PENDING, text);
+    }
+    // Admission policies answer 422 as well, but say who denied it.
+    let why = if code != 403 && !text.contains("denied") {
+        reason::INVALID_SPEC
+    } else {
+        reason::POLICY_REJECTED
+    };
     Stop::Outcome(Outcome::Refused(Verdict::new(State::Failed, why, format!("{kind}: {text}"))))
 }
 

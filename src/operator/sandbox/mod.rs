@@ -41,8 +41,10 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
     let launched = note.launched || status.pod_name.is_some();
     let (session, defaults) = session_of(&sandbox, &ctx);
     let mut effective = Effective::new(&sandbox, defaults.as_deref(), &ctx.settings);
-    if launched && let (None, Some(at_launch)) = (sandbox.spec.workload.max_lifetime_seconds, status.max_lifetime_seconds) {
-        effective.lifetime = at_launch;
+    // It may be lowered; a session's defaults that changed later, or a field that was added, do not raise it.
+    if let Some(told) = status.max_lifetime_seconds.filter(|_| launched) {
+        let own = sandbox.spec.workload.max_lifetime_seconds;
+        effective.lifetime = own.map_or(told, |own| own.min(told));
     }
     let name = names::child(&sandbox);
     let namespace = sandbox.namespace().unwrap_or_default();
@@ -58,17 +60,26 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
         launched,
         pod: None,
         policy: ctx.caches.policies.get(&reference(&namespace, &name)).is_some(),
+        agent_image: &ctx.settings.agent.image,
     };
     observed.pod = pod_of(&observed, &ctx, &name).await?;
-    let now = Timestamp::now();
+    // Whole seconds, as the API keeps them: what is read back must equal what was written.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     if status.state.is_final() {
         let (action, wake) = after_end(&observed, now);
         act(&observed, &action, &ctx).await?;
         return Ok(next(wake, now));
     }
     let mut decision = decide(&observed, now);
-    if let Action::Launch | Action::RestorePolicy = decision.action {
-        decision = match launch(&observed, &ctx, decision.action == Action::RestorePolicy).await? {
+    if decision.action == Action::RestorePolicy {
+        // Without it the pod is behind the standing deny-all: that is no reason to fail it.
+        if let Outcome::Refused(verdict) | Outcome::Later(verdict) = launch(&observed, &ctx, true).await? {
+            ctx.events.warn(sandbox.as_ref(), verdict.reason, &verdict.message);
+            decision.wake = Some(now + jiff::SignedDuration::from_secs(30));
+        }
+    }
+    if decision.action == Action::Launch {
+        decision = match launch(&observed, &ctx, false).await? {
             Outcome::Launched => {
                 ctx.memory.note(&uid, |n| n.launched = true);
                 decision

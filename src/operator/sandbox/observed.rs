@@ -24,6 +24,8 @@ pub struct Observed<'a> {
     pub pod: Option<PodView>,
     /// Whether its network policy is there.
     pub policy: bool,
+    /// The operator's own image, which holds the agent.
+    pub agent_image: &'a str,
 }
 
 /// The session of a sandbox.

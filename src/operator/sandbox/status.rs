@@ -30,7 +30,7 @@ pub fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> SandboxStatus 
         pod_ip: pod.and_then(|p| p.ip.clone()).or_else(|| old.pod_ip.clone()),
         node_name: pod.and_then(|p| p.node.clone()).or_else(|| old.node_name.clone()),
         started_at: started.map(Time).or_else(|| old.started_at.clone()),
-        finished_at: ended.then(|| Time(finished)),
+        finished_at: ended.then_some(Time(finished)),
         expires_at: expires_at(o, verdict, now).map(Time),
         // A session's defaults may change later; a pod does not.
         container_image: old.container_image.clone().or_else(|| Some(o.effective.image.clone())),
