@@ -118,7 +118,8 @@ fn outcomes_in_the_order_in_which_they_explain_each_other() {
         case
     };
     let disrupted = |reason: &str| json!([{"type": "DisruptionTarget", "status": "True", "reason": reason}]);
-    let table: Vec<(&str, Case, (State, &str, Option<i32>))> = vec![
+    type Row = (&'static str, Case, (State, &'static str, Option<i32>));
+    let table: Vec<Row> = vec![
         (
             "exit 0",
             Case::pod(json!({"phase": "Succeeded", "containerStatuses": ended(0, "Completed")})),

@@ -15,7 +15,7 @@ const NOT_EXECUTABLE: u8 = 126;
 
 /// Runs the main command to its end and returns the exit code for the container.
 pub fn run(max_processes: Option<u64>, command: &[String]) -> u8 {
-    // Blocked before the child starts, so that no SIGCHLD or SIGTERM is lost; the standard library gives the child an empty mask.
+    // Blocked before the child starts, so that no SIGCHLD or SIGTERM is lost. The child inherits that; see `exec`.
     let signals = SigSet::all();
     if let Err(error) = signals.thread_block() {
         say(&format!("block signals: {error}"));
@@ -30,19 +30,37 @@ pub fn run(max_processes: Option<u64>, command: &[String]) -> u8 {
     let main = match command.split_first() {
         None => None,
         // A process group of its own, so that signals reach all that the command started.
-        Some((program, args)) => match Command::new(program).args(args).process_group(0).spawn() {
+        Some(_) => match Command::new("/proc/self/exe")
+            .args(["agent", "exec", "--"])
+            .args(command)
+            .process_group(0)
+            .spawn()
+        {
             Ok(child) => Some(Pid::from_raw(child.id().cast_signed())),
             Err(error) => {
-                say(&format!("start {program}: {error}"));
-                return if error.kind() == ErrorKind::NotFound {
-                    NOT_FOUND
-                } else {
-                    NOT_EXECUTABLE
-                };
+                say(&format!("start: {error}"));
+                return NOT_EXECUTABLE;
             }
         },
     };
     serve(&signals, main)
+}
+
+/// Becomes the main command. Unblocks signals here, in the child: in the parent there would be a moment in which one is lost.
+pub fn exec(command: &[String]) -> u8 {
+    let Some((program, args)) = command.split_first() else {
+        return NOT_FOUND;
+    };
+    let error = match SigSet::empty().thread_set_mask() {
+        Ok(()) => Command::new(program).args(args).exec(),
+        Err(error) => error.into(),
+    };
+    say(&format!("start {program}: {error}"));
+    if error.kind() == ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        NOT_EXECUTABLE
+    }
 }
 
 /// Never above what the container was given: raising a limit takes a right that a sandbox has not.

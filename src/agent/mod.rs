@@ -20,6 +20,13 @@ pub enum Verb {
         #[arg(last = true)]
         command: Vec<String>,
     },
+    /// Becomes the main command: what `run` starts as its child.
+    #[command(hide = true)]
+    Exec {
+        /// The main command.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
     /// Copies this binary into a folder: how an init container delivers the agent where image volumes are not supported.
     Install {
         /// The folder.
@@ -31,6 +38,7 @@ pub enum Verb {
 pub fn run(verb: Verb) -> ExitCode {
     match verb {
         Verb::Run { max_processes, command } => ExitCode::from(main_process::run(max_processes, &command)),
+        Verb::Exec { command } => ExitCode::from(main_process::exec(&command)),
         Verb::Install { directory } => match install(&directory) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

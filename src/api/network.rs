@@ -26,7 +26,7 @@ pub struct Network {
 #[x_kube(validation = Rule::new("self.mode == 'Rules' || !has(self.rules) || self.rules.size() == 0").message("network.egress.rules: need mode Rules"))]
 pub struct Egress {
     /// `Internet`: public addresses; not the cluster, not private networks, not the cloud's metadata service. `None`: nothing.
-    /// `Rules`: exactly what `rules` say; the cloud's metadata service, the API server and the nodes stay out of reach.
+    /// `Rules`: exactly what `rules` say; the cloud's metadata service, the API server and the address ranges that the administrator configured stay out of reach.
     #[serde(default)]
     pub mode: EgressMode,
     /// Destinations that are allowed with `mode: Rules`. At most 64.

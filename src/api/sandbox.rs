@@ -34,7 +34,7 @@ use super::workload::Workload;
         .message("metadata.name: must be a DNS label of at most 63 characters that begins with a letter (it is the sandbox's host name)")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.args) || has(self.command) || has(self.sessionName) || (has(self.entrypoint) && self.entrypoint == 'Image')")
+#[x_kube(validation = Rule::new("!has(self.args) || has(self.command) || (has(self.entrypoint) && self.entrypoint == 'Image')")
     .message("spec.args: needs spec.command, or spec.entrypoint: Image"))]
 #[x_kube(validation = Rule::new("!has(self.command) || !has(self.entrypoint) || self.entrypoint != 'Image'")
     .message("spec.command: cannot be given with spec.entrypoint: Image"))]

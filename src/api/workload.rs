@@ -119,11 +119,11 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub sidecars: Option<Vec<Sidecar>>,
-    /// Annotations of the pod. Keys under `sandbox-operator.dev/`, `kubernetes.io/` and `k8s.io/` are refused.
+    /// Annotations of the pod. A key under `sandbox-operator.dev/`, `karpenter.sh/`, or `kubernetes.io/` and `k8s.io/` and their subdomains ends the sandbox as FAILED with reason `InvalidSpec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 64))]
     pub pod_annotations: Option<BTreeMap<String, String>>,
-    /// Labels of the pod. Keys under `sandbox-operator.dev/`, `app.kubernetes.io/`, `kubernetes.io/` and `k8s.io/` are refused.
+    /// Labels of the pod. A key under `sandbox-operator.dev/`, `karpenter.sh/`, or `kubernetes.io/` and `k8s.io/` and their subdomains ends the sandbox as FAILED with reason `InvalidSpec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 64))]
     pub pod_labels: Option<BTreeMap<String, String>>,

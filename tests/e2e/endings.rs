@@ -13,6 +13,8 @@ type Case = (&'static str, Value, (&'static str, &'static str, Option<i32>));
 fn cases() -> Vec<Case> {
     let small = json!({"resources": {"limits": {"memory": "64Mi", "cpu": "200m"}}});
     let light = |spec: Value| with(json!({"resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "1"}}}), spec);
+    // The name of the registry must have failed to resolve by then.
+    let patient = |spec: Value| light(with(json!({"startTimeoutSeconds": 45}), spec));
     let waiting = |spec: Value| light(with(json!({"startTimeoutSeconds": 8}), spec));
     vec![
         ("exit-0", light(sh("echo done")), ("COMPLETED", "Completed", Some(0))),
@@ -27,7 +29,7 @@ fn cases() -> Vec<Case> {
             light(json!({"command": ["/etc/passwd"]})),
             ("FAILED", "Error", Some(126)),
         ),
-        ("signal", light(sh("kill -KILL $$")), ("FAILED", "Error", Some(137))),
+        ("signal", light(sh("kill -KILL $$$$")), ("FAILED", "Error", Some(137))),
         (
             "signal-term",
             light(json!({"command": ["python3", "-c", "import os; os.kill(os.getpid(), 15)"]})),
@@ -48,7 +50,7 @@ fn cases() -> Vec<Case> {
         ),
         (
             "pull-error",
-            waiting(json!({"containerImage": "registry.invalid/nothing:1"})),
+            patient(json!({"containerImage": "registry.invalid/nothing:1"})),
             ("FAILED", "ImagePullError", None),
         ),
         (

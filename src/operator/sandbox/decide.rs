@@ -198,7 +198,7 @@ fn stop(o: &Observed, why: &'static str, now: Timestamp) -> Decision {
     let Some(pod) = &o.pod else {
         return done(&Main::Waiting);
     };
-    if pod.ended || matches!(pod.main, Main::Ended(_)) {
+    if over(pod) {
         return done(&pod.main);
     }
     // `expiresAt` was lowered when the stop began; see `status`.
@@ -219,6 +219,15 @@ fn stop(o: &Observed, why: &'static str, now: Timestamp) -> Decision {
     }
 }
 
+/// Ended, and its main container too: the kubelet may tell of the pod's end while the container is still in its grace.
+fn over(pod: &PodView) -> bool {
+    match pod.main {
+        Main::Ended(_) => true,
+        Main::Running(_) => false,
+        Main::Waiting => pod.ended,
+    }
+}
+
 fn grace(o: &Observed) -> SignedDuration {
     SignedDuration::from_secs(o.effective.grace)
 }
@@ -227,7 +236,7 @@ fn grace(o: &Observed) -> SignedDuration {
 fn taken_away(pod: &PodView) -> Option<Verdict> {
     let text = |default: &str| pod.message.clone().unwrap_or_else(|| default.into());
     let verdict = match (pod.reason.as_deref(), pod.disruption) {
-        (Some("DeadlineExceeded"), _) if pod.ended => Verdict::new(State::Terminated, reason::LIFETIME_EXCEEDED, "it outlived maxLifetimeSeconds"),
+        (Some("DeadlineExceeded"), _) if over(pod) => Verdict::new(State::Terminated, reason::LIFETIME_EXCEEDED, "it outlived maxLifetimeSeconds"),
         (Some("DeadlineExceeded"), _) => return None,
         (_, Some(why)) if pod.deleting || pod.ended => Verdict::new(State::Failed, why, text("the pod was disrupted")),
         _ if pod.deleting => Verdict::new(State::Failed, reason::POD_DELETED, "the pod was deleted"),
