@@ -1,7 +1,8 @@
 //! How a sandbox ends, and every way in which one does not start: each documented reason by a real case.
 
-use crate::support::{Scene, outcome, sh, with};
-use futures::future::join_all;
+use crate::support::{AT_ONCE, Scene, outcome, sh, with};
+use futures::StreamExt;
+use futures::stream;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use serde_json::{Value, json};
 
@@ -121,13 +122,16 @@ async fn every_ending_has_its_state_reason_and_exit_code() {
     let ends = cases().into_iter().map(|(name, spec, wanted)| {
         let scene = &scene;
         async move {
-            scene.sandbox(name, spec).await;
-            let status = scene.ended(name).await;
+            let status = scene.run(name, &spec).await;
             let seen = outcome(&status);
             (seen != wanted).then(|| format!("{name}: wanted {wanted:?}, got {seen:?}: {:?}", status.message))
         }
     });
-    let wrong: Vec<String> = join_all(ends).await.into_iter().flatten().collect();
+    let wrong: Vec<String> = stream::iter(ends)
+        .buffer_unordered(AT_ONCE)
+        .filter_map(futures::future::ready)
+        .collect()
+        .await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     scene.end().await;
 }

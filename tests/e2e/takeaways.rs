@@ -3,7 +3,7 @@
 use crate::support::{Scene, outcome, sh};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, EvictParams, PostParams};
 use kube::{Api, ResourceExt};
 use sandbox_operator::api::Sandbox;
 use serde_json::{Value, json};
@@ -90,7 +90,7 @@ async fn names_that_others_took_are_left_alone() {
     scene.end().await;
 }
 
-/// A fake node of its own, which then stops answering for good.
+/// A fake node of its own, which then goes away for good.
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_lost_node_fails_its_sandboxes() {
@@ -119,12 +119,9 @@ async fn a_lost_node_fails_its_sandboxes() {
         )
         .await;
     scene.running("lost").await;
-    // kwok then lets it be, and no heartbeat comes any more.
-    let forgotten = Patch::Merge(json!({"metadata": {"annotations": {"kwok.x-k8s.io/node": null}}}));
-    nodes.patch(&name, &PatchParams::default(), &forgotten).await.unwrap();
+    nodes.delete(&name, &DeleteParams::default()).await.unwrap();
     let status = scene.ended("lost").await;
     assert_eq!(outcome(&status), ("FAILED", "NodeLost", None), "{:?}", status.message);
-    nodes.delete(&name, &DeleteParams::default()).await.unwrap();
     scene.gone::<Pod>(&status.pod_name.unwrap()).await;
     scene.end().await;
 }
