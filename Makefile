@@ -23,7 +23,7 @@ lint: cluster ## Format, clippy, generated files, licences, chart
 unit: ## Tests that need nothing but Rust
 	cargo test --locked
 
-api: cluster ## Tests of the API on a real API server
+api: install ## Tests of the API on a real API server
 	@eval "$$($(CLUSTER) env)"; cargo test --locked --test api -- --ignored
 
 e2e: install ## Tests with real pods
