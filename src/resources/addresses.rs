@@ -3,13 +3,17 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Reached by no sandbox, whatever it asks for: the clouds' metadata services (AWS, GCP, Azure and most others; Azure's wire server;
-/// Alibaba; AWS over IPv6), link-local, and the metadata addresses behind NAT64.
-const NEVER: [&str; 7] = [
+/// Alibaba; AWS, Google, Oracle and Scaleway over IPv6), link-local, and the metadata addresses behind NAT64.
+const NEVER: [&str; 11] = [
     "169.254.0.0/16",
     "168.63.129.16/32",
     "100.100.100.200/32",
     "fe80::/10",
     "fd00:ec2::254/128",
+    "fd20:ce::254/128",
+    "fd00:c1::a9fe:a9fe/128",
+    "fd00:42::42/128",
+    "64:ff9b::6464:64c8/128",
     "64:ff9b::a9fe:0/112",
     "64:ff9b::a83f:8110/128",
 ];
