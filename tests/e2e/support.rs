@@ -109,7 +109,7 @@ impl Scene {
     pub async fn run(&self, name: &str, spec: &Value) -> SandboxStatus {
         self.sandbox(name, spec.clone()).await;
         let status = self.ended(name).await;
-        if !status.message.as_deref().unwrap_or_default().contains("unable to freeze") {
+        if !node_failed(&status) {
             return status;
         }
         self.api::<Sandbox>().delete(name, &DeleteParams::background()).await.expect("deleted");
@@ -186,6 +186,11 @@ pub fn with(mut a: Value, b: Value) -> Value {
         a.extend(b);
     }
     a
+}
+
+/// Whether the node's runtime failed, see [`Scene::run`].
+pub fn node_failed(status: &SandboxStatus) -> bool {
+    status.message.as_deref().unwrap_or_default().contains("unable to freeze")
 }
 
 /// How many sandboxes a table's test runs at once: the test machine has two cores.
