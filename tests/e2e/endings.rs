@@ -1,15 +1,10 @@
 //! How a sandbox ends, and every way in which one does not start: each documented reason by a real case.
 
-use crate::support::{AT_ONCE, Scene, outcome, sh, with};
-use futures::StreamExt;
-use futures::stream;
+use crate::support::{Case, Scene, outcome, sh, with};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use serde_json::{Value, json};
 
 const ALLOCATE: &str = "python3 -c 'x = bytearray(512 << 20); x[::4096] = bytes(len(x[::4096]))'";
-
-/// Name, spec, then state, reason and exit code at the end.
-type Case = (&'static str, Value, (&'static str, &'static str, Option<i32>));
 
 fn cases() -> Vec<Case> {
     let small = json!({"resources": {"limits": {"memory": "64Mi", "cpu": "200m"}}});
@@ -119,19 +114,7 @@ fn cases() -> Vec<Case> {
 #[ignore = "needs a cluster"]
 async fn every_ending_has_its_state_reason_and_exit_code() {
     let scene = Scene::new("endings").await;
-    let ends = cases().into_iter().map(|(name, spec, wanted)| {
-        let scene = &scene;
-        async move {
-            let status = scene.run(name, &spec).await;
-            let seen = outcome(&status);
-            (seen != wanted).then(|| format!("{name}: wanted {wanted:?}, got {seen:?}: {:?}", status.message))
-        }
-    });
-    let wrong: Vec<String> = stream::iter(ends)
-        .buffer_unordered(AT_ONCE)
-        .filter_map(futures::future::ready)
-        .collect()
-        .await;
+    let wrong = scene.run_all(cases()).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     scene.end().await;
 }

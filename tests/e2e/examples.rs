@@ -1,7 +1,7 @@
 //! Every manifest of `deploy/examples/` does what it says.
 
-use crate::support::{Scene, node_failed};
-use kube::api::{DeleteParams, DynamicObject, PostParams};
+use crate::support::Scene;
+use kube::api::{DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
 use sandbox_operator::api::Sandbox;
@@ -33,14 +33,8 @@ async fn every_example_runs() {
             scene.running(&name).await;
             continue;
         }
-        let mut status = scene.ended(&name).await;
-        if node_failed(&status) {
-            scene.api::<Sandbox>().delete(&name, &DeleteParams::background()).await.unwrap();
-            scene.gone::<Sandbox>(&name).await;
-            let again: Sandbox = serde_json::from_value(serde_json::to_value(object).unwrap()).unwrap();
-            scene.api::<Sandbox>().create(&PostParams::default(), &again).await.unwrap();
-            status = scene.ended(&name).await;
-        }
+        let made: Sandbox = serde_json::from_value(serde_json::to_value(object).unwrap()).unwrap();
+        let status = scene.ended_on_a_good_node(&made).await;
         assert_eq!(status.state.as_str(), "COMPLETED", "{name}: {:?} {:?}", status.reason, status.message);
     }
     scene.end().await;

@@ -1,8 +1,6 @@
 //! What a sandbox is like inside, seen from inside.
 
-use crate::support::{AT_ONCE, Scene, outcome, sh, with};
-use futures::StreamExt;
-use futures::stream;
+use crate::support::{Case, Scene, outcome, sh, with};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use serde_json::{Value, json};
 
@@ -99,18 +97,12 @@ fn cases() -> Vec<(&'static str, Value)> {
 #[ignore = "needs a cluster"]
 async fn it_is_inside_as_the_spec_says() {
     let scene = Scene::new("shapes").await;
-    let ends = cases().into_iter().map(|(name, spec)| {
-        let scene = &scene;
-        async move {
-            let status = scene.run(name, &spec).await;
-            let good = outcome(&status) == ("COMPLETED", "Completed", Some(0));
-            (!good).then(|| format!("{name}: {:?}: {:?}", outcome(&status), status.message))
-        }
-    });
-    let wrong: Vec<String> = stream::iter(ends)
-        .buffer_unordered(AT_ONCE)
-        .filter_map(futures::future::ready)
-        .collect()
+    let wrong = scene
+        .run_all(
+            cases()
+                .into_iter()
+                .map(|(name, spec)| -> Case { (name, spec, ("COMPLETED", "Completed", Some(0))) }),
+        )
         .await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     scene.end().await;

@@ -1,5 +1,6 @@
 //! A namespace per test, and waiting for end states with a bound.
 
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::core::{NamespaceResourceScope, ObjectMeta};
@@ -104,18 +105,36 @@ impl Scene {
         self.until(name, "to end", |s| s.state.is_final()).await
     }
 
-    /// Creates a sandbox and waits for its end. runc on cgroup v1 now and then cannot freeze a container that it starts ("unable to
-    /// freeze"): the node's fault, told as the StartError that it is. Such a sandbox is made once more.
-    pub async fn run(&self, name: &str, spec: &Value) -> SandboxStatus {
-        self.sandbox(name, spec.clone()).await;
-        let status = self.ended(name).await;
-        if !node_failed(&status) {
+    /// Waits for the end of a sandbox that was just created. runc on cgroup v1 now and then cannot freeze a container that it starts
+    /// ("unable to freeze"): the node's fault, told as the StartError that it is. Such a sandbox is made once more.
+    pub async fn ended_on_a_good_node(&self, made: &Sandbox) -> SandboxStatus {
+        let name = made.name_any();
+        let status = self.ended(&name).await;
+        if !status.message.as_deref().unwrap_or_default().contains("unable to freeze") {
             return status;
         }
-        self.api::<Sandbox>().delete(name, &DeleteParams::background()).await.expect("deleted");
-        self.gone::<Sandbox>(name).await;
-        self.sandbox(name, spec.clone()).await;
-        self.ended(name).await
+        self.api::<Sandbox>().delete(&name, &DeleteParams::background()).await.expect("deleted");
+        self.gone::<Sandbox>(&name).await;
+        self.api()
+            .create(&PostParams::default(), &Sandbox::new(&name, made.spec.clone()))
+            .await
+            .expect("created again");
+        self.ended(&name).await
+    }
+
+    /// Runs each case to its end, a few at once; what did not end as wanted, a line each.
+    pub async fn run_all(&self, cases: impl IntoIterator<Item = Case>) -> Vec<String> {
+        let ends = cases.into_iter().map(|(name, spec, wanted)| async move {
+            let made = self.sandbox(name, spec).await;
+            let status = self.ended_on_a_good_node(&made).await;
+            let seen = outcome(&status);
+            (seen != wanted).then(|| format!("{name}: wanted {wanted:?}, got {seen:?}: {:?}", status.message))
+        });
+        stream::iter(ends)
+            .buffer_unordered(AT_ONCE)
+            .filter_map(futures::future::ready)
+            .collect()
+            .await
     }
 
     pub async fn running(&self, name: &str) -> SandboxStatus {
@@ -188,13 +207,11 @@ pub fn with(mut a: Value, b: Value) -> Value {
     a
 }
 
-/// Whether the node's runtime failed, see [`Scene::run`].
-pub fn node_failed(status: &SandboxStatus) -> bool {
-    status.message.as_deref().unwrap_or_default().contains("unable to freeze")
-}
-
 /// How many sandboxes a table's test runs at once: the test machine has two cores.
-pub const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 6;
+
+/// Name, spec, then state, reason and exit code at the end.
+pub type Case = (&'static str, Value, (&'static str, &'static str, Option<i32>));
 
 /// The state and reason of an end, and the exit code.
 pub fn outcome(status: &SandboxStatus) -> (&'static str, &str, Option<i32>) {

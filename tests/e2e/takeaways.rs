@@ -19,21 +19,11 @@ async fn a_deleted_and_an_evicted_pod_fail_their_sandboxes() {
     let evicted = scene.running("evicted").await.pod_name.unwrap();
     scene.api::<Pod>().delete(&deleted, &DeleteParams::default()).await.unwrap();
     scene.api::<Pod>().evict(&evicted, &EvictParams::default()).await.unwrap();
-    let (state, reason, _) = outcome(&scene.ended("deleted").await).to_owned_parts();
-    assert_eq!((state, reason.as_str()), ("FAILED", "PodDeleted"));
-    let (state, reason, _) = outcome(&scene.ended("evicted").await).to_owned_parts();
-    assert_eq!((state, reason.as_str()), ("FAILED", "Evicted"));
-    scene.end().await;
-}
-
-trait Owned {
-    fn to_owned_parts(&self) -> (&'static str, String, Option<i32>);
-}
-
-impl Owned for (&'static str, &str, Option<i32>) {
-    fn to_owned_parts(&self) -> (&'static str, String, Option<i32>) {
-        (self.0, self.1.to_owned(), self.2)
+    for (name, reason) in [("deleted", "PodDeleted"), ("evicted", "Evicted")] {
+        let status = scene.ended(name).await;
+        assert_eq!((status.state.as_str(), status.reason.as_deref()), ("FAILED", Some(reason)));
     }
+    scene.end().await;
 }
 
 #[tokio::test]
