@@ -1,0 +1,21 @@
+//! What every call shares.
+
+use super::caches::Caches;
+use super::cluster::Cluster;
+use super::config::Config;
+use super::identity::Identity;
+use crate::agent_client::AgentClient;
+
+/// What every call shares.
+pub struct Gateway {
+    /// The one place that speaks to the API server, with a timeout around each call.
+    pub cluster: Cluster,
+    /// What is watched.
+    pub caches: Caches,
+    /// Who calls, and what they may do.
+    pub identity: Identity,
+    /// Calls to the agents in the sandboxes.
+    pub agents: AgentClient,
+    /// The configuration file.
+    pub config: Config,
+}
