@@ -1,0 +1,54 @@
+"""The SDK's command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+
+def cli(*args, check=True, **more):
+    done = subprocess.run([sys.executable, "-m", "cwsandbox", *args], capture_output=True, text=True, **more)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def test_ls_get_exec_files_logs(box, tmp_path):
+    ident = box.sandbox_id
+    assert ident in cli("ls", "--tag", "shared").stdout
+    assert any(s["sandbox_id"] == ident for s in json.loads(cli("ls", "-o", "json").stdout))
+    assert ident in cli("get", ident).stdout
+    assert cli("exec", ident, "echo", "hello").stdout == "hello\n"
+    assert cli("exec", ident, "sh", "-c", "exit 7", check=False).returncode == 7
+    local = tmp_path / "local"
+    local.write_bytes(b"from the command line")
+    cli("files", "write", ident, "/tmp/cli", str(local))
+    assert cli("files", "read", ident, "/tmp/cli").stdout == "from the command line"
+    assert cli("logs", ident).stdout == ""
+
+
+def test_stop_and_delete(tag):
+    from cwsandbox import Sandbox
+
+    sandbox = Sandbox.run(tags=[tag]).wait()
+    cli("stop", sandbox.sandbox_id)
+    cli("delete", sandbox.sandbox_id, "--missing-ok")
+    assert cli("get", "no-such-sandbox", check=False).returncode != 0
+
+
+def test_an_interactive_shell(box):
+    import pty
+
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "cwsandbox", "sh", box.sandbox_id, "--cmd", "sh"])
+    seen = b""
+    os.write(terminal, b"echo in-$((40+2)); exit 4\n")
+    while b"in-42" not in seen:
+        seen += os.read(terminal, 4096)
+    while True:
+        try:
+            if not os.read(terminal, 4096):
+                break
+        except OSError:
+            break
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4

@@ -1,0 +1,68 @@
+"""Files of a running sandbox."""
+
+import os
+
+import pytest
+from cwsandbox import SandboxFileError
+
+
+def test_what_is_written_is_read(box):
+    box.write_file("/tmp/a/b/c.txt", b"parents are made").result()
+    assert box.read_file("/tmp/a/b/c.txt").result() == b"parents are made"
+
+
+def test_relative_paths_begin_at_the_working_directory(box):
+    box.write_file("hello.txt", b"hello").result()
+    assert box.read_file("hello.txt").result() == b"hello"
+    assert box.exec(["cat", "hello.txt"]).result().stdout == "hello"
+
+
+def test_a_file_is_replaced_and_keeps_its_mode(box):
+    box.exec(["sh", "-c", "echo old > /tmp/mode; chmod 750 /tmp/mode"], check=True).result()
+    box.write_file("/tmp/mode", b"new").result()
+    assert box.exec(["sh", "-c", "stat -c %a /tmp/mode; cat /tmp/mode"]).result().stdout == "750\nnew"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/nothing/here", "CWSANDBOX_FILE_NOT_FOUND"),
+        ("/tmp", "CWSANDBOX_FILE_IS_DIRECTORY"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(box, path, reason):
+    with pytest.raises(SandboxFileError) as caught:
+        box.read_file(path).result()
+    assert (caught.value.filepath, caught.value.reason) == (path, reason)
+
+
+def test_a_folder_cannot_be_written(box):
+    with pytest.raises(SandboxFileError) as caught:
+        box.write_file("/tmp", b"x").result()
+    assert caught.value.reason == "CWSANDBOX_FILE_IS_DIRECTORY"
+
+
+def test_what_is_no_file_does_not_hang(box):
+    box.exec(["sh", "-c", "test -p /tmp/fifo || mkfifo /tmp/fifo"], check=True).result()
+    for path in ("/tmp/fifo", "/dev/zero"):
+        with pytest.raises(SandboxFileError):
+            box.read_file(path, timeout_seconds=30).result()
+
+
+@pytest.mark.parametrize("mebibytes", [0, 1, 31])
+def test_sizes_in_one_call(box, mebibytes):
+    content = os.urandom(mebibytes << 20)
+    box.write_file("/tmp/blob", content).result()
+    assert box.read_file("/tmp/blob").result() == content
+
+
+def test_more_than_one_call_takes_goes_another_way(box):
+    content = os.urandom(40 << 20)
+    box.write_file("/tmp/big", content).result()
+    assert box.read_file("/tmp/big").result() == content
+
+
+def test_streams(box):
+    parts = [os.urandom(1 << 20) for _ in range(8)]
+    box.write_file_streaming("/tmp/stream", iter(parts)).result()
+    assert b"".join(box.read_file_streaming("/tmp/stream")) == b"".join(parts)

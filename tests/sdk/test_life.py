@@ -1,0 +1,148 @@
+"""Sandboxes from run to their end."""
+
+import pytest
+from conftest import eventually, kubectl
+from cwsandbox import (
+    Sandbox,
+    SandboxDefaults,
+    SandboxFailedError,
+    SandboxNotFoundError,
+    SandboxStatus,
+    SandboxTerminatedError,
+    Session,
+)
+
+
+def test_a_block_stops_its_sandbox_also_when_it_raises(tag):
+    with pytest.raises(RuntimeError):
+        with Sandbox.run(tags=[tag]) as sandbox:
+            assert sandbox.sandbox_id in repr(sandbox)
+            raise RuntimeError("in the block")
+    assert Sandbox.from_id(sandbox.sandbox_id).result().get_status() == SandboxStatus.TERMINATED
+
+
+def test_the_image_runs(defaults):
+    with Sandbox.run(container_image="python:3.11", defaults=defaults) as sandbox:
+        assert sandbox.exec(["python", "--version"]).result().stdout.startswith("Python 3.")
+
+
+def test_a_script_that_ends_well_is_completed(defaults):
+    script = {"mount_path": "train.py", "file_content": b"print('trained')"}
+    sandbox = Sandbox.run("python", "train.py", mounted_files=[script], defaults=defaults)
+    sandbox.wait_until_complete().result()
+    assert (sandbox.status, sandbox.returncode) == (SandboxStatus.COMPLETED, 0)
+    assert "trained" in "".join(sandbox.stream_logs())
+
+
+def test_a_script_that_is_not_there_fails_with_the_exit_code(defaults):
+    sandbox = Sandbox.run("python", "train.py", defaults=defaults)
+    with pytest.raises(SandboxFailedError, match="exit code 2"):
+        sandbox.wait_until_complete().result()
+    assert "can't open file" in "".join(Sandbox.from_id(sandbox.sandbox_id).result().stream_logs())
+
+
+def test_a_command_with_dollars_and_newlines_arrives_to_the_letter(defaults):
+    text = "$HOME $$ $(CW_SANDBOX_ID) $$(X) \"quoted\" 'single'\nsecond line\n" + "x" * 100_000
+    code = "import os,sys; sys.stdout.write(sys.argv[1]); sys.exit(sys.argv[1] != os.environ['TEXT'])"
+    sandbox = Sandbox.run("python", "-c", code, text, environment_variables={"TEXT": text}, defaults=defaults)
+    sandbox.wait_until_complete().result()
+    assert sandbox.returncode == 0
+    assert "".join(sandbox.stream_logs()) == text
+
+
+def test_a_session_shares_defaults_and_stops_everything(tag):
+    shared = SandboxDefaults(container_image="python:3.11", max_lifetime_seconds=300, tags=(tag, "batch-job"))
+    with Session(shared) as session:
+        both = [session.sandbox(), session.sandbox()]
+        for sandbox in both:
+            assert sandbox.exec(["echo", "hello"]).result().stdout == "hello\n"
+        assert {s.sandbox_id for s in Sandbox.list(tags=[tag, "batch-job"]).result()} == {s.sandbox_id for s in both}
+    for sandbox in both:
+        assert Sandbox.from_id(sandbox.sandbox_id).result().get_status() == SandboxStatus.TERMINATED
+
+
+def test_stop_twice_and_stop_of_what_is_gone(defaults):
+    sandbox = Sandbox.run(defaults=defaults).wait()
+    sandbox.stop(graceful_shutdown_seconds=30, missing_ok=True).result()
+    sandbox.stop(missing_ok=True).result()
+    again = Sandbox.from_id(sandbox.sandbox_id).result()
+    again.stop(missing_ok=True).result()
+    with pytest.raises(SandboxTerminatedError):
+        again.wait_until_complete().result()
+    again.wait_until_complete(raise_on_termination=False).result()
+    Sandbox.delete("no-such-sandbox", missing_ok=True).result()
+    with pytest.raises(SandboxNotFoundError):
+        Sandbox.delete("no-such-sandbox").result()
+    with pytest.raises(SandboxNotFoundError):
+        Sandbox.from_id("no-such-sandbox").result()
+
+
+def test_a_stop_is_terminated_though_the_command_ignores_it(defaults):
+    sandbox = Sandbox.run("sh", "-c", "trap '' TERM; sleep 600 & wait; sleep 600", defaults=defaults).wait()
+    sandbox.stop(graceful_shutdown_seconds=1).result()
+    assert sandbox.status == SandboxStatus.TERMINATED
+
+
+def test_the_grace_of_a_stop_is_given(defaults):
+    """The command needs three seconds after SIGTERM; with a grace of twenty it ends by itself."""
+    script = "trap 'sleep 3; echo cleaned up; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    sandbox = Sandbox.run("sh", "-c", script, defaults=defaults).wait()
+    eventually(lambda: "ready" in "".join(sandbox.stream_logs()))
+    sandbox.stop(graceful_shutdown_seconds=20).result()
+    assert "cleaned up" in "".join(Sandbox.from_id(sandbox.sandbox_id).result().stream_logs())
+
+
+def test_a_lifetime_ends(tag):
+    sandbox = Sandbox.run(tags=[tag], max_lifetime_seconds=5).wait()
+    with pytest.raises(SandboxTerminatedError):
+        sandbox.wait_until_complete(timeout=60).result()
+    assert "LifetimeExceeded" in sandbox.status_reason
+
+
+def test_an_image_that_cannot_be_pulled_is_told_at_once(tag):
+    sandbox = Sandbox.run(container_image="registry.invalid/nothing:1", tags=[tag], max_lifetime_seconds=300)
+    eventually(lambda: sandbox.get_status() and "registry.invalid" in (sandbox.status_reason or ""))
+    sandbox.stop(missing_ok=True).result()
+
+
+def test_an_image_name_that_is_none_fails(tag):
+    sandbox = Sandbox.run(container_image="NOT AN IMAGE", tags=[tag])
+    with pytest.raises(SandboxFailedError, match="NOT AN IMAGE"):
+        sandbox.wait(timeout=60)
+
+
+def test_variables_of_defaults_and_sandbox_are_merged(tag):
+    base = SandboxDefaults(environment_variables={"A": "1", "B": "1"}, tags=(tag,))
+    with Sandbox.run(defaults=base, environment_variables={"B": "2", "C": "a=b c"}) as sandbox:
+        seen = sandbox.exec(["sh", "-c", 'echo "$A $B $C $CW_SANDBOX_ID"; hostname']).result().stdout.splitlines()
+        assert seen[0] == f"1 2 a=b c {sandbox.sandbox_id}"
+        assert seen[1].startswith(sandbox.sandbox_id)
+
+
+def test_mounted_files_are_there_before_the_command(defaults):
+    files = [
+        {"mount_path": "/data/in.bin", "file_content": bytes(range(256)) * 4096},
+        {"mount_path": "relative/dir/note.txt", "file_content": b"relative"},
+    ]
+    script = "sha256sum < /data/in.bin; cat relative/dir/note.txt"
+    sandbox = Sandbox.run("sh", "-c", script, mounted_files=files, defaults=defaults)
+    sandbox.wait_until_complete().result()
+    import hashlib
+
+    assert "".join(sandbox.stream_logs()) == f"{hashlib.sha256(bytes(range(256)) * 4096).hexdigest()}  -\nrelative"
+
+
+def test_resources_are_echoed_to_the_letter(defaults):
+    asked = {"requests": {"cpu": "100m", "memory": "0.125Gi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
+    with Sandbox.run(resources=asked, defaults=defaults) as sandbox:
+        sandbox.wait()
+        assert sandbox.resource_requests == asked["requests"]
+        assert sandbox.resource_limits == asked["limits"]
+        pod = kubectl("get", "pods", "-l", f"sandbox-operator.dev/sandbox={sandbox.sandbox_id}", "-o", "jsonpath={..limits.memory}")
+        assert pod.split()[0] == "256Mi"
+
+
+def test_a_gpu_that_no_node_has_is_told(tag):
+    sandbox = Sandbox.run(resources={"cpu": "100m", "memory": "64Mi", "gpu": {"count": 1}}, tags=[tag])
+    eventually(lambda: sandbox.get_status() and "nvidia.com/gpu" in (sandbox.status_reason or ""))
+    sandbox.stop().result()

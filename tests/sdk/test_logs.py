@@ -1,0 +1,34 @@
+"""Logs of the main command."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from conftest import eventually
+from cwsandbox import Sandbox
+
+SCRIPT = "for i in 1 2 3 4 5 6 7 8 9 10; do echo line $i; sleep 0.2; done"
+
+
+def test_logs_of_what_has_ended(defaults):
+    sandbox = Sandbox.run("sh", "-c", "echo out; echo err >&2; printf end", defaults=defaults)
+    sandbox.wait_until_complete().result()
+    assert sorted("".join(sandbox.stream_logs()).splitlines()) == ["end", "err", "out"]
+    assert "".join(sandbox.stream_logs(tail_lines=1)) == "end"
+    assert "".join(sandbox.stream_logs(since_time=datetime.now(UTC) + timedelta(hours=1))) == ""
+
+
+def test_logs_are_followed_to_the_end(defaults):
+    sandbox = Sandbox.run("sh", "-c", SCRIPT, defaults=defaults).wait()
+    assert "".join(sandbox.stream_logs(follow=True)) == "".join(f"line {i}\n" for i in range(1, 11))
+
+
+def test_times_are_written_before_lines(defaults):
+    sandbox = Sandbox.run("sh", "-c", SCRIPT + "; sleep 30", defaults=defaults).wait()
+    eventually(lambda: "line 10\n" in "".join(sandbox.stream_logs()))
+    lines = "".join(sandbox.stream_logs(timestamps=True, tail_lines=3)).splitlines()
+    assert [re.sub(r"^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d) ", "", line) for line in lines] == ["line 8", "line 9", "line 10"]
+    sandbox.stop().result()
+
+
+def test_the_default_command_says_nothing(box):
+    assert "".join(box.stream_logs()) == ""

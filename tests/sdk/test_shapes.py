@@ -1,0 +1,116 @@
+"""What a sandbox can be made of: secrets, volumes, several containers, services, networks, users."""
+
+import base64
+import json
+import urllib.request
+
+import pytest
+from conftest import apply, eventually, kubectl
+from cwsandbox import (
+    Container,
+    EgressRule,
+    NetworkOptions,
+    Sandbox,
+    SandboxError,
+    SandboxValidationError,
+    ScratchVolumeOptions,
+    Secret,
+    SecurityContext,
+    Service,
+    VolumeMount,
+)
+
+
+@pytest.fixture(scope="module")
+def store():
+    data = {"HF_TOKEN": "hf-1", "K": "k-1", "login": json.dumps({"user": "me", "password": "p$ss"})}
+    apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "my-store", "labels": {"sandbox-operator.dev/secret-store": "true"}},
+            "data": {k: base64.b64encode(v.encode()).decode() for k, v in data.items()},
+        }
+    )
+    apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "no-store"}, "stringData": {"x": "y"}})
+    return "my-store"
+
+
+def test_secrets_become_variables(defaults, store):
+    secrets = [
+        Secret(store=store, name="HF_TOKEN"),
+        Secret(store=store, name="K", env_var="OPENAI_API_KEY"),
+        Secret(store=store, name="login", field="password", env_var="PASSWORD"),
+    ]
+    with Sandbox.run(secrets=secrets, defaults=defaults) as sandbox:
+        seen = sandbox.exec(["sh", "-c", 'echo "$HF_TOKEN $OPENAI_API_KEY $PASSWORD"']).result().stdout
+        assert seen == "hf-1 k-1 p$ss\n"
+        assert "p$ss" not in kubectl("get", "sbx", sandbox.sandbox_id, "-o", "yaml")
+
+
+@pytest.mark.parametrize("name", ["no-such-store", "no-store"])
+def test_only_a_secret_that_is_marked_is_a_store(defaults, store, name):
+    with pytest.raises(SandboxError) as caught:
+        Sandbox.run(secrets=[Secret(store=name, name="x")], defaults=defaults).wait()
+    assert caught.value.reason == "CWSANDBOX_SECRET_STORE_NOT_PROVISIONED"
+
+
+def test_scratch_volumes(defaults):
+    volumes = [
+        ScratchVolumeOptions(name="disk", mount_path="/scratch", size="64Mi"),
+        ScratchVolumeOptions(name="ram", mount_path="/ram", size="16Mi", medium="memory"),
+    ]
+    with Sandbox.run(volumes=volumes, defaults=defaults) as sandbox:
+        assert sandbox.exec(["sh", "-c", "echo x > /scratch/x && echo y > /ram/y && stat -f -c %T /ram"]).result().stdout == "tmpfs\n"
+
+
+def test_several_containers_share_network_and_volumes(defaults):
+    serve = "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port=8000, bind='127.0.0.1')"
+    containers = [
+        Container(name="main", image="python:3.11", command="sleep", args=["infinity"], primary=True, volume_mounts=[VolumeMount(volume="v", mount_path="/v")]),
+        Container(name="web", image="python:3.11", command="python", args=["-c", serve], working_dir="/v", volume_mounts=[VolumeMount(volume="v", mount_path="/v")]),
+    ]
+    with Sandbox.run(containers=containers, volumes=[ScratchVolumeOptions(name="v")], defaults=defaults) as sandbox:
+        sandbox.write_file("/v/page", b"shared").result()
+        fetch = ["python", "-c", "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8000/page').read().decode())"]
+        eventually(lambda: sandbox.exec(fetch).result().stdout == "shared\n")
+        assert sandbox.exec(["hostname"], container="web").result().returncode == 0
+        assert sandbox.read_file("page", container="web").result() == b"shared"
+
+
+def test_a_service_answers(defaults):
+    with Sandbox.run("python", "-m", "http.server", "8080", services=[Service(port=8080, visibility="private")], defaults=defaults) as server:
+        url = eventually(lambda: server.wait() and server.get_status() and server.service_urls.get(8080) if isinstance(server.service_urls, dict) else server.service_urls)
+        target = url if isinstance(url, str) else str(next(iter(url), ""))
+        with Sandbox.run(network=NetworkOptions(egress=[EgressRule(tenant="same_user")]), defaults=defaults) as client:
+            fetch = ["python", "-c", f"import urllib.request; print(urllib.request.urlopen('{target}', timeout=10).status)"]
+            eventually(lambda: client.exec(fetch).result().stdout == "200\n")
+
+
+def test_the_user_is_the_one_that_was_asked_for(defaults):
+    context = SecurityContext(run_as_user=1234, run_as_group=1234, read_only_root_filesystem=True)
+    with Sandbox.run(security_context=context, defaults=defaults) as sandbox:
+        assert sandbox.exec(["sh", "-c", "id -u; id -g; touch /x 2>&1 | grep -c 'Read-only'"]).result().stdout == "1234\n1234\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"security_context": {"privileged": True}}, "privileged"),
+        ({"environment_variables": {"NOT A NAME": "x"}}, "environment_variables"),
+        ({"resources": {"cpu": "much", "memory": "1Gi"}}, "cpu"),
+        ({"annotations": {"sandbox-operator.dev/x": "y"}}, "annotations"),
+        ({"mounted_files": [{"mount_path": "../../etc/passwd", "file_content": b"x"}]}, "files"),
+    ],
+)
+def test_what_is_wrong_is_named(tag, options, field):
+    with pytest.raises(SandboxValidationError, match=field):
+        Sandbox.run(tags=[tag], **options).wait()
+
+
+def test_snapshots_are_refused_by_name(defaults):
+    sandbox = Sandbox.run(volumes=[ScratchVolumeOptions(name="v", mount_path="/v")], defaults=defaults).wait()
+    with pytest.raises(SandboxError) as caught:
+        sandbox.snapshot().result()
+    assert caught.value.reason == "CWSANDBOX_FSS_NOT_SUPPORTED"
+    sandbox.stop().result()

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# The gateway's URL as this machine reaches it: a NodePort on the test cluster's node.
+set -euo pipefail
+port=$(kubectl get service -n sandbox-operator sandbox-operator-gateway -o jsonpath='{.spec.ports[?(@.name=="grpc")].nodePort}')
+[[ -n $port ]] || { echo "the gateway's Service has no node port: install the chart with gateway.service.type=NodePort" >&2; exit 1; }
+node=$(kubectl get nodes -l '!type' -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}')
+echo "http://$node:$port"
