@@ -24,6 +24,10 @@ pub const LABEL_SANDBOX_UID: &str = "sandbox-operator.dev/sandbox-uid";
 pub const LABEL_SANDBOX: &str = "sandbox-operator.dev/sandbox";
 /// Label on every child of a Sandbox that belongs to a session: the session's name, for people.
 pub const LABEL_SESSION: &str = "sandbox-operator.dev/session";
+/// Annotation of a pod: the id of the key whose holder may call its agent.
+pub const ANNOTATION_AGENT_KEY: &str = "sandbox-operator.dev/agent-key";
+/// Annotation of a Sandbox that is not complete yet: whoever made it still adds objects that it refers to, and then takes this away.
+pub const ANNOTATION_HOLD: &str = "sandbox-operator.dev/hold";
 /// Kubernetes' own label for the tool that manages an object; our watches select on it.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`], and the field manager of every write.

@@ -88,6 +88,16 @@ impl Writer {
         }
     }
 
+    /// Writes an object as a whole, on condition of its resourceVersion.
+    pub async fn replace<K>(&self, kind: &'static str, object: &K) -> Result<K, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let (namespace, name) = coordinates(object);
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        self.call("update", kind, name, api.replace(name, &PostParams::default(), object)).await
+    }
+
     /// A live read; none if there is no such object.
     pub async fn get<K>(&self, kind: &'static str, namespace: &str, name: &str) -> Result<Option<K>, Error>
     where

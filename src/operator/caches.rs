@@ -14,7 +14,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use super::metrics::Metrics;
-use crate::api::{LABEL_SANDBOX, Sandbox, SandboxSession};
+use crate::api::{ANNOTATION_AGENT_KEY, LABEL_SANDBOX, Sandbox, SandboxSession};
 use crate::resources::labels;
 
 /// A network policy's metadata is all we look at.
@@ -207,7 +207,9 @@ fn slim<K: Resource>(object: &mut K) {
 /// Of a pod only what a decision looks at: a full one costs 40 KB in memory.
 fn slim_pod(pod: &mut Pod) {
     slim(pod);
-    pod.metadata.annotations = None;
+    if let Some(annotations) = pod.metadata.annotations.as_mut() {
+        annotations.retain(|key, _| key == ANNOTATION_AGENT_KEY);
+    }
     if let Some(spec) = pod.spec.take() {
         let (node_name, active_deadline_seconds) = (spec.node_name, spec.active_deadline_seconds);
         pod.spec = Some(k8s_openapi::api::core::v1::PodSpec {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use super::apply::Writer;
 use super::caches::{Caches, Listener, reference, reference_of};
@@ -13,8 +14,8 @@ use super::events::Events;
 use super::metrics::Metrics;
 use super::session_index::{Key, SessionIndex};
 use crate::api::{Sandbox, SandboxSession, SandboxStatus};
-use crate::resources::Settings;
 use crate::resources::pod::AgentBy;
+use crate::resources::{AgentKey, Settings};
 
 /// What every reconcile of one scope shares.
 pub struct Context {
@@ -30,6 +31,8 @@ pub struct Context {
     pub settings: Settings,
     /// How the agent gets into the pods.
     pub agent_by: AgentBy,
+    /// Who may call the agents of new pods.
+    pub agent_key: watch::Receiver<AgentKey>,
     /// Which sandboxes each session has.
     pub sessions: Arc<SessionIndex>,
     /// Triggers.

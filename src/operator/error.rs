@@ -29,6 +29,14 @@ pub enum Error {
         /// How long we waited.
         after: Duration,
     },
+    /// Others write the same object again and again.
+    #[error("{kind} {name}: others kept changing it")]
+    Contended {
+        /// The object's kind.
+        kind: &'static str,
+        /// The object's name.
+        name: String,
+    },
     /// A defect of ours; contained, so that it hurts one object only.
     #[error("panic in reconcile: {0}")]
     Panic(String),
@@ -46,6 +54,7 @@ impl Error {
                 None => "Transport",
             },
             Error::Timeout { .. } => "Timeout",
+            Error::Contended { .. } => "Conflict",
             Error::Panic(_) => "Panic",
         }
     }
@@ -54,7 +63,7 @@ impl Error {
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self {
             Error::Api { source, .. } => status(source),
-            Error::Timeout { .. } | Error::Panic(_) => None,
+            Error::Timeout { .. } | Error::Contended { .. } | Error::Panic(_) => None,
         }
     }
 }

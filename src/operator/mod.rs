@@ -1,6 +1,7 @@
 //! The operator: reconciles Sandbox and SandboxSession resources into pods.
 
 mod admin;
+mod agent_keys;
 mod apply;
 mod caches;
 pub mod config;
@@ -24,14 +25,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::config::Config;
 use self::context::{Context, Feed, Memory, Queue};
 use self::error::Error;
-use crate::resources::Settings;
 use crate::resources::pod::AgentBy;
+use crate::resources::{AgentKey, Settings};
 
 /// Reconciles at once where the configuration says nothing: about that many connections to the API server.
 const CONCURRENCY: u16 = 64;
@@ -51,6 +52,9 @@ pub struct Options {
     /// Name of the lease.
     #[arg(long, default_value = "sandbox-operator")]
     lease_name: String,
+    /// Name of the Secret with the keys of those who may call the agents.
+    #[arg(long, default_value = "sandbox-operator-agent-keys")]
+    agent_keys_secret: String,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "0.0.0.0:8080")]
     admin_address: SocketAddr,
@@ -104,10 +108,17 @@ async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
     } else {
         config.watch_namespaces.iter().cloned().map(Some).collect()
     };
-    let scopes: Vec<Scope> = names
-        .into_iter()
-        .map(|name| Scope::new(name, &client, &metrics, &config.sandboxes, agent_by, &leading, &options.identity))
-        .collect();
+    let keyring = agent_keys::Keyring::new(&client, &metrics, &options.namespace, &options.agent_keys_secret);
+    let shared = Shared {
+        client: client.clone(),
+        metrics: metrics.clone(),
+        settings: config.sandboxes.clone(),
+        agent_by,
+        agent_key: keyring.newest(),
+        leading: leading.clone(),
+        identity: options.identity.clone(),
+    };
+    let scopes: Vec<Scope> = names.into_iter().map(|name| Scope::new(name, &shared)).collect();
     let caches: Vec<_> = scopes.iter().map(|s| s.context.caches.clone()).collect();
     let concurrency = config.concurrency.unwrap_or(CONCURRENCY);
     let stop = CancellationToken::new();
@@ -119,6 +130,8 @@ async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
     let leadership = async {
         elector.acquire().await;
         futures::future::join_all(caches.iter().map(caches::Caches::ready)).await;
+        // Before the first pod: without a key nobody could call its agent.
+        keyring.refresh(&caches).await;
         tracing::info!("leading");
         metrics.lease_held.set(1);
         leading.store(true, Ordering::Release);
@@ -130,6 +143,7 @@ async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
         let controllers = futures::future::join_all(running);
         tokio::select! {
             lost = lost => Err(Failure::from(lost)),
+            () = keyring.keep(&caches) => Err(Failure::Ended("the keeper of the agents' keys")),
             _ = controllers => if stop.is_cancelled() { Ok(()) } else { Err(Failure::Ended("a controller")) },
         }
     };
@@ -173,6 +187,17 @@ async fn terminated() {
     }
 }
 
+/// What the scopes have in common.
+struct Shared {
+    client: Client,
+    metrics: metrics::Metrics,
+    settings: Settings,
+    agent_by: AgentBy,
+    agent_key: watch::Receiver<AgentKey>,
+    leading: Arc<AtomicBool>,
+    identity: String,
+}
+
 /// One namespace, or all.
 struct Scope {
     context: Arc<Context>,
@@ -182,22 +207,15 @@ struct Scope {
 }
 
 impl Scope {
-    fn new(
-        namespace: Option<String>,
-        client: &Client,
-        metrics: &metrics::Metrics,
-        settings: &Settings,
-        agent_by: AgentBy,
-        leading: &Arc<AtomicBool>,
-        identity: &str,
-    ) -> Scope {
+    fn new(namespace: Option<String>, shared: &Shared) -> Scope {
+        let Shared { client, metrics, .. } = shared;
         let (caches, writers) = caches::new();
         let (send_sandbox, sandboxes) = mpsc::unbounded_channel();
         let (send_session, sessions) = mpsc::unbounded_channel();
         let index = Arc::<session_index::SessionIndex>::default();
         let memory = Memory::default();
         let queue = Queue::new(
-            leading.clone(),
+            shared.leading.clone(),
             send_sandbox,
             send_session,
             index.clone(),
@@ -213,10 +231,11 @@ impl Scope {
         let context = Arc::new(Context {
             writer: apply::Writer::new(client.clone(), metrics.clone()),
             caches,
-            events: events::Events::start(client.clone(), metrics.clone(), identity),
+            events: events::Events::start(client.clone(), metrics.clone(), &shared.identity),
             metrics: metrics.clone(),
-            settings: settings.clone(),
-            agent_by,
+            settings: shared.settings.clone(),
+            agent_by: shared.agent_by,
+            agent_key: shared.agent_key.clone(),
             sessions: index,
             queue,
             memory,

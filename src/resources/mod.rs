@@ -12,4 +12,5 @@ pub mod service;
 pub mod settings;
 
 pub use effective::Effective;
+pub use pod::{AgentIn, AgentKey};
 pub use settings::Settings;

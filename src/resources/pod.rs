@@ -11,7 +11,7 @@ use super::pod_containers::{AGENT_DIRECTORY, AGENT_VOLUME, SHM_VOLUME, install_a
 use super::settings::Delivery;
 use super::{Effective, Settings, files, labels, names};
 use crate::api::network::Dns;
-use crate::api::{Entrypoint, Medium, Sandbox};
+use crate::api::{ANNOTATION_AGENT_KEY, Entrypoint, Medium, Sandbox};
 
 /// How the agent reaches the pods of this cluster; [`Delivery::Auto`] is decided before a pod is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,26 @@ impl AgentBy {
     }
 }
 
+/// The key of those who may call a pod's agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentKey {
+    /// Its id: the private half is found by it.
+    pub id: String,
+    /// Its public half, in base64.
+    pub public_key: String,
+}
+
+/// The agent, as the pods get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentIn {
+    /// How it reaches them.
+    pub by: AgentBy,
+    /// Who may call it.
+    pub key: AgentKey,
+}
+
 /// Builds the pod. `policy_uid`: UID of the sandbox's NetworkPolicy, which the pod names as an owner.
-pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: AgentBy, policy_uid: &str) -> Result<Pod, String> {
+pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: &AgentIn, policy_uid: &str) -> Result<Pod, String> {
     check(effective, settings)?;
     let w = &effective.workload;
     let mut metadata = names::child_meta(sandbox);
@@ -48,10 +66,13 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
     }
     let mut annotations = w.pod_annotations.clone().unwrap_or_default();
     annotations.extend(labels::undisturbed());
+    let with_agent = w.entrypoint != Some(Entrypoint::Image);
+    if with_agent {
+        annotations.insert(ANNOTATION_AGENT_KEY.into(), agent.key.id.clone());
+    }
     metadata.annotations = Some(annotations);
 
-    let with_agent = w.entrypoint != Some(Entrypoint::Image);
-    let install = (with_agent && agent == AgentBy::InitContainer).then(|| install_agent(settings, effective));
+    let install = (agent.by == AgentBy::InitContainer).then(|| install_agent(settings, effective));
     let sidecars = w.sidecars.iter().flatten().map(|s| sidecar(s, sandbox, effective, settings));
     let init: Vec<_> = install.into_iter().chain(sidecars).collect();
     let no_dns = dns(effective) == Dns::None;
@@ -61,7 +82,7 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
             active_deadline_seconds: Some(effective.lifetime),
             affinity: w.affinity.clone(),
             automount_service_account_token: Some(false),
-            containers: vec![main(sandbox, effective, settings, with_agent)],
+            containers: vec![main(sandbox, effective, settings, with_agent.then_some(&agent.key))],
             // Refused at once beats a time-out: nothing listens there.
             dns_config: no_dns.then(|| PodDNSConfig {
                 nameservers: Some(vec!["127.0.0.1".into()]),
@@ -87,7 +108,7 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
             service_account_name: w.service_account_name.clone(),
             termination_grace_period_seconds: Some(effective.grace),
             tolerations: Some(tolerations(w.tolerations.as_deref().unwrap_or_default(), settings)),
-            volumes: Some(volumes(sandbox, effective, settings, with_agent.then_some(agent))),
+            volumes: Some(volumes(sandbox, effective, settings, agent.by)),
             ..PodSpec::default()
         }),
         ..Pod::default()
@@ -150,8 +171,8 @@ fn tolerations(own: &[Toleration], settings: &Settings) -> Vec<Toleration> {
     own.iter().cloned().chain(bounded).collect()
 }
 
-fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: Option<AgentBy>) -> Vec<Volume> {
-    let agent = agent.map(|by| match by {
+fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: AgentBy) -> Vec<Volume> {
+    let agent = match agent {
         AgentBy::ImageVolume => Volume {
             name: AGENT_VOLUME.into(),
             image: Some(ImageVolumeSource {
@@ -161,7 +182,7 @@ fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent:
             ..Volume::default()
         },
         AgentBy::InitContainer => empty_dir(AGENT_VOLUME, None, Some(Quantity("64Mi".into()))),
-    });
+    };
     let shm = (!mounts_shm(effective)).then(|| empty_dir(SHM_VOLUME, Some("Memory"), Some(settings.defaults.shared_memory.clone())));
     let declared = effective
         .workload
@@ -182,10 +203,9 @@ fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent:
                 empty_dir(&v.name, memory.then_some("Memory"), scratch.as_ref().and_then(|s| s.size.clone()))
             }
         });
-    agent
-        .into_iter()
+    std::iter::once(agent)
         .chain(shm)
-        .chain(files::volume(sandbox, effective))
+        .chain(files::volumes(sandbox, effective))
         .chain(declared)
         .collect()
 }

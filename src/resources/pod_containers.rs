@@ -1,12 +1,14 @@
 //! The containers of a sandbox's pod.
 
-use k8s_openapi::api::core::v1::{Capabilities, Container, ContainerPort, EnvVar, ResourceRequirements, SecurityContext, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceRequirements, SecurityContext, VolumeMount,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
-use super::{Effective, Settings, files};
-use crate::api::{Entrypoint, Sandbox, SecurityProfile, Sidecar};
+use super::{AgentKey, Effective, Settings, files};
+use crate::api::{Sandbox, SecurityProfile, Sidecar};
 
 /// Name of the main container, whose end is the sandbox's.
 pub const MAIN: &str = "main";
@@ -19,6 +21,8 @@ pub(super) const AGENT_DIRECTORY: &str = "/.sandbox-operator";
 const SHM: &str = "/dev/shm";
 /// The environment variable with the sandbox's name; the hosted service sets the same.
 const SANDBOX_ID: &str = "CW_SANDBOX_ID";
+/// The environment variable that tells the agent its pod's UID; it takes it out before it starts anything.
+const POD_UID: &str = "SANDBOX_OPERATOR_POD_UID";
 /// What package managers and `su` need of root's capabilities; all are in Pod Security's `baseline`.
 const BASELINE_CAPABILITIES: [&str; 8] = [
     "CHOWN",
@@ -31,9 +35,10 @@ const BASELINE_CAPABILITIES: [&str; 8] = [
     "SETUID",
 ];
 
-pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings, with_agent: bool) -> Container {
+/// `agent`: the public key of those who may call the agent; none where the image's own entrypoint runs in the agent's place.
+pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: Option<&AgentKey>) -> Container {
     let w = &effective.workload;
-    let mut mounts = common_mounts(effective, with_agent);
+    let mut mounts = common_mounts(effective);
     mounts.extend(
         w.volumes
             .iter()
@@ -52,10 +57,10 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
         name: MAIN.into(),
         image: Some(effective.image.clone()),
         image_pull_policy: w.image_pull_policy.map(|p| p.as_str().into()),
-        command: if with_agent { Some(agent_command(effective, settings)) } else { None },
+        command: agent.map(|key| agent_command(effective, settings, key)),
         args: w.args.clone(),
         working_dir: w.working_dir.clone(),
-        env: Some(env(sandbox, w.env.as_deref())),
+        env: Some(agent.map(|_| pod_uid()).into_iter().chain(env(sandbox, w.env.as_deref())).collect()),
         env_from: w.env_from.clone(),
         ports: (!ports.is_empty()).then_some(ports),
         resources: Some(resources(w.resources.as_ref(), settings)),
@@ -68,8 +73,7 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
 }
 
 pub(super) fn sidecar(sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Container {
-    let with_agent = effective.workload.entrypoint != Some(Entrypoint::Image);
-    let mut mounts = common_mounts(effective, with_agent);
+    let mut mounts = common_mounts(effective);
     mounts.extend(
         sidecar
             .mounts
@@ -110,10 +114,14 @@ pub(super) fn install_agent(settings: &Settings, effective: &Effective) -> Conta
     }
 }
 
-fn agent_command(effective: &Effective, settings: &Settings) -> Vec<String> {
+fn agent_command(effective: &Effective, settings: &Settings, key: &AgentKey) -> Vec<String> {
     let mut argv: Vec<String> = [&format!("{AGENT_DIRECTORY}/sandbox-operator"), "agent", "run"]
         .map(String::from)
         .to_vec();
+    argv.extend(["--port".into(), settings.agent.port.to_string(), "--key".into(), key.public_key.clone()]);
+    if files::places(effective) {
+        argv.extend(["--place".into(), files::PLACED_DIRECTORY.into()]);
+    }
     // Without a user namespace the kernel counts processes by uid across the whole node: one sandbox could starve another.
     if !effective.workload.host_users.unwrap_or(settings.defaults.host_users) {
         argv.extend(["--max-processes".into(), settings.agent.max_processes.to_string()]);
@@ -130,14 +138,30 @@ fn env(sandbox: &Sandbox, own: Option<&[EnvVar]>) -> Vec<EnvVar> {
         value_from: None,
     };
     std::iter::once(id)
-        .chain(own.into_iter().flatten().filter(|e| e.name != SANDBOX_ID).cloned())
+        .chain(own.into_iter().flatten().filter(|e| e.name != SANDBOX_ID && e.name != POD_UID).cloned())
         .collect()
 }
 
-fn common_mounts(effective: &Effective, with_agent: bool) -> Vec<VolumeMount> {
-    let agent = with_agent.then(|| mount(AGENT_VOLUME, AGENT_DIRECTORY, None, Some(true)));
+/// The agent answers calls for its own pod only.
+fn pod_uid() -> EnvVar {
+    EnvVar {
+        name: POD_UID.into(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: "metadata.uid".into(),
+                api_version: None,
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+fn common_mounts(effective: &Effective) -> Vec<VolumeMount> {
+    // Also where it is not PID 1: commands and files in such a container go through a program of ours that is started there.
+    let agent = mount(AGENT_VOLUME, AGENT_DIRECTORY, None, Some(true));
     let shm = (!mounts_shm(effective)).then(|| mount(SHM_VOLUME, SHM, None, None));
-    agent.into_iter().chain(shm).collect()
+    std::iter::once(agent).chain(shm).collect()
 }
 
 /// Whether the user mounts something of their own at `/dev/shm`.

@@ -2,9 +2,10 @@
 //! who writes the status before any action that destroys what it was read from.
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
 use super::observed::{Exit, Main, Observed, PodView, Session, Trouble};
-use crate::api::{DesiredState, SandboxStatus, State, reason};
+use crate::api::{ANNOTATION_HOLD, DesiredState, SandboxStatus, State, reason};
 
 /// How long after its time a pod may still be there before the record ends without it: a dead kubelet must not make a record immortal.
 const OVERTIME: SignedDuration = SignedDuration::from_secs(60);
@@ -266,6 +267,9 @@ fn taken_away(pod: &PodView) -> Option<Verdict> {
 /// No pod yet.
 fn start(o: &Observed, now: Timestamp) -> Decision {
     let wait = |why: &'static str, message: String| waiting(o, now, Verdict::new(State::Pending, why, message));
+    if let Some(what) = o.sandbox.annotations().get(ANNOTATION_HOLD) {
+        return wait(reason::PENDING, format!("it waits for {what}, which whoever made it still adds"));
+    }
     let name = o.sandbox.spec.session_name.as_deref().unwrap_or_default();
     match o.session {
         Session::Missing => wait(reason::SESSION_NOT_FOUND, format!("spec.sessionName: there is no session {name}")),

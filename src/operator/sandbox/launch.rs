@@ -11,7 +11,7 @@ use crate::operator::apply::{Child, Created};
 use crate::operator::caches::reference;
 use crate::operator::context::Context;
 use crate::operator::error::Error;
-use crate::resources::{files, names, network_policy, pod, service};
+use crate::resources::{AgentIn, files, names, network_policy, pod, service};
 
 /// What became of it.
 pub enum Outcome {
@@ -49,7 +49,11 @@ async fn children(o: &Observed<'_>, ctx: &Context, policy_only: bool) -> Result<
     // All are built before the first is made: a spec that cannot be leaves nothing behind.
     let policy = network_policy::build(o.sandbox, o.effective, settings).map_err(invalid)?;
     let secret = files::secret(o.sandbox, o.effective).map_err(invalid)?;
-    let draft = pod::build(o.sandbox, o.effective, settings, ctx.agent_by, "").map_err(invalid)?;
+    let agent = AgentIn {
+        by: ctx.agent_by,
+        key: ctx.agent_key.borrow().clone(),
+    };
+    let draft = pod::build(o.sandbox, o.effective, settings, &agent, "").map_err(invalid)?;
 
     standing_policy(o, ctx).await?;
     let policy = own(o, ctx, "NetworkPolicy", &policy).await?;

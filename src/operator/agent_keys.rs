@@ -1,0 +1,212 @@
+//! The key pairs behind the agents' tokens, in one Secret beside the operator: each pod comes with the public half of the newest, and names it.
+//! A private half is kept until the last pod that names it is gone, so a pod is reachable however long it lives.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Client, ResourceExt};
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::sync::watch;
+
+use super::apply::{Created, Writer};
+use super::caches::Caches;
+use super::error::Error;
+use super::metrics::Metrics;
+use crate::api::ANNOTATION_AGENT_KEY;
+use crate::resources::AgentKey;
+
+/// Seconds after which new pods get a new key: a week.
+const ROTATE_AFTER: i64 = 7 * 24 * 3600;
+/// Seconds for which a superseded key is kept though no pod names it: one that is being made right now may.
+const SPARE: i64 = 3600;
+/// Attempts to write the Secret while other replicas do the same.
+const ATTEMPTS: u32 = 5;
+
+/// Key ids with their private halves (PKCS#8).
+type Keys = BTreeMap<String, Vec<u8>>;
+
+/// Seconds between two looks.
+const EVERY: Duration = Duration::from_secs(3600);
+/// Pause after a look that failed.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Keeps the keys while this replica leads.
+pub struct Keyring {
+    writer: Writer,
+    namespace: String,
+    name: String,
+    newest: watch::Sender<AgentKey>,
+}
+
+impl Keyring {
+    /// A keyring without keys.
+    pub fn new(client: &Client, metrics: &Metrics, namespace: &str, name: &str) -> Keyring {
+        Keyring {
+            writer: Writer::new(client.clone(), metrics.clone()),
+            namespace: namespace.into(),
+            name: name.into(),
+            newest: watch::Sender::default(),
+        }
+    }
+
+    /// The key that new pods get.
+    pub fn newest(&self) -> watch::Receiver<AgentKey> {
+        self.newest.subscribe()
+    }
+
+    /// Brings the keys up to date, however long it takes.
+    pub async fn refresh(&self, caches: &[Caches]) {
+        loop {
+            let in_use = caches
+                .iter()
+                .flat_map(|c| c.pods.state())
+                .filter_map(|pod| pod.annotations().get(ANNOTATION_AGENT_KEY).cloned());
+            let now = Timestamp::now().as_second();
+            match refresh(&self.writer, &self.namespace, &self.name, &in_use.collect(), now)
+                .await
+                .map(|keys| newest(&keys))
+            {
+                Ok(Some(key)) => {
+                    self.newest.send_replace(key);
+                    return;
+                }
+                Ok(None) => tracing::error!(secret = self.name, "no usable key of the agents; sandboxes wait"),
+                Err(error) => tracing::warn!(secret = self.name, error = crate::telemetry::chain(&error), "keys of the agents"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Does so again and again.
+    pub async fn keep(&self, caches: &[Caches]) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            self.refresh(caches).await;
+        }
+    }
+}
+
+/// Reads the keys, makes one if the newest is old, drops those that no pod names, and says what there is.
+///
+/// # Errors
+/// The API server's; the Secret is then as it was.
+async fn refresh(writer: &Writer, namespace: &str, name: &str, in_use: &BTreeSet<String>, now: i64) -> Result<Keys, Error> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let there: Option<Secret> = writer.get("Secret", namespace, name).await?;
+        let old: Keys = there
+            .iter()
+            .flat_map(|s| s.data.iter().flatten())
+            .map(|(id, pkcs8)| (id.clone(), pkcs8.0.clone()))
+            .collect();
+        let new = renewed(&old, in_use, now, generate);
+        if new == old {
+            return Ok(new);
+        }
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(name.into()),
+                namespace: Some(namespace.into()),
+                labels: Some(crate::resources::labels::managed()),
+                // A replica that wrote meanwhile makes this a conflict: then look again.
+                resource_version: there.as_ref().and_then(|s| s.metadata.resource_version.clone()),
+                ..ObjectMeta::default()
+            },
+            data: Some(new.iter().map(|(id, pkcs8)| (id.clone(), ByteString(pkcs8.clone()))).collect()),
+            ..Secret::default()
+        };
+        if there.is_some() {
+            match writer.replace("Secret", &secret).await {
+                Ok(_) => return Ok(new),
+                Err(error) if error.status().is_some_and(|s| s.is_conflict() || s.is_not_found()) => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        } else if let Created::New(_) = writer.create("Secret", &secret).await? {
+            return Ok(new);
+        }
+    }
+    Err(last.unwrap_or(Error::Contended {
+        kind: "Secret",
+        name: name.into(),
+    }))
+}
+
+/// The newest key, as pods get it.
+fn newest(keys: &Keys) -> Option<AgentKey> {
+    keys.iter().rev().find_map(|(id, pkcs8)| {
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
+        Some(AgentKey {
+            id: id.clone(),
+            public_key: STANDARD.encode(pair.public_key()),
+        })
+    })
+}
+
+/// Ids begin with the moment they were made, so they sort by age.
+fn made_at(id: &str) -> i64 {
+    id.trim_start_matches('k').parse().unwrap_or_default()
+}
+
+fn renewed(old: &Keys, in_use: &BTreeSet<String>, now: i64, generate: impl FnOnce() -> Option<Vec<u8>>) -> Keys {
+    let mut keys = old.clone();
+    let newest = keys.keys().next_back().map_or(i64::MIN, |id| made_at(id));
+    if newest.saturating_add(ROTATE_AFTER) <= now
+        && let Some(pkcs8) = generate()
+    {
+        keys.insert(format!("k{now:012}"), pkcs8);
+    }
+    let ids: Vec<String> = keys.keys().cloned().collect();
+    // A key is superseded when the next one is made.
+    for pair in ids.windows(2) {
+        if !in_use.contains(&pair[0]) && made_at(&pair[1]) + SPARE <= now {
+            keys.remove(&pair[0]);
+        }
+    }
+    keys
+}
+
+fn generate() -> Option<Vec<u8>> {
+    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).ok()?;
+    Some(pkcs8.as_ref().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 24 * 3600;
+
+    fn after(keys: &Keys, in_use: &[&str], now: i64) -> Keys {
+        renewed(keys, &in_use.iter().map(ToString::to_string).collect(), now, generate)
+    }
+
+    #[test]
+    fn a_pod_of_thirty_days_keeps_its_key_through_rotations_and_no_longer() {
+        let start = 1_790_000_000;
+        let mut keys = after(&Keys::new(), &[], start);
+        let first = newest(&keys).unwrap().id;
+        for day in 1..=30 {
+            keys = after(&keys, &[&first], start + day * DAY);
+        }
+        assert!(keys.contains_key(&first));
+        assert_eq!(keys.len(), 2, "the keys between are dropped: no pod names them");
+        assert_ne!(newest(&keys).unwrap().id, first);
+        let end = after(&keys, &[], start + 30 * DAY + SPARE);
+        assert!(!end.contains_key(&first));
+    }
+
+    #[test]
+    fn the_newest_key_stays_whatever_its_age_and_a_young_one_is_not_replaced() {
+        let keys = after(&Keys::new(), &[], 1_790_000_000);
+        assert_eq!(after(&keys, &[], 1_790_000_000 + ROTATE_AFTER - 1), keys);
+        let rotated = after(&keys, &[], 1_790_000_000 + ROTATE_AFTER);
+        assert_eq!(rotated.len(), 2, "the old one is spared for pods that are being made");
+        assert_eq!(after(&rotated, &[], 1_790_000_000 + ROTATE_AFTER + SPARE).len(), 1);
+    }
+}
