@@ -1,5 +1,8 @@
 //! StreamLogs.
 
+pub mod render;
+pub mod session;
+
 use tonic::Status;
 
 use crate::gateway::error::unimplemented;
