@@ -75,10 +75,19 @@ fn session_uid(o: &Observed) -> Option<String> {
     }
 }
 
-/// Whether `new` is worth a write. A new sandbox that just waits its turn is PENDING by the schema's default already: the
-/// first thing to tell is a node, or trouble.
+/// Whether `new` is worth a write: at most two from creation to RUNNING, and one more to the end.
+///
+/// * A new sandbox that just waits its turn is PENDING by the schema's default already: the first to tell is a node, or trouble.
+/// * A new state, reason or message is told, and that a change of the spec was seen.
+/// * Once it has run, its address and the end of its lifetime are told too. Before that they, the node's name and the conditions
+///   travel with the next write.
 pub fn worth_writing(old: &SandboxStatus, new: &SandboxStatus) -> bool {
     let unwritten = old.observed_generation.is_none();
     let plain = new.state == State::Pending && matches!(new.reason.as_deref(), Some(reason::PENDING | reason::SCHEDULING));
-    old != new && !(unwritten && plain)
+    if unwritten && plain {
+        return false;
+    }
+    let main = |s: &SandboxStatus| (s.state, s.reason.clone(), s.message.clone(), s.observed_generation);
+    let ran = !matches!(new.state, State::Pending | State::Creating);
+    main(old) != main(new) || ran && (&old.pod_ip, &old.expires_at) != (&new.pod_ip, &new.expires_at)
 }
