@@ -29,6 +29,7 @@ pub struct Metrics {
     pub lease_held: Gauge,
     cached: Family<Labels, Gauge>,
     watch_errors: Family<Labels, Counter>,
+    unreadable: Family<Labels, Counter>,
 }
 
 fn seconds() -> Histogram {
@@ -50,6 +51,7 @@ impl Default for Metrics {
             lease_held: Gauge::default(),
             cached: Family::default(),
             watch_errors: Family::default(),
+            unreadable: Family::default(),
         };
         registry.register(
             "reconcile_duration_seconds",
@@ -73,6 +75,11 @@ impl Default for Metrics {
         registry.register("lease_held", "1 while this replica leads", m.lease_held.clone());
         registry.register("cache_objects", "Objects in the caches, by kind", m.cached.clone());
         registry.register("watch_errors", "Broken watches, by kind", m.watch_errors.clone());
+        registry.register(
+            "unreadable",
+            "Times that an object was not understood and passed over, by kind",
+            m.unreadable.clone(),
+        );
         m.registry = Arc::new(registry);
         m
     }
@@ -111,6 +118,11 @@ impl Metrics {
     /// A watch broke; it is begun anew.
     pub fn watch_error(&self, kind: &'static str) {
         self.watch_errors.get_or_create(&vec![("kind", kind.into())]).inc();
+    }
+
+    /// An object was not understood.
+    pub fn unreadable(&self, kind: &str) {
+        self.unreadable.get_or_create(&vec![("kind", kind.into())]).inc();
     }
 
     /// The text that Prometheus reads.

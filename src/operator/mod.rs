@@ -204,18 +204,21 @@ impl Scope {
             caches.clone(),
             metrics.clone(),
         );
+        let events = events::Events::start(client.clone(), metrics.clone(), identity);
         let feed = Feed {
             queue: queue.clone(),
             memory: memory.clone(),
+            events: events.clone(),
         };
         let (watch_client, watch_metrics) = (client.clone(), metrics.clone());
-        let watches = async move { caches::run(watch_client, namespace.as_deref(), writers, feed, watch_metrics).await }.boxed();
+        let watches = async move { Box::pin(caches::run(watch_client, namespace.as_deref(), writers, feed, watch_metrics)).await }.boxed();
         let context = Arc::new(Context {
             writer: apply::Writer::new(client.clone(), metrics.clone()),
             caches,
-            events: events::Events::start(client.clone(), metrics.clone(), identity),
+            events,
             metrics: metrics.clone(),
             settings: settings.clone(),
+            lists: settings.lists(),
             agent_by,
             sessions: index,
             queue,

@@ -1,6 +1,6 @@
 //! Every label and annotation of a child is made here and nowhere else.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
@@ -8,6 +8,9 @@ use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSI
 
 /// Kubernetes' label with a namespace's name.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Annotation of a policy: a hash of its spec as it was made, which tells one that somebody edited.
+pub const SPEC_HASH: &str = "sandbox-operator.dev/spec-hash";
 
 /// Labels of every child of a Sandbox.
 pub fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
@@ -23,6 +26,11 @@ pub fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
 /// The label by which our watches select.
 pub fn managed() -> BTreeMap<String, String> {
     BTreeMap::from([(LABEL_MANAGED_BY.into(), MANAGER.into())])
+}
+
+/// Whether an object has that label.
+pub fn is_managed(meta: &ObjectMeta) -> bool {
+    meta.labels.as_ref().and_then(|l| l.get(LABEL_MANAGED_BY)).is_some_and(|v| v == MANAGER)
 }
 
 /// The watches' selector.

@@ -32,16 +32,11 @@ impl AgentBy {
     }
 }
 
-/// Builds the pod. `policy_uid`: UID of the sandbox's NetworkPolicy, which the pod names as an owner.
-pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: AgentBy, policy_uid: &str) -> Result<Pod, String> {
+/// Builds the pod. Its policy becomes an owner of it once that is made: [`names::set_policy_owner`].
+pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: AgentBy) -> Result<Pod, String> {
     check(effective, settings)?;
     let w = &effective.workload;
     let mut metadata = names::child_meta(sandbox);
-    let name = metadata.name.clone().unwrap_or_default();
-    metadata
-        .owner_references
-        .get_or_insert_default()
-        .push(names::policy_owner(policy_uid, &name));
     let own_labels = metadata.labels.get_or_insert_default();
     for (key, value) in w.pod_labels.iter().flatten() {
         own_labels.entry(key.clone()).or_insert_with(|| value.clone());

@@ -4,6 +4,7 @@ use super::{Case, at, main, sandbox};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sandbox_operator::api::{SandboxSession, SandboxStatus, State};
 use sandbox_operator::operator::sandbox::decide::{Action, after_end};
+use sandbox_operator::operator::sandbox::observed::PolicyView;
 use sandbox_operator::operator::sandbox::status::status;
 use serde_json::json;
 
@@ -120,4 +121,34 @@ fn after_the_end_a_pod_that_never_ran_goes_at_once_and_the_record_in_time() {
     };
     assert_eq!(case.observe(|o| after_end(o, at(121))), (Action::None, Some(at(120 + 86_400))));
     assert_eq!(case.observe(|o| after_end(o, at(120 + 86_400))).0, Action::Delete);
+}
+
+#[test]
+fn the_policy_of_a_pod_is_kept_as_it_was_made_and_named_as_its_owner() {
+    let policy = |uid: &str, as_made, deleting| {
+        let uid = uid.into();
+        Some(PolicyView { uid, as_made, deleting })
+    };
+    let (running, creating) = (json!({"containerStatuses": main(json!({"running": {}}))}), json!({"phase": "Pending"}));
+    for (status, policy, action) in [
+        (&running, policy("q", true, false), Action::None),
+        (&running, None, Action::RestorePolicy),
+        (&creating, None, Action::None),
+        (&running, policy("q", false, false), Action::RestorePolicy),
+        (&creating, policy("q", false, false), Action::RestorePolicy),
+        (&running, policy("new", true, false), Action::NamePolicy("new".into())),
+        (&running, policy("new", true, true), Action::None),
+    ] {
+        let case = Case {
+            policy: policy.clone(),
+            ..Case::pod(status.clone())
+        };
+        assert_eq!(case.decide().action, action, "{policy:?} {status}");
+    }
+    let late = Case {
+        policy: None,
+        now: 90_000,
+        ..Case::pod(running)
+    };
+    assert_eq!((late.decide().action, late.outcome().0), (Action::None, State::Failed));
 }

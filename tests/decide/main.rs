@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use sandbox_operator::api::{Sandbox, SandboxSession, SandboxStatus, State};
 use sandbox_operator::operator::sandbox::decide::{Decision, decide};
-use sandbox_operator::operator::sandbox::observed::{Observed, PodView, Session};
+use sandbox_operator::operator::sandbox::observed::{Observed, PodView, PolicyView, Session, Trouble};
 use sandbox_operator::resources::{Effective, Settings};
 use serde_json::{Value, json};
 
@@ -30,8 +30,17 @@ fn sandbox(spec: Value) -> Sandbox {
 fn pod(status: Value) -> Pod {
     let mut whole = json!({"phase": "Running", "startTime": "1970-01-01T00:01:42Z"});
     whole.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
-    let object = json!({"metadata": {"name": "a-1234abcd", "uid": "p"}, "spec": {"nodeName": "node", "containers": [], "activeDeadlineSeconds": 86400}, "status": whole});
+    let owner = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "name": "a-1234abcd", "uid": "q"});
+    let object = json!({"metadata": {"name": "a-1234abcd", "uid": "p", "ownerReferences": [owner]}, "spec": {"nodeName": "node", "containers": [], "activeDeadlineSeconds": 86400}, "status": whole});
     serde_json::from_value(object).unwrap()
+}
+
+fn policy() -> PolicyView {
+    PolicyView {
+        uid: "q".into(),
+        as_made: true,
+        deleting: false,
+    }
 }
 
 fn main(state: Value) -> Value {
@@ -54,6 +63,9 @@ struct Case {
     missing: bool,
     launched: bool,
     pod: Option<Pod>,
+    policy: Option<PolicyView>,
+    told: Option<Trouble>,
+    look_again: Option<Timestamp>,
     now: i64,
 }
 
@@ -67,6 +79,9 @@ impl Default for Case {
             missing: false,
             launched: false,
             pod: None,
+            policy: Some(policy()),
+            told: None,
+            look_again: None,
             now: 110,
         }
     }
@@ -88,7 +103,10 @@ impl Case {
             (Some(session), Some(room)) => Session::Joining { session, room },
             (session, _) => Session::Settled(session.as_ref()),
         };
-        let pod = self.pod.as_ref().map(PodView::new);
+        let mut pod = self.pod.as_ref().map(PodView::new);
+        if let (Some(pod), Some(told)) = (&mut pod, &self.told) {
+            pod.trouble = Some(told.clone());
+        }
         look(&Observed {
             sandbox: &self.sandbox,
             status: &self.status,
@@ -96,7 +114,8 @@ impl Case {
             session,
             launched: self.launched,
             pod,
-            policy: true,
+            look_again: self.look_again,
+            policy: self.policy.clone(),
             agent_image: "agent:1",
         })
     }

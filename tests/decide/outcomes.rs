@@ -1,8 +1,11 @@
 //! How a sandbox ends, and what keeps it from starting.
 
 use super::{Case, at, ended, main, sandbox, waiting};
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sandbox_operator::api::State;
+use sandbox_operator::operator::sandbox::observed::Trouble;
+use sandbox_operator::operator::sandbox::pod_events;
 use serde_json::{Value, json};
 
 #[test]
@@ -197,4 +200,55 @@ fn trouble_is_told_at_once_and_fails_at_once_only_where_waiting_cannot_help() {
         Case::pod(json!({"phase": "Pending", "initContainerStatuses": agent})).outcome().1,
         "AgentImageFailed"
     );
+}
+
+#[test]
+fn the_newest_of_a_pods_events_says_what_keeps_it_from_starting() {
+    let event = |kind: &str, reason: &str, second: i64| -> Event {
+        let object = json!({"metadata": {}, "involvedObject": {}, "type": kind, "reason": reason, "message": format!("{reason} {second}"), "lastTimestamp": at(second)});
+        serde_json::from_value(object).unwrap()
+    };
+    let (scheduled, pulling) = (event("Normal", "Scheduled", 100), |second| event("Normal", "Pulling", second));
+    let mount = |second| event("Warning", "FailedMount", second);
+    for (events, wanted) in [
+        (vec![], None),
+        (vec![scheduled.clone()], None),
+        (
+            vec![mount(110), scheduled.clone(), mount(105)],
+            Some(("VolumeNotReady", "FailedMount 110")),
+        ),
+        (vec![mount(105), pulling(110)], None),
+        (vec![mount(105), pulling(105)], None),
+        (
+            vec![scheduled.clone(), event("Warning", "FailedAttachVolume", 101)],
+            Some(("VolumeNotReady", "FailedAttachVolume 101")),
+        ),
+        (
+            vec![scheduled, event("Warning", "FailedCreatePodSandBox", 101)],
+            Some(("StartError", "FailedCreatePodSandBox 101")),
+        ),
+        (vec![event("Warning", "DNSConfigForming", 101)], None),
+    ] {
+        let told = pod_events::trouble(&events);
+        assert_eq!(told.as_ref().map(|t| (t.reason, t.message.as_str())), wanted);
+        assert!(told.is_none_or(|t| !t.fatal));
+    }
+}
+
+#[test]
+fn what_the_events_told_is_shown_at_once_looked_at_again_and_the_reason_in_the_end() {
+    let mut case = Case::pod(json!({"phase": "Pending", "containerStatuses": waiting("ContainerCreating", "")}));
+    case.told = Some(Trouble {
+        reason: "VolumeNotReady",
+        message: "no such claim".into(),
+        fatal: false,
+    });
+    case.look_again = Some(at(130));
+    let decision = case.decide();
+    assert_eq!(
+        (case.outcome(), decision.wake),
+        ((State::Creating, "VolumeNotReady", None), Some(at(130)))
+    );
+    case.now = 400;
+    assert_eq!((case.outcome(), case.decide().wake), ((State::Failed, "VolumeNotReady", None), None));
 }

@@ -60,11 +60,10 @@ pub fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> SandboxStatus 
 /// The end of the lifetime, as the kubelet counts it; once a stop has begun, the end of its grace.
 fn expires_at(o: &Observed, verdict: &Verdict, now: Timestamp) -> Option<Timestamp> {
     let old = o.status.expires_at.as_ref().map(|t| t.0);
-    let seconds = SignedDuration::from_secs;
     match verdict.state {
         State::Terminating if o.status.state == State::Terminating => old,
-        State::Terminating => Some(now + seconds(o.effective.grace)),
-        _ => o.pod.as_ref().and_then(|p| p.started).map(|t| t + seconds(o.effective.lifetime)).or(old),
+        State::Terminating => Some(now + SignedDuration::from_secs(o.effective.grace)),
+        _ => o.end_of_lifetime().or(old),
     }
 }
 
