@@ -155,25 +155,26 @@ fn config() -> watcher::Config {
     watcher::Config::default().any_semantic()
 }
 
-/// A watch of what users write. One object that cannot be understood must not hide all others, as it would in a list.
+/// A watch of what users write.
 fn guarded<K>(api: Api<DeserializeGuard<K>>, listener: &impl Listener) -> impl Stream<Item = watcher::Result<Event<K>>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let readable = |guard: DeserializeGuard<K>| {
-        let tell = |bad: &InvalidObject| listener.unreadable(&bad.metadata.clone().into_request_partial::<K>(), &bad.error);
-        guard.0.inspect_err(tell).ok()
-    };
+    let unreadable = |bad: &InvalidObject| listener.unreadable(&bad.metadata.clone().into_request_partial::<K>(), &bad.error);
     watch(api, config()).default_backoff().filter_map(move |event| {
-        let event = match event {
-            Ok(Event::Apply(guard)) => readable(guard).map(Event::Apply).map(Ok),
-            Ok(Event::InitApply(guard)) => readable(guard).map(Event::InitApply).map(Ok),
-            Ok(Event::Delete(guard)) => guard.0.ok().map(Event::Delete).map(Ok),
-            Ok(Event::Init) => Some(Ok(Event::Init)),
-            Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
-            Err(error) => Some(Err(error)),
-        };
+        let event = event.map(|event| readable(event, unreadable)).transpose();
         std::future::ready(event)
+    })
+}
+
+/// One object that cannot be understood must not hide all others, as it would in a list.
+fn readable<K>(event: Event<DeserializeGuard<K>>, unreadable: impl Fn(&InvalidObject)) -> Option<Event<K>> {
+    Some(match event {
+        Event::Apply(guard) => Event::Apply(guard.0.inspect_err(unreadable).ok()?),
+        Event::InitApply(guard) => Event::InitApply(guard.0.inspect_err(unreadable).ok()?),
+        Event::Delete(guard) => Event::Delete(guard.0.ok()?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
     })
 }
 
@@ -271,4 +272,29 @@ pub fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> 
 /// The reference of an object.
 pub fn reference_of<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRef<K> {
     reference(&object.namespace().unwrap_or_default(), &object.name_any())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn an_object_that_cannot_be_understood_is_told_and_passed_over() {
+        let seen = |event: fn(DeserializeGuard<Sandbox>) -> Event<DeserializeGuard<Sandbox>>, command: Value| {
+            let object = json!({"metadata": {"name": "a"}, "spec": {"command": command}});
+            let told = std::cell::Cell::new(false);
+            let event = readable(event(serde_json::from_value(object).unwrap()), |_| told.set(true));
+            (event.is_some(), told.get())
+        };
+        for event in [Event::Apply, Event::InitApply] {
+            assert_eq!(seen(event, json!(["ls"])), (true, false));
+            assert_eq!(seen(event, json!("ls")), (false, true));
+        }
+        assert_eq!(
+            (seen(Event::Delete, json!(["ls"])), seen(Event::Delete, json!("ls"))),
+            ((true, false), (false, false))
+        );
+    }
 }
