@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
-use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, RESERVED_PREFIXES, Sandbox};
+use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, Sandbox};
 
 /// Kubernetes' label with a namespace's name.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -65,37 +65,4 @@ pub fn undisturbed() -> BTreeMap<String, String> {
         ("cluster-autoscaler.kubernetes.io/safe-to-evict".into(), "false".into()),
         ("karpenter.sh/do-not-disrupt".into(), "true".into()),
     ])
-}
-
-/// The first key that only we, or Kubernetes, may set.
-pub fn reserved<'a>(keys: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
-    keys.into_iter().map(String::as_str).find(|key| {
-        let Some((domain, _)) = key.split_once('/') else {
-            return false;
-        };
-        RESERVED_PREFIXES.iter().any(|p| {
-            let reserved = p.trim_end_matches('/');
-            domain == reserved || domain.ends_with(&format!(".{reserved}"))
-        }) || domain == "karpenter.sh"
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reserved_prefixes_and_their_subdomains_are_refused() {
-        for key in [
-            "sandbox-operator.dev/x",
-            "kubernetes.io/x",
-            "container.apparmor.security.beta.kubernetes.io/main",
-            "karpenter.sh/do-not-disrupt",
-        ] {
-            assert_eq!(reserved([&key.to_string()]), Some(key));
-        }
-        for key in ["team", "example.com/kubernetes.io", "notkubernetes.io/x"] {
-            assert_eq!(reserved([&key.to_string()]), None);
-        }
-    }
 }

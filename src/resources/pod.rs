@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::network_policy::dns;
-use super::pod_containers::{AGENT_DIRECTORY, AGENT_VOLUME, SHM_VOLUME, install_agent, main, mounts_shm, sidecar};
+use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, mounts_shm, sidecar};
 use super::settings::Delivery;
 use super::{Effective, Settings, files, labels, names};
 use crate::api::network::Dns;
@@ -89,33 +89,11 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
     })
 }
 
-/// What admission cannot see. The message names the field.
+/// What admission cannot see: what comes of merging with the session's defaults, and what depends on the settings. The message names the field.
 fn check(effective: &Effective, settings: &Settings) -> Result<(), String> {
     let w = &effective.workload;
-    if w.args.is_some() && w.command.is_none() && w.entrypoint != Some(Entrypoint::Image) {
-        return Err("spec.args: needs spec.command, or spec.entrypoint: Image".into());
-    }
-    if w.command.is_some() && w.entrypoint == Some(Entrypoint::Image) {
-        return Err("spec.command: cannot be given with spec.entrypoint: Image".into());
-    }
-    let keys = |field: &str, map: &Option<std::collections::BTreeMap<String, String>>| match labels::reserved(map.iter().flat_map(|m| m.keys())) {
-        Some(key) => Err(format!("spec.{field}: {key} is reserved")),
-        None => Ok(()),
-    };
-    keys("podLabels", &w.pod_labels)?;
-    keys("podAnnotations", &w.pod_annotations)?;
-    let ours = |path: &str| path == AGENT_DIRECTORY || path.starts_with(&format!("{AGENT_DIRECTORY}/"));
-    if let Some((i, file)) = w.files.iter().flatten().enumerate().find(|(_, f)| ours(&f.path)) {
-        return Err(format!("spec.files[{i}].path: {} is in the agent's folder", file.path));
-    }
     for (i, sidecar) in w.sidecars.iter().flatten().enumerate() {
         for (j, mount) in sidecar.mounts.iter().flatten().enumerate() {
-            if ours(&mount.mount_path) {
-                return Err(format!(
-                    "spec.sidecars[{i}].mounts[{j}].mountPath: {} is in the agent's folder",
-                    mount.mount_path
-                ));
-            }
             if !w.volumes.iter().flatten().any(|v| v.name == mount.name) {
                 return Err(format!("spec.sidecars[{i}].mounts[{j}].name: no volume is named {}", mount.name));
             }
