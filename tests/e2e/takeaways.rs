@@ -38,12 +38,14 @@ async fn a_policy_that_somebody_deletes_comes_back() {
     let before = scene.api::<NetworkPolicy>().get(&child).await.unwrap().uid();
     scene.api::<NetworkPolicy>().delete(&child, &DeleteParams::default()).await.unwrap();
     scene
-        .eventually("a new policy", || async {
+        .eventually("a new policy that owns the pod", || async {
             let now = scene.api::<NetworkPolicy>().get_opt(&child).await.unwrap().and_then(|p| p.uid());
-            if now.is_some() && now != before {
+            let owners = scene.api::<Pod>().get(&child).await.unwrap().metadata.owner_references;
+            let owner = owners.into_iter().flatten().find(|o| o.kind == "NetworkPolicy").map(|o| o.uid);
+            if now.is_some() && now != before && now == owner {
                 Ok(())
             } else {
-                Err(format!("{now:?}"))
+                Err(format!("{now:?}, owner of the pod: {owner:?}"))
             }
         })
         .await;
