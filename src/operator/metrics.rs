@@ -9,6 +9,8 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::process::Process;
+
 type Labels = Vec<(&'static str, String)>;
 
 /// All metrics of the operator.
@@ -38,7 +40,9 @@ fn seconds() -> Histogram {
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        let mut registry = Registry::with_prefix("sandbox_operator");
+        let mut root = Registry::default();
+        root.register_collector(Box::new(Process));
+        let registry = root.sub_registry_with_prefix("sandbox_operator");
         let mut m = Metrics {
             registry: Arc::default(),
             reconciles: Family::new_with_constructor(seconds),
@@ -80,7 +84,7 @@ impl Default for Metrics {
             "Times that an object was not understood and passed over, by kind",
             m.unreadable.clone(),
         );
-        m.registry = Arc::new(registry);
+        m.registry = Arc::new(root);
         m
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod lease;
 mod metrics;
+mod process;
 pub mod sandbox;
 mod session;
 mod session_index;
