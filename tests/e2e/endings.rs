@@ -134,6 +134,9 @@ async fn what_it_waits_for_is_told() {
         .await;
     assert_eq!(scene.waits_for("scheduling", "Scheduling").await.state.as_str(), "PENDING");
     assert_eq!(scene.waits_for("starting", "Starting").await.state.as_str(), "CREATING");
+    // A kubelet that says nothing.
+    scene.sandbox("silent", node.take(json!({"startTimeoutSeconds": 5}))).await;
+    assert_eq!(outcome(&scene.ended("silent").await), ("FAILED", "StartTimeout", None));
     node.end().await;
     scene.end().await;
 }
