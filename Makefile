@@ -19,6 +19,7 @@ lint: cluster ## Format, clippy, generated files, licences, chart
 	cargo clippy --all-targets --locked -- -D warnings
 	tests/generate.sh --check
 	tests/deny.sh
+	tests/chart.sh
 
 unit: ## Tests that need nothing but Rust
 	cargo test --locked

@@ -4,22 +4,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{Sandbox, SandboxSession};
+use super::{Sandbox, SandboxSession, State, rules};
 
 /// Fields of `Sandbox.spec` that may change after creation; each has a rule of its own where it needs one.
 const MUTABLE: [&str; 4] = ["desiredState", "stopGracePeriodSeconds", "tags", "maxLifetimeSeconds"];
 
 /// All CustomResourceDefinitions with their file names.
 pub fn all() -> Vec<(String, Value)> {
-    let mut sandbox = value(Sandbox::crd());
-    let rules = sandbox_transitions(spec_properties(&sandbox));
-    add_rules(spec(&mut sandbox), rules);
-    let mut session = value(SandboxSession::crd());
-    add_rules(
-        spec(&mut session),
-        vec![one_way("desiredState", "Closed"), only_lower("maxLifetimeSeconds")],
-    );
-    [sandbox, session]
+    [sandbox(), session()]
         .into_iter()
         .map(|mut crd| {
             tidy(&mut crd);
@@ -29,6 +21,29 @@ pub fn all() -> Vec<(String, Value)> {
             (format!("{name}.yaml"), crd)
         })
         .collect()
+}
+
+fn sandbox() -> Value {
+    let mut crd = value(Sandbox::crd());
+    let schema = schema(&mut crd);
+    spec_may_be_absent(schema);
+    // So that a new sandbox shows its state before anybody has written a status.
+    schema["properties"]["status"]["default"] = json!({"state": State::default()});
+    let spec = &mut schema["properties"]["spec"];
+    rules::workload(spec, "spec", "has(self.sessionName) && !has(self.volumes)");
+    let transitions = sandbox_transitions(spec["properties"].as_object().map(|p| p.keys().cloned().collect()).unwrap_or_default());
+    rules::add(spec, transitions);
+    crd
+}
+
+fn session() -> Value {
+    let mut crd = value(SandboxSession::crd());
+    let schema = schema(&mut crd);
+    spec_may_be_absent(schema);
+    let spec = &mut schema["properties"]["spec"];
+    rules::workload(&mut spec["properties"]["defaults"], "spec.defaults", "!has(self.volumes)");
+    rules::add(spec, [one_way("desiredState", "Closed"), only_lower("maxLifetimeSeconds")]);
+    crd
 }
 
 /// Writes a definition as YAML.
@@ -41,24 +56,15 @@ fn value(crd: CustomResourceDefinition) -> Value {
     serde_json::to_value(crd).unwrap_or_default()
 }
 
-fn spec(crd: &mut Value) -> &mut Value {
-    &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+fn schema(crd: &mut Value) -> &mut Value {
+    &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 }
 
-fn spec_properties(crd: &Value) -> Vec<String> {
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-        .as_object()
-        .map(|p| p.keys().cloned().collect())
-        .unwrap_or_default()
-}
-
-fn add_rules(spec: &mut Value, rules: Vec<Value>) {
-    if let Some(list) = spec
-        .as_object_mut()
-        .map(|s| s.entry("x-kubernetes-validations").or_insert_with(|| json!([])))
-        && let Some(list) = list.as_array_mut()
-    {
-        list.extend(rules);
+fn spec_may_be_absent(schema: &mut Value) {
+    let spec = &mut schema["properties"]["spec"];
+    spec["default"] = json!({"desiredState": spec["properties"]["desiredState"]["default"]});
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("required");
     }
 }
 
@@ -112,5 +118,9 @@ fn tidy_object(map: &mut Map<String, Value>) {
     }
     if let Some(Value::Array(values)) = map.get_mut("enum") {
         values.retain(|v| !v.is_null());
+    }
+    if let Some(Value::String(text)) = map.get_mut("description") {
+        let paragraphs: Vec<_> = text.split("\n\n").map(|p| p.replace('\n', " ")).collect();
+        *text = paragraphs.join("\n\n");
     }
 }

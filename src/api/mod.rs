@@ -4,6 +4,7 @@ pub mod conditions;
 pub mod crds;
 pub mod network;
 pub mod reason;
+mod rules;
 pub mod sandbox;
 pub mod session;
 pub mod workload;
@@ -32,14 +33,10 @@ pub const ANNOTATION_HOLD: &str = "sandbox-operator.dev/hold";
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`], and the field manager of every write.
 pub const MANAGER: &str = "sandbox-operator";
-/// Prefixes of labels and annotations that a user may not set on the pod.
-pub const RESERVED_PREFIXES: [&str; 5] = [
-    "sandbox-operator.dev/",
-    "app.kubernetes.io/",
-    "kubernetes.io/",
-    "k8s.io/",
-    "cluster-autoscaler.kubernetes.io/",
-];
+/// Domains, with their subdomains, under which a user may set no label or annotation of the pod.
+pub const RESERVED_DOMAINS: [&str; 4] = ["sandbox-operator.dev", "kubernetes.io", "k8s.io", "karpenter.sh"];
+/// Where the agent is mounted, in every container.
+pub const AGENT_DIRECTORY: &str = "/.sandbox-operator";
 
 /// Bounds that are the same wherever they are checked.
 pub mod limits {

@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
+
 /// Who may be reached and who may connect.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -49,6 +51,7 @@ pub enum EgressMode {
 
 /// Whether a sandbox may resolve names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::undescribed)]
 pub enum Dns {
     /// By the cluster's DNS.
     Cluster,
@@ -58,6 +61,7 @@ pub enum Dns {
 
 /// Transport protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::undescribed)]
 #[allow(clippy::upper_case_acronyms)]
 pub enum Protocol {
     /// TCP.
@@ -83,19 +87,18 @@ impl Protocol {
 /// A destination: either `cidr`, or `podSelector` and/or `namespaceSelector`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.cidr) != (has(self.podSelector) || has(self.namespaceSelector))")
-    .message("network.egress.rules[]: give either cidr, or podSelector and/or namespaceSelector"))]
-#[x_kube(validation = Rule::new("has(self.cidr) || !has(self.except)").message("network.egress.rules[].except: needs cidr"))]
+#[x_kube(validation = rules::one_peer("network.egress.rules[]"))]
+#[x_kube(validation = rules::except_in_cidr("network.egress.rules[]"))]
 pub struct EgressRule {
     /// An address range such as `203.0.113.0/24` or `2001:db8::/32`. Addresses that no sandbox may reach are taken out of it; a range wholly of such is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
-    #[x_kube(validation = Rule::new("isCIDR(self) && cidr(self) == cidr(self).masked()").message("network.egress.rules[].cidr: must be an address range such as 203.0.113.0/24, with no bits set after the prefix"))]
+    #[x_kube(validation = rules::range("network.egress.rules[].cidr"))]
     pub cidr: Option<String>,
     /// Ranges inside `cidr` that are not allowed. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]
-    #[x_kube(validation = Rule::new("self.all(e, isCIDR(e) && cidr(e) == cidr(e).masked())").message("network.egress.rules[].except[]: must be address ranges, with no bits set after the prefix"))]
+    #[x_kube(validation = rules::ranges("network.egress.rules[].except[]"))]
     pub except: Option<Vec<String>>,
     /// Pods by their labels, in this namespace unless `namespaceSelector` says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,19 +124,18 @@ pub struct Ingress {
 /// A source: either `cidr`, or `podSelector` and/or `namespaceSelector`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.cidr) != (has(self.podSelector) || has(self.namespaceSelector))")
-    .message("network.ingress.rules[]: give either cidr, or podSelector and/or namespaceSelector"))]
-#[x_kube(validation = Rule::new("has(self.cidr) || !has(self.except)").message("network.ingress.rules[].except: needs cidr"))]
+#[x_kube(validation = rules::one_peer("network.ingress.rules[]"))]
+#[x_kube(validation = rules::except_in_cidr("network.ingress.rules[]"))]
 pub struct IngressRule {
     /// An address range such as `203.0.113.0/24`; `0.0.0.0/0` is every IPv4 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
-    #[x_kube(validation = Rule::new("isCIDR(self) && cidr(self) == cidr(self).masked()").message("network.ingress.rules[].cidr: must be an address range such as 203.0.113.0/24, with no bits set after the prefix"))]
+    #[x_kube(validation = rules::range("network.ingress.rules[].cidr"))]
     pub cidr: Option<String>,
     /// Ranges inside `cidr` that are not allowed. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]
-    #[x_kube(validation = Rule::new("self.all(e, isCIDR(e) && cidr(e) == cidr(e).masked())").message("network.ingress.rules[].except[]: must be address ranges, with no bits set after the prefix"))]
+    #[x_kube(validation = rules::ranges("network.ingress.rules[].except[]"))]
     pub except: Option<Vec<String>>,
     /// Pods by their labels, in this namespace unless `namespaceSelector` says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]

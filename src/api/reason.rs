@@ -61,6 +61,10 @@ reasons! {
     AGENT_IMAGE_FAILED = "AgentImageFailed";
     /// A container cannot be configured: a Secret or ConfigMap that it names is missing, for instance.
     CONTAINER_CONFIG = "CreateContainerConfigError";
+    /// A volume cannot be mounted: a Secret, ConfigMap or claim that it names is missing, for instance.
+    VOLUME_NOT_READY = "VolumeNotReady";
+    /// Somebody changed a network policy of ours; it is written back, once a minute at most.
+    POLICY_CHANGED = "PolicyChanged";
     /// A container cannot be started: its command does not exist, for instance.
     START_ERROR = "StartError";
     /// An object of another owner has the name of a child; it is left alone.

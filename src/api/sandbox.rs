@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::workload::Workload;
 
-/// An isolated, throw-away place to run code: one pod with a network policy of its own and a limited lifetime.
-/// The exit code of the main command becomes COMPLETED or FAILED. The record outlives the pod's processes; deleting it removes everything.
+/// What the sandbox runs, and within which bounds. Every field is optional, and so is `spec` itself.
+/// Only `desiredState`, `stopGracePeriodSeconds`, `tags` and `maxLifetimeSeconds` may be changed after creation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "sandbox-operator.dev",
     version = "v1alpha1",
     kind = "Sandbox",
+    doc = "An isolated, throw-away place to run code: one pod with a network policy of its own and a limited lifetime. The exit code of the main command makes it COMPLETED or FAILED. The record outlives the pod's processes; deleting it removes everything.",
     plural = "sandboxes",
     shortname = "sbx",
     namespaced,
@@ -34,10 +35,6 @@ use super::workload::Workload;
         .message("metadata.name: must be a DNS label of at most 63 characters that begins with a letter (it is the sandbox's host name)")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.args) || has(self.command) || (has(self.entrypoint) && self.entrypoint == 'Image')")
-    .message("spec.args: needs spec.command, or spec.entrypoint: Image"))]
-#[x_kube(validation = Rule::new("!has(self.command) || !has(self.entrypoint) || self.entrypoint != 'Image'")
-    .message("spec.command: cannot be given with spec.entrypoint: Image"))]
 pub struct SandboxSpec {
     /// Name of a `SandboxSession` of this namespace. Defaults come from it, and deleting it deletes this sandbox.
     /// If there is none the sandbox waits as PENDING with reason `SessionNotFound`, and is FAILED with it at `startTimeoutSeconds`.
@@ -125,22 +122,22 @@ pub struct SandboxStatus {
     /// Where it is in its life: PENDING, CREATING, RUNNING, TERMINATING, then finally COMPLETED, FAILED or TERMINATED.
     #[serde(default)]
     pub state: State,
-    /// Why, in one word; every word is explained in the manual.
+    /// Why, in one word such as `OOMKilled`; the project's docs/reasons.md explains each and says what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why, in a sentence.
+    /// Why, in a sentence, with what Kubernetes says of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Exit code of the main command, 128 + signal number if a signal ended it. Not set when it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Name of the pod.
+    /// Name of the pod, for `kubectl logs` and `kubectl exec` (container `main`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
-    /// Address of the pod.
+    /// IP address of the pod.
     #[serde(default, rename = "podIP", skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
-    /// Node of the pod.
+    /// Node on which the pod is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
     /// When the main container started.
@@ -149,7 +146,7 @@ pub struct SandboxStatus {
     /// When the outcome was final: the main container's end, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// When the lifetime ends.
+    /// When the lifetime ends and the sandbox is TERMINATED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
     /// Image in effect, after defaults.
@@ -167,7 +164,7 @@ pub struct SandboxStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `PodScheduled` and `Finished`.
+    /// `Ready`: the main container runs. `PodScheduled`: the pod is on a node. `Finished`: the outcome is final.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions::schema")]
     pub conditions: Vec<Condition>,

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::workload::Workload;
 
-/// A group of sandboxes with common defaults and a common end: deleting it deletes them, closing it stops them and keeps their records.
+/// What the session's sandboxes have in common. Every field is optional, and so is `spec` itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "sandbox-operator.dev",
     version = "v1alpha1",
     kind = "SandboxSession",
+    doc = "A group of sandboxes with common defaults and a common end: deleting it deletes them, closing it stops them and keeps their records.",
     plural = "sandboxsessions",
     shortname = "sbxs",
     namespaced,
@@ -32,7 +33,8 @@ use super::workload::Workload;
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSessionSpec {
     /// Fields for every sandbox of the session that does not set them. A scalar or list of the sandbox replaces the one here;
-    /// `env` is merged by name, `tags` are united, `network` is replaced as a whole. May be changed: new sandboxes get what is here when they start.
+    /// `command`, `args` and `entrypoint` are replaced together, `network` as a whole; `env` is merged by name, and `tags` are united.
+    /// May be changed: new sandboxes get what is here when they start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Workload>,
     /// How many sandboxes of the session may be active (not finished) at once; further ones wait as PENDING with reason `SessionFull`. 1 to 100000; default: no limit.
@@ -75,7 +77,7 @@ pub enum SessionState {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSessionStatus {
-    /// OPEN, CLOSING or CLOSED.
+    /// OPEN; CLOSING while some of its sandboxes have not ended yet; CLOSED when all have.
     #[serde(default)]
     pub state: SessionState,
     /// Sandboxes that have not ended.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::network::Network;
+use super::rules;
 
 /// Fields that shape the pod. All optional: what is not set comes from the session's `defaults`, then from the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -44,7 +45,7 @@ pub struct Workload {
     #[schemars(length(max = 4096), regex(pattern = r"^/"))]
     pub working_dir: Option<String>,
     /// Environment variables of the main container, as in a pod; a variable here wins over the session's of the same name.
-    /// `CW_SANDBOX_ID` is set by the operator to the sandbox's name. At most 512.
+    /// `CW_SANDBOX_ID` is set by the operator to the sandbox's name. At most 512, with names of printable ASCII characters other than `=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub env: Option<Vec<EnvVar>>,
@@ -54,14 +55,14 @@ pub struct Workload {
     #[schemars(length(max = 32))]
     pub env_from: Option<Vec<EnvFromSource>>,
     /// Requests and limits of the main container, as in a pod. CPU, memory and ephemeral storage that are not named get the operator's defaults,
-    /// since namespaces with a quota refuse pods without them.
+    /// since namespaces with a quota refuse pods without them; of one that has only a request or only a limit, the one is also the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
     /// RuntimeClass of the pod, for instance one of gVisor or Kata. Default: the node's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub runtime_class_name: Option<String>,
-    /// Labels that a node must have.
+    /// Labels that a node must have for the pod to run there. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: Option<BTreeMap<String, String>>,
@@ -70,10 +71,10 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub tolerations: Option<Vec<Toleration>>,
-    /// Scheduling affinity, as in a pod.
+    /// Rules for the choice of the node, as in a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// PriorityClass of the pod.
+    /// PriorityClass of the pod: who makes room for whom when nodes are full. Default: the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
@@ -107,10 +108,16 @@ pub struct Workload {
     /// Volumes of the sandbox: scratch space or existing PersistentVolumeClaims. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[x_kube(validation = rules::unique(|v| format!("{v}.mountPath"), "volumes[].mountPath: must not be that of another volume"))]
     pub volumes: Option<Vec<Volume>>,
-    /// Ports on which the sandbox listens. With at least one a Service with the name of the pod is made; who may connect is said by `network.ingress`. At most 32.
+    /// Ports on which the sandbox listens, each number once per protocol. With at least one a Service with the name of the pod is made;
+    /// who may connect is said by `network.ingress`. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[x_kube(validation = rules::unique(
+        |p| format!("[string({p}.port), {p}.?protocol.orValue('TCP')]"),
+        "ports[]: port and protocol must not be those of another port"
+    ))]
     pub ports: Option<Vec<Port>>,
     /// Who may be reached and who may connect. Default: DNS and public addresses outwards, nobody inwards. Replaces the session's as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,13 +126,15 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub sidecars: Option<Vec<Sidecar>>,
-    /// Annotations of the pod. A key under `sandbox-operator.dev/`, `karpenter.sh/`, or `kubernetes.io/` and `k8s.io/` and their subdomains ends the sandbox as FAILED with reason `InvalidSpec`.
+    /// Annotations of the pod, as in a pod. Keys under `sandbox-operator.dev`, `kubernetes.io`, `k8s.io`, `karpenter.sh` and their subdomains are reserved. At most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(validation = rules::keys("podAnnotations"))]
     pub pod_annotations: Option<BTreeMap<String, String>>,
-    /// Labels of the pod. A key under `sandbox-operator.dev/`, `karpenter.sh/`, or `kubernetes.io/` and `k8s.io/` and their subdomains ends the sandbox as FAILED with reason `InvalidSpec`.
+    /// Labels of the pod, as in a pod. Keys under `sandbox-operator.dev`, `kubernetes.io`, `k8s.io`, `karpenter.sh` and their subdomains are reserved. At most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(validation = rules::keys("podLabels"))]
     pub pod_labels: Option<BTreeMap<String, String>>,
     /// Words for listing and cleaning up; united with the session's. At most 64, each of at most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +161,7 @@ pub struct Workload {
 
 /// Where the main command comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::undescribed)]
 pub enum Entrypoint {
     /// From `command`; with none the sandbox stays alive.
     Command,
@@ -161,6 +171,7 @@ pub enum Entrypoint {
 
 /// When images are pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::undescribed)]
 pub enum PullPolicy {
     /// At every start.
     Always,
@@ -183,6 +194,7 @@ impl PullPolicy {
 
 /// How much a sandbox's processes may do to their own container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::undescribed)]
 pub enum SecurityProfile {
     /// The capabilities that package managers need.
     #[default]
@@ -196,17 +208,16 @@ pub enum SecurityProfile {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.content), has(self.contentBase64), has(self.secretKeyRef), has(self.configMapKeyRef)].filter(x, x).size() == 1")
     .message("files[]: give exactly one of content, contentBase64, secretKeyRef and configMapKeyRef"))]
-#[x_kube(validation = Rule::new("!self.path.contains('/../') && !self.path.endsWith('/..') && !self.path.endsWith('/') && !self.path.contains(':')")
-    .message("files[].path: must be an absolute path of a file, without '..' and ':'"))]
 pub struct File {
-    /// Absolute path in the main container. Missing parent directories are made.
-    #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/"))]
+    /// Absolute path in the main container, not the mountPath of a volume. Missing parent directories are made.
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = rules::path("files[].path"))]
     pub path: String,
     /// The content as text. All inline content of a sandbox is at most 256 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 262_144))]
     pub content: Option<String>,
-    /// The content in base64.
+    /// The content in base64, for files that are not text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 349_528), regex(pattern = r"^[A-Za-z0-9+/\n]*={0,2}\n?$"))]
     pub content_base64: Option<String>,
@@ -225,10 +236,10 @@ pub struct File {
 /// A key of a Secret or ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyRef {
-    /// Name of the object.
+    /// Name of the Secret or ConfigMap.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key in it.
+    /// Which of its keys.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
@@ -238,20 +249,19 @@ pub struct KeyRef {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.scratch) != has(self.persistentVolumeClaim)")
     .message("volumes[]: give exactly one of scratch and persistentVolumeClaim"))]
-#[x_kube(validation = Rule::new("!self.mountPath.contains(':') && self.mountPath != '/' && !self.mountPath.startsWith('/.sandbox-operator')")
-    .message("volumes[].mountPath: must be an absolute path other than / and /.sandbox-operator, without ':'"))]
 pub struct Volume {
     /// Name, unique in the sandbox: a DNS label. Names that begin with `sandbox-operator` are ours.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
-    #[x_kube(validation = Rule::new("!self.startsWith('sandbox-operator')").message("volumes[].name: names that begin with sandbox-operator are reserved"))]
+    #[x_kube(validation = rules::name("volumes[].name"))]
     pub name: String,
-    /// Absolute path in the main container.
-    #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/"))]
+    /// Absolute path in the main container, of no other volume or file.
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = rules::path("volumes[].mountPath"))]
     pub mount_path: String,
     /// A path inside the volume to mount instead of its root; relative, without `..`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("volumes[].subPath: must be relative and without '..'"))]
+    #[x_kube(validation = rules::sub_path("volumes[].subPath"))]
     pub sub_path: Option<String>,
     /// Whether the main container may only read it. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -271,6 +281,8 @@ pub struct Volume {
 pub struct Scratch {
     /// Most it may hold, as a Kubernetes quantity such as `1Gi`. Above it the kubelet evicts the pod (disk) or writes fail (memory). Required with `Memory`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 32))]
+    #[x_kube(validation = rules::quantity("volumes[].scratch.size", true))]
     pub size: Option<Quantity>,
     /// `Disk` (the default) or `Memory`, which counts as the pod's memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -279,6 +291,7 @@ pub struct Scratch {
 
 /// What scratch space is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::undescribed)]
 pub enum Medium {
     /// The node's disk.
     Disk,
@@ -290,7 +303,7 @@ pub enum Medium {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
-    /// Its name, in the sandbox's namespace.
+    /// Name of the PersistentVolumeClaim, in the sandbox's namespace.
     #[schemars(length(min = 1, max = 253))]
     pub claim_name: String,
 }
@@ -312,23 +325,24 @@ pub struct Port {
 /// A secondary container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.name != 'main' && !self.name.startsWith('sandbox-operator')").message("sidecars[].name: main and names that begin with sandbox-operator are reserved"))]
 pub struct Sidecar {
-    /// Name, unique in the sandbox: a DNS label.
+    /// Name, unique in the sandbox: a DNS label. `main`, and names that begin with `sandbox-operator`, are reserved.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[x_kube(validation = rules::name("sidecars[].name"))]
+    #[x_kube(validation = Rule::new("self != 'main'").message("sidecars[].name: main is the name of the main container"))]
     pub name: String,
-    /// Image.
+    /// Image of the container, as in a pod.
     #[schemars(length(min = 1, max = 1024))]
     pub image: String,
-    /// Command. Default: the image's entrypoint.
+    /// What it runs. Default: the image's entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(max = 131_072)))]
     pub command: Option<Vec<String>>,
-    /// Arguments. Default: the image's, when `command` is not given either.
+    /// Arguments after `command`. Default: the image's, when `command` is not given either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024), inner(length(max = 131_072)))]
     pub args: Option<Vec<String>>,
-    /// Environment variables, as in a pod. At most 512.
+    /// Environment variables, as in a pod. At most 512; the main container's are not here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub env: Option<Vec<EnvVar>>,
@@ -337,23 +351,25 @@ pub struct Sidecar {
     pub resources: Option<ResourceRequirements>,
     /// Where volumes of the sandbox are mounted in this container. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
     pub mounts: Option<Vec<Mount>>,
 }
 
 /// Where a volume is mounted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mount {
     /// Name of one of the sandbox's `volumes`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Absolute path.
-    #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/"))]
+    /// Absolute path in this container, of no other mount.
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = rules::path("sidecars[].mounts[].mountPath"))]
     pub mount_path: String,
-    /// A path inside the volume to mount instead of its root.
+    /// A path inside the volume to mount instead of its root; relative, without `..`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
+    #[x_kube(validation = rules::sub_path("sidecars[].mounts[].subPath"))]
     pub sub_path: Option<String>,
     /// Whether this container may only read it. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,6 +18,7 @@ use super::apply::{Created, Writer};
 use super::caches::Caches;
 use super::error::Error;
 use super::metrics::Metrics;
+use crate::agent_client::KeyRing;
 use crate::api::ANNOTATION_AGENT_KEY;
 use crate::resources::AgentKey;
 
@@ -42,6 +43,7 @@ pub struct Keyring {
     namespace: String,
     name: String,
     newest: watch::Sender<AgentKey>,
+    private: KeyRing,
 }
 
 impl Keyring {
@@ -52,12 +54,18 @@ impl Keyring {
             namespace: namespace.into(),
             name: name.into(),
             newest: watch::Sender::default(),
+            private: KeyRing::default(),
         }
     }
 
     /// The key that new pods get.
     pub fn newest(&self) -> watch::Receiver<AgentKey> {
         self.newest.subscribe()
+    }
+
+    /// The private halves, for our own calls.
+    pub fn private(&self) -> KeyRing {
+        self.private.clone()
     }
 
     /// Brings the keys up to date, however long it takes.
@@ -70,7 +78,7 @@ impl Keyring {
             let now = Timestamp::now().as_second();
             match refresh(&self.writer, &self.namespace, &self.name, &in_use.collect(), now)
                 .await
-                .map(|keys| newest(&keys))
+                .map(|keys| self.hand_over(&keys))
             {
                 Ok(Some(key)) => {
                     self.newest.send_replace(key);
@@ -81,6 +89,15 @@ impl Keyring {
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    fn hand_over(&self, keys: &Keys) -> Option<AgentKey> {
+        for (id, pkcs8) in keys {
+            if let Err(error) = self.private.insert(id, pkcs8) {
+                tracing::warn!(secret = self.name, %error, "a key of the agents");
+            }
+        }
+        newest(keys)
     }
 
     /// Does so again and again.

@@ -1,13 +1,13 @@
 //! The only place that writes to the API server. Every call has a timeout (kube's client has none, and retries on its own for minutes).
 
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt::Debug;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -18,6 +18,34 @@ use crate::api::{Sandbox, SandboxSession, SandboxSessionStatus, SandboxStatus};
 
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most events of one pod that are read.
+const EVENTS: u32 = 50;
+
+/// What our calls need of a kind.
+pub trait Namespaced: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned {}
+impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned> Namespaced for K {}
+
+/// One object, which its UID tells from a successor of the same name.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its UID.
+    pub uid: &'a str,
+}
+
+impl<'a> From<&'a ObjectMeta> for Target<'a> {
+    fn from(meta: &'a ObjectMeta) -> Target<'a> {
+        Target {
+            namespace: meta.namespace.as_deref().unwrap_or_default(),
+            name: meta.name.as_deref().unwrap_or_default(),
+            uid: meta.uid.as_deref().unwrap_or_default(),
+        }
+    }
+}
 
 /// Writes, and the few reads that must be live.
 #[derive(Clone)]
@@ -69,14 +97,14 @@ impl Writer {
         }
     }
 
+    fn api<K: Namespaced>(&self, namespace: &str) -> Api<K> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
     /// Creates a child. Refusals are values, since each ends differently.
-    pub async fn create<K>(&self, kind: &'static str, object: &K) -> Result<Created<K>, Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
-    {
-        let meta = object.meta();
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+    pub async fn create<K: Namespaced>(&self, kind: &'static str, object: &K) -> Result<Created<K>, Error> {
+        let Target { namespace, name, .. } = object.meta().into();
+        let api = self.api::<K>(namespace);
         match self.call("create", kind, name, api.create(&PostParams::default(), object)).await {
             Ok(made) => Ok(Created::New(made)),
             Err(error) => match error.status() {
@@ -88,108 +116,78 @@ impl Writer {
         }
     }
 
-    /// Writes an object as a whole, on condition of its resourceVersion.
-    pub async fn replace<K>(&self, kind: &'static str, object: &K) -> Result<K, Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
-    {
-        let (namespace, name) = coordinates(object);
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+    /// A live read; none if there is no such object.
+    pub async fn get<K: Namespaced>(&self, kind: &'static str, namespace: &str, name: &str) -> Result<Option<K>, Error> {
+        self.call("get", kind, name, self.api::<K>(namespace).get_opt(name)).await
+    }
+
+    /// A pod's events.
+    pub async fn events_of(&self, pod: Target<'_>) -> Result<Vec<Event>, Error> {
+        let params = ListParams::default().fields(&format!("involvedObject.uid={}", pod.uid)).limit(EVENTS);
+        let list = self
+            .call("list", "Event", pod.name, self.api::<Event>(pod.namespace).list(&params))
+            .await?;
+        Ok(list.items)
+    }
+
+    /// Writes an object as a whole, on condition of the UID and resourceVersion in it.
+    pub async fn replace<K: Namespaced>(&self, kind: &'static str, object: &K) -> Result<K, Error> {
+        let Target { namespace, name, .. } = object.meta().into();
+        let api = self.api::<K>(namespace);
         self.call("update", kind, name, api.replace(name, &PostParams::default(), object)).await
     }
 
-    /// A live read; none if there is no such object.
-    pub async fn get<K>(&self, kind: &'static str, namespace: &str, name: &str) -> Result<Option<K>, Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-    {
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        self.call("get", kind, name, api.get_opt(name)).await
+    /// A merge patch of this very object: with the UID in it, it is a conflict to write to a successor. One that is gone needs none.
+    /// `kind` may name the status, as in `Sandbox/status`.
+    async fn merge<K: Namespaced>(&self, kind: &'static str, target: Target<'_>, mut body: Value) -> Result<(), Error> {
+        let Target { namespace, name, uid } = target;
+        let api = self.api::<K>(namespace);
+        body["metadata"]["uid"] = uid.into();
+        let (params, patch) = (PatchParams::default(), Patch::Merge(body));
+        gone_is_fine(if kind.ends_with("/status") {
+            self.call("patch", kind, name, api.patch_status(name, &params, &patch)).await
+        } else {
+            self.call("patch", kind, name, api.patch(name, &params, &patch)).await
+        })
     }
 
-    /// Writes a sandbox's status. A merge patch without resourceVersion: the leading operator is the only writer of status.
+    /// Writes a sandbox's status. Without resourceVersion: the leading operator is the only writer of status.
     pub async fn sandbox_status(&self, sandbox: &Sandbox, old: &SandboxStatus, status: &SandboxStatus) -> Result<(), Error> {
-        let (namespace, name) = coordinates(sandbox);
-        let api: Api<Sandbox> = Api::namespaced(self.client.clone(), namespace);
-        // The UID makes it a conflict to write to a successor of the same name. `null`s: a merge patch keeps what it does not name.
-        let body = json!({"metadata": {"uid": sandbox.metadata.uid}, "status": with_nulls(status, old)});
-        gone_is_fine(
-            self.call(
-                "patch",
-                "Sandbox/status",
-                name,
-                api.patch_status(name, &PatchParams::default(), &Patch::Merge(body)),
-            )
-            .await,
-        )
+        let body = json!({"status": with_nulls(status, old)});
+        self.merge::<Sandbox>("Sandbox/status", (&sandbox.metadata).into(), body).await
     }
 
     /// Writes a session's status; as above.
     pub async fn session_status(&self, session: &SandboxSession, status: &SandboxSessionStatus) -> Result<(), Error> {
-        let (namespace, name) = coordinates(session);
-        let api: Api<SandboxSession> = Api::namespaced(self.client.clone(), namespace);
-        let body = json!({"metadata": {"uid": session.metadata.uid}, "status": status});
-        gone_is_fine(
-            self.call(
-                "patch",
-                "SandboxSession/status",
-                name,
-                api.patch_status(name, &PatchParams::default(), &Patch::Merge(body)),
-            )
-            .await,
-        )
+        let body = json!({"status": status});
+        self.merge::<SandboxSession>("SandboxSession/status", (&session.metadata).into(), body)
+            .await
     }
 
-    /// Sets the owner references of a sandbox, on condition of its resourceVersion: others may write them too.
-    pub async fn set_owners(&self, sandbox: &Sandbox) -> Result<(), Error> {
-        let (namespace, name) = coordinates(sandbox);
-        let api: Api<Sandbox> = Api::namespaced(self.client.clone(), namespace);
-        let meta = &sandbox.metadata;
-        let body = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "ownerReferences": meta.owner_references}});
-        gone_is_fine(
-            self.call("patch", "Sandbox", name, api.patch(name, &PatchParams::default(), &Patch::Merge(body)))
-                .await,
-        )
+    /// Writes the owner references of an object, on condition of its resourceVersion: others may write them too.
+    pub async fn set_owners<K: Namespaced>(&self, kind: &'static str, meta: &ObjectMeta) -> Result<(), Error> {
+        let body = json!({"metadata": {"resourceVersion": meta.resource_version, "ownerReferences": meta.owner_references}});
+        self.merge::<K>(kind, meta.into(), body).await
     }
 
     /// Lowers a pod's `activeDeadlineSeconds`.
-    pub async fn pod_deadline(&self, namespace: &str, name: &str, uid: &str, seconds: i64) -> Result<(), Error> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let body = json!({"metadata": {"uid": uid}, "spec": {"activeDeadlineSeconds": seconds}});
-        gone_is_fine(
-            self.call("patch", "Pod", name, api.patch(name, &PatchParams::default(), &Patch::Merge(body)))
-                .await,
-        )
+    pub async fn pod_deadline(&self, pod: Target<'_>, seconds: i64) -> Result<(), Error> {
+        self.merge::<Pod>("Pod", pod, json!({"spec": {"activeDeadlineSeconds": seconds}})).await
     }
 
-    /// Deletes the object of this UID; one that is gone already, or another of the same name, is as good.
-    pub async fn delete<K>(&self, kind: &'static str, namespace: &str, name: &str, uid: &str) -> Result<(), Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-    {
-        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+    /// Deletes this very object; one that is gone already, or another of the same name, is as good.
+    pub async fn delete<K: Namespaced>(&self, kind: &'static str, target: Target<'_>) -> Result<(), Error> {
+        let api = self.api::<K>(target.namespace);
         let only = Preconditions {
-            uid: Some(uid.into()),
+            uid: Some(target.uid.into()),
             resource_version: None,
         };
         let params = DeleteParams::background().preconditions(only);
-        match self.call("delete", kind, name, api.delete(name, &params)).await {
+        match self.call("delete", kind, target.name, api.delete(target.name, &params)).await {
             Err(error) if error.status().is_some_and(|s| s.is_conflict()) => Ok(()),
             other => gone_is_fine(other),
         }
     }
-}
-
-/// The kinds that a sandbox's children have, for `create`.
-pub trait Child: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned {}
-impl Child for Pod {}
-impl Child for NetworkPolicy {}
-impl Child for Service {}
-impl Child for Secret {}
-
-fn coordinates<K: Resource>(object: &K) -> (&str, &str) {
-    let meta = object.meta();
-    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
 fn gone_is_fine<T>(result: Result<T, Error>) -> Result<(), Error> {
@@ -199,15 +197,15 @@ fn gone_is_fine<T>(result: Result<T, Error>) -> Result<(), Error> {
     }
 }
 
-/// The new status, with `null` for every field that the old one has and the new one has not.
-fn with_nulls(new: &SandboxStatus, old: &SandboxStatus) -> serde_json::Value {
+/// The new status, with `null` for every field that the old one has and the new one has not: a merge patch keeps what it does not name.
+fn with_nulls(new: &SandboxStatus, old: &SandboxStatus) -> Value {
     let object = |s: &SandboxStatus| match serde_json::to_value(s) {
-        Ok(serde_json::Value::Object(map)) => map,
+        Ok(Value::Object(map)) => map,
         Ok(_) | Err(_) => serde_json::Map::new(),
     };
     let mut body = object(new);
     for key in object(old).keys() {
-        body.entry(key.clone()).or_insert(serde_json::Value::Null);
+        body.entry(key.clone()).or_insert(Value::Null);
     }
-    serde_json::Value::Object(body)
+    Value::Object(body)
 }

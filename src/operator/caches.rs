@@ -1,24 +1,21 @@
 //! What is kept in memory of the cluster, and the watches that keep it fresh. Every replica watches, so that a new leader starts warm.
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::core::PartialObjectMeta;
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{DeserializeGuard, PartialObjectMeta, PartialObjectMetaExt};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
-use std::hash::Hash;
 
 use super::metrics::Metrics;
 use crate::api::{ANNOTATION_AGENT_KEY, LABEL_SANDBOX, Sandbox, SandboxSession};
-use crate::resources::labels;
-
-/// A network policy's metadata is all we look at.
-pub type PolicyMeta = PartialObjectMeta<NetworkPolicy>;
+use crate::resources::{labels, network_policy};
 
 /// The caches of one scope.
 #[derive(Clone)]
@@ -29,8 +26,8 @@ pub struct Caches {
     pub sessions: Store<SandboxSession>,
     /// Our pods, slimmed.
     pub pods: Store<Pod>,
-    /// Our policies' metadata.
-    pub policies: Store<PolicyMeta>,
+    /// Our policies without their spec; with the hash of it only while it is what we made.
+    pub policies: Store<NetworkPolicy>,
 }
 
 /// The write ends, for [`run`].
@@ -38,7 +35,7 @@ pub struct Writers {
     sandboxes: reflector::store::Writer<Sandbox>,
     sessions: reflector::store::Writer<SandboxSession>,
     pods: reflector::store::Writer<Pod>,
-    policies: reflector::store::Writer<PolicyMeta>,
+    policies: reflector::store::Writer<NetworkPolicy>,
 }
 
 /// What the watches tell.
@@ -53,6 +50,8 @@ pub trait Listener: Clone + Send + Sync + 'static {
     fn child(&self, sandbox: ObjectRef<Sandbox>);
     /// Sandboxes may be gone of which nothing was told.
     fn sandboxes_relisted(&self);
+    /// An object that cannot be understood is passed over.
+    fn unreadable<K: Resource<DynamicType = ()>>(&self, object: &PartialObjectMeta<K>, error: &str);
     /// Much may have changed: deletions that happened while a watch was broken are not told one by one.
     fn relisted(&self);
 }
@@ -95,8 +94,7 @@ pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, list
     let l = &listener;
     let sandboxes = follow(
         "Sandbox",
-        api(&client, namespace),
-        watcher::Config::default(),
+        guarded(api(&client, namespace), l),
         writers.sandboxes,
         slim,
         &metrics,
@@ -112,8 +110,7 @@ pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, list
     );
     let sessions = follow(
         "SandboxSession",
-        api(&client, namespace),
-        watcher::Config::default(),
+        guarded(api(&client, namespace), l),
         writers.sessions,
         slim,
         &metrics,
@@ -123,11 +120,10 @@ pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, list
             Event::Init => {}
         },
     );
-    let ours = || watcher::Config::default().labels(&labels::managed_selector());
+    let ours = || config().labels(&labels::managed_selector());
     let pods = follow(
         "Pod",
-        api(&client, namespace),
-        ours(),
+        watch(api(&client, namespace), ours()).default_backoff(),
         writers.pods,
         slim_pod,
         &metrics,
@@ -135,12 +131,11 @@ pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, list
     );
     let policies = follow(
         "NetworkPolicy",
-        api(&client, namespace),
-        ours(),
+        watch(api(&client, namespace), ours()).default_backoff(),
         writers.policies,
-        slim,
+        slim_policy,
         &metrics,
-        |event: &Event<PolicyMeta>| child(l, event),
+        |event: &Event<NetworkPolicy>| child(l, event),
     );
     tokio::join!(sandboxes, sessions, pods, policies);
 }
@@ -155,21 +150,46 @@ where
     }
 }
 
+/// From the API server's watch cache: a list of all must not cost etcd a full read.
+fn config() -> watcher::Config {
+    watcher::Config::default().any_semantic()
+}
+
+/// A watch of what users write.
+fn guarded<K>(api: Api<DeserializeGuard<K>>, listener: &impl Listener) -> impl Stream<Item = watcher::Result<Event<K>>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let unreadable = |bad: &InvalidObject| listener.unreadable(&bad.metadata.clone().into_request_partial::<K>(), &bad.error);
+    watch(api, config()).default_backoff().filter_map(move |event| {
+        let event = event.map(|event| readable(event, unreadable)).transpose();
+        std::future::ready(event)
+    })
+}
+
+/// One object that cannot be understood must not hide all others, as it would in a list.
+fn readable<K>(event: Event<DeserializeGuard<K>>, unreadable: impl Fn(&InvalidObject)) -> Option<Event<K>> {
+    Some(match event {
+        Event::Apply(guard) => Event::Apply(guard.0.inspect_err(unreadable).ok()?),
+        Event::InitApply(guard) => Event::InitApply(guard.0.inspect_err(unreadable).ok()?),
+        Event::Delete(guard) => Event::Delete(guard.0.ok()?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
+
 /// Errors are logged, counted and survived, each watch with a backoff of its own: kube's Controller would stop all its watches for one.
 async fn follow<K>(
     kind: &'static str,
-    api: Api<K>,
-    config: watcher::Config,
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
     writer: reflector::store::Writer<K>,
     slim: fn(&mut K),
     metrics: &Metrics,
     tell: impl Fn(&Event<K>),
 ) where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-    K::DynamicType: Hash + Eq,
+    K: Resource<DynamicType = ()> + Clone,
 {
-    // From the API server's watch cache: a list of all must not cost etcd a full read.
-    let stream = watch(api, config.any_semantic()).default_backoff().modify(slim).reflect(writer);
+    let stream = events.modify(slim).reflect(writer);
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match event {
@@ -202,6 +222,14 @@ fn slim<K: Resource>(object: &mut K) {
     if let Some(annotations) = object.meta_mut().annotations.as_mut() {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
+}
+
+/// Of a policy its metadata, and the hash of its spec only while it is true.
+fn slim_policy(policy: &mut NetworkPolicy) {
+    slim(policy);
+    let hash = network_policy::spec_hash(policy).filter(|_| network_policy::is_as_made(policy)).cloned();
+    policy.metadata.annotations = hash.map(|hash| [(labels::SPEC_HASH.into(), hash)].into());
+    policy.spec = None;
 }
 
 /// Of a pod only what a decision looks at: a full one costs 40 KB in memory.
@@ -246,4 +274,29 @@ pub fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> 
 /// The reference of an object.
 pub fn reference_of<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRef<K> {
     reference(&object.namespace().unwrap_or_default(), &object.name_any())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn an_object_that_cannot_be_understood_is_told_and_passed_over() {
+        let seen = |event: fn(DeserializeGuard<Sandbox>) -> Event<DeserializeGuard<Sandbox>>, command: Value| {
+            let object = json!({"metadata": {"name": "a"}, "spec": {"command": command}});
+            let told = std::cell::Cell::new(false);
+            let event = readable(event(serde_json::from_value(object).unwrap()), |_| told.set(true));
+            (event.is_some(), told.get())
+        };
+        for event in [Event::Apply, Event::InitApply] {
+            assert_eq!(seen(event, json!(["ls"])), (true, false));
+            assert_eq!(seen(event, json!("ls")), (false, true));
+        }
+        assert_eq!(
+            (seen(Event::Delete, json!(["ls"])), seen(Event::Delete, json!("ls"))),
+            ((true, false), (false, false))
+        );
+    }
 }

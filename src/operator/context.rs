@@ -1,6 +1,8 @@
 //! What every reconcile of one scope shares.
 
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +14,11 @@ use super::apply::Writer;
 use super::caches::{Caches, Listener, reference, reference_of};
 use super::events::Events;
 use super::metrics::Metrics;
+use super::sandbox::pod_events::Asked;
 use super::session_index::{Key, SessionIndex};
-use crate::api::{Sandbox, SandboxSession, SandboxStatus};
+use crate::agent_client::AgentClient;
+use crate::api::{Sandbox, SandboxSession, SandboxStatus, reason};
+use crate::resources::addresses::Lists;
 use crate::resources::pod::AgentBy;
 use crate::resources::{AgentKey, Settings};
 
@@ -29,10 +34,14 @@ pub struct Context {
     pub metrics: Metrics,
     /// What shapes the sandboxes.
     pub settings: Settings,
+    /// Its address lists.
+    pub lists: Lists,
     /// How the agent gets into the pods.
     pub agent_by: AgentBy,
     /// Who may call the agents of new pods.
     pub agent_key: watch::Receiver<AgentKey>,
+    /// Calls to agents.
+    pub agents: AgentClient,
     /// Which sandboxes each session has.
     pub sessions: Arc<SessionIndex>,
     /// Triggers.
@@ -79,9 +88,9 @@ impl Queue {
         }
     }
 
-    fn push_session(&self, key: &Key) {
+    fn push_session(&self, session: ObjectRef<SandboxSession>) {
         if self.leading.load(Ordering::Acquire) {
-            let _ = self.sessions.send(reference(&key.0, &key.1));
+            let _ = self.sessions.send(session);
         }
     }
 
@@ -95,11 +104,11 @@ impl Queue {
     /// Has everything looked at.
     pub fn push_all(&self) {
         self.caches.sandboxes.state().iter().for_each(|s| self.push(reference_of(s.as_ref())));
-        for session in self.caches.sessions.state() {
-            if self.leading.load(Ordering::Acquire) {
-                let _ = self.sessions.send(reference_of(session.as_ref()));
-            }
-        }
+        self.caches
+            .sessions
+            .state()
+            .iter()
+            .for_each(|s| self.push_session(reference_of(s.as_ref())));
     }
 }
 
@@ -110,13 +119,15 @@ pub struct Feed {
     pub queue: Queue,
     /// What is forgotten with an object.
     pub memory: Memory,
+    /// Where a user is told of an object that cannot be understood.
+    pub events: Events,
 }
 
 impl Listener for Feed {
     fn sandbox(&self, sandbox: &Sandbox) {
         self.queue.push(reference_of(sandbox));
         if let Some((key, ended)) = self.queue.index.update(sandbox) {
-            self.queue.push_session(&key);
+            self.queue.push_session(reference(&key.0, &key.1));
             if ended {
                 self.queue.push_members(&key);
             }
@@ -126,22 +137,25 @@ impl Listener for Feed {
     fn sandbox_gone(&self, sandbox: &Sandbox) {
         self.memory.forget(sandbox.metadata.uid.as_deref().unwrap_or_default());
         if let Some(key) = self.queue.index.remove(sandbox) {
-            self.queue.push_session(&key);
+            self.queue.push_session(reference(&key.0, &key.1));
             self.queue.push_members(&key);
         }
     }
 
     fn session(&self, session: &SandboxSession) {
-        let key = (
-            session.metadata.namespace.clone().unwrap_or_default(),
-            session.metadata.name.clone().unwrap_or_default(),
-        );
-        self.queue.push_session(&key);
+        self.queue.push_session(reference_of(session));
         // Our own writes of its counts are no news to its sandboxes.
         let news = session.status.as_ref().and_then(|s| s.observed_generation) != session.metadata.generation;
         if news || session.metadata.deletion_timestamp.is_some() {
-            self.queue.push_members(&key);
+            self.queue.push_members(&(session.namespace().unwrap_or_default(), session.name_any()));
         }
+    }
+
+    fn unreadable<K: Resource<DynamicType = ()>>(&self, object: &PartialObjectMeta<K>, error: &str) {
+        let kind = K::kind(&());
+        tracing::warn!(%kind, object = object.name_any(), namespace = object.namespace(), error, "not understood, passed over");
+        self.queue.metrics.unreadable(&kind);
+        self.events.warn(object, reason::INVALID_SPEC, error);
     }
 
     fn child(&self, sandbox: ObjectRef<Sandbox>) {
@@ -178,8 +192,10 @@ pub struct Note {
     pub launched: bool,
     /// Failures in a row.
     pub failures: u32,
-    /// When its status was last written.
+    /// When we last wrote it, where the time between two writes is bounded: a session's counts, a policy that was edited.
     pub written: Option<Instant>,
+    /// When the pod's events were last asked, and the trouble that they told.
+    pub asked: Option<Asked>,
 }
 
 impl Memory {
@@ -197,7 +213,7 @@ impl Memory {
         let mut notes = self.lock();
         let note = notes.entry(uid.into()).or_default();
         change(note);
-        if note.status.is_none() && !note.launched && note.failures == 0 && note.written.is_none() {
+        if note.status.is_none() && !note.launched && note.failures == 0 && note.written.is_none() && note.asked.is_none() {
             notes.remove(uid);
         }
     }

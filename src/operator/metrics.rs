@@ -9,6 +9,8 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::process::Process;
+
 type Labels = Vec<(&'static str, String)>;
 
 /// All metrics of the operator.
@@ -29,6 +31,7 @@ pub struct Metrics {
     pub lease_held: Gauge,
     cached: Family<Labels, Gauge>,
     watch_errors: Family<Labels, Counter>,
+    unreadable: Family<Labels, Counter>,
 }
 
 fn seconds() -> Histogram {
@@ -37,7 +40,9 @@ fn seconds() -> Histogram {
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        let mut registry = Registry::with_prefix("sandbox_operator");
+        let mut root = Registry::default();
+        root.register_collector(Box::new(Process));
+        let registry = root.sub_registry_with_prefix("sandbox_operator");
         let mut m = Metrics {
             registry: Arc::default(),
             reconciles: Family::new_with_constructor(seconds),
@@ -50,6 +55,7 @@ impl Default for Metrics {
             lease_held: Gauge::default(),
             cached: Family::default(),
             watch_errors: Family::default(),
+            unreadable: Family::default(),
         };
         registry.register(
             "reconcile_duration_seconds",
@@ -73,7 +79,12 @@ impl Default for Metrics {
         registry.register("lease_held", "1 while this replica leads", m.lease_held.clone());
         registry.register("cache_objects", "Objects in the caches, by kind", m.cached.clone());
         registry.register("watch_errors", "Broken watches, by kind", m.watch_errors.clone());
-        m.registry = Arc::new(registry);
+        registry.register(
+            "unreadable",
+            "Times that an object was not understood and passed over, by kind",
+            m.unreadable.clone(),
+        );
+        m.registry = Arc::new(root);
         m
     }
 }
@@ -111,6 +122,11 @@ impl Metrics {
     /// A watch broke; it is begun anew.
     pub fn watch_error(&self, kind: &'static str) {
         self.watch_errors.get_or_create(&vec![("kind", kind.into())]).inc();
+    }
+
+    /// An object was not understood.
+    pub fn unreadable(&self, kind: &str) {
+        self.unreadable.get_or_create(&vec![("kind", kind.into())]).inc();
     }
 
     /// The text that Prometheus reads.

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod lease;
 mod metrics;
+mod process;
 pub mod sandbox;
 mod session;
 mod session_index;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::config::Config;
 use self::context::{Context, Feed, Memory, Queue};
 use self::error::Error;
+use crate::agent_client::AgentClient;
 use crate::resources::pod::AgentBy;
 use crate::resources::{AgentKey, Settings};
 
@@ -115,6 +117,7 @@ async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
         settings: config.sandboxes.clone(),
         agent_by,
         agent_key: keyring.newest(),
+        agents: AgentClient::new(keyring.private()),
         leading: leading.clone(),
         identity: options.identity.clone(),
     };
@@ -194,6 +197,7 @@ struct Shared {
     settings: Settings,
     agent_by: AgentBy,
     agent_key: watch::Receiver<AgentKey>,
+    agents: AgentClient,
     leading: Arc<AtomicBool>,
     identity: String,
 }
@@ -222,20 +226,24 @@ impl Scope {
             caches.clone(),
             metrics.clone(),
         );
+        let events = events::Events::start(client.clone(), metrics.clone(), &shared.identity);
         let feed = Feed {
             queue: queue.clone(),
             memory: memory.clone(),
+            events: events.clone(),
         };
         let (watch_client, watch_metrics) = (client.clone(), metrics.clone());
-        let watches = async move { caches::run(watch_client, namespace.as_deref(), writers, feed, watch_metrics).await }.boxed();
+        let watches = async move { Box::pin(caches::run(watch_client, namespace.as_deref(), writers, feed, watch_metrics)).await }.boxed();
         let context = Arc::new(Context {
             writer: apply::Writer::new(client.clone(), metrics.clone()),
             caches,
-            events: events::Events::start(client.clone(), metrics.clone(), &shared.identity),
+            events,
             metrics: metrics.clone(),
             settings: shared.settings.clone(),
+            lists: shared.settings.lists(),
             agent_by: shared.agent_by,
             agent_key: shared.agent_key.clone(),
+            agents: shared.agents.clone(),
             sessions: index,
             queue,
             memory,

@@ -19,7 +19,7 @@ const NEVER: [&str; 11] = [
 ];
 
 /// Reached only by a rule that names them: everything that IANA does not list as globally reachable, and transition prefixes that lead to such.
-const NOT_BY_DEFAULT: [&str; 22] = [
+const NOT_BY_DEFAULT: [&str; 28] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -27,6 +27,7 @@ const NOT_BY_DEFAULT: [&str; 22] = [
     "172.16.0.0/12",
     "192.0.0.0/24",
     "192.0.2.0/24",
+    "192.88.99.0/24",
     "192.168.0.0/16",
     "198.18.0.0/15",
     "198.51.100.0/24",
@@ -37,8 +38,13 @@ const NOT_BY_DEFAULT: [&str; 22] = [
     "64:ff9b::/96",
     "64:ff9b:1::/48",
     "100::/64",
+    "100:0:0:1::/64",
     "2001::/32",
+    "2001:2::/48",
+    "2001:db8::/32",
     "2002::/16",
+    "3fff::/20",
+    "5f00::/16",
     "fc00::/7",
     "fec0::/10",
     "ff00::/8",

@@ -1,13 +1,16 @@
 //! Every label and annotation of a child is made here and nowhere else.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
-use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, RESERVED_PREFIXES, Sandbox};
+use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, Sandbox};
 
 /// Kubernetes' label with a namespace's name.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Annotation of a policy: a hash of its spec as it was made, which tells one that somebody edited.
+pub const SPEC_HASH: &str = "sandbox-operator.dev/spec-hash";
 
 /// Labels of every child of a Sandbox.
 pub fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
@@ -23,6 +26,11 @@ pub fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
 /// The label by which our watches select.
 pub fn managed() -> BTreeMap<String, String> {
     BTreeMap::from([(LABEL_MANAGED_BY.into(), MANAGER.into())])
+}
+
+/// Whether an object has that label.
+pub fn is_managed(meta: &ObjectMeta) -> bool {
+    meta.labels.as_ref().and_then(|l| l.get(LABEL_MANAGED_BY)).is_some_and(|v| v == MANAGER)
 }
 
 /// The watches' selector.
@@ -57,37 +65,4 @@ pub fn undisturbed() -> BTreeMap<String, String> {
         ("cluster-autoscaler.kubernetes.io/safe-to-evict".into(), "false".into()),
         ("karpenter.sh/do-not-disrupt".into(), "true".into()),
     ])
-}
-
-/// The first key that only we, or Kubernetes, may set.
-pub fn reserved<'a>(keys: impl IntoIterator<Item = &'a String>) -> Option<&'a str> {
-    keys.into_iter().map(String::as_str).find(|key| {
-        let Some((domain, _)) = key.split_once('/') else {
-            return false;
-        };
-        RESERVED_PREFIXES.iter().any(|p| {
-            let reserved = p.trim_end_matches('/');
-            domain == reserved || domain.ends_with(&format!(".{reserved}"))
-        }) || domain == "karpenter.sh"
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reserved_prefixes_and_their_subdomains_are_refused() {
-        for key in [
-            "sandbox-operator.dev/x",
-            "kubernetes.io/x",
-            "container.apparmor.security.beta.kubernetes.io/main",
-            "karpenter.sh/do-not-disrupt",
-        ] {
-            assert_eq!(reserved([&key.to_string()]), Some(key));
-        }
-        for key in ["team", "example.com/kubernetes.io", "notkubernetes.io/x"] {
-            assert_eq!(reserved([&key.to_string()]), None);
-        }
-    }
 }

@@ -10,6 +10,7 @@ use crate::api::{Sandbox, SandboxSession};
 pub const DENY_ALL: &str = "sandbox-operator-deny-all";
 /// The finalizer with which Kubernetes' garbage collector keeps an object until its dependents are gone.
 pub const FOREGROUND_DELETION: &str = "foregroundDeletion";
+const POLICY: &str = "NetworkPolicy";
 /// Longest name of a pod that is also a label value and a host name.
 const MAX: usize = 63;
 
@@ -51,17 +52,28 @@ pub fn session_owner(session: &SandboxSession) -> OwnerReference {
     }
 }
 
-/// Reference from the pod to its policy: the garbage collector then deletes the policy after the pod, so that a pod that takes its time
-/// to die does so behind its policy.
-pub fn policy_owner(policy_uid: &str, name: &str) -> OwnerReference {
-    OwnerReference {
+/// Makes the policy an owner of the pod, in place of one of its name that is gone: the garbage collector then deletes the policy after the
+/// pod, so that a pod that takes its time to die does so behind its policy.
+pub fn set_policy_owner(pod: &mut ObjectMeta, policy_uid: &str) {
+    let name = pod.name.clone().unwrap_or_default();
+    let owners = pod.owner_references.get_or_insert_default();
+    owners.retain(|o| !(o.kind == POLICY && o.name == name));
+    owners.push(OwnerReference {
         api_version: "networking.k8s.io/v1".into(),
-        kind: "NetworkPolicy".into(),
-        name: name.into(),
+        kind: POLICY.into(),
+        name,
         uid: policy_uid.into(),
         controller: None,
         block_owner_deletion: Some(true),
-    }
+    });
+}
+
+/// UID of the policy that is an owner of the pod.
+pub fn policy_owner(pod: &ObjectMeta) -> Option<&str> {
+    let mut owners = pod.owner_references.iter().flatten();
+    owners
+        .find(|o| o.kind == POLICY && Some(&o.name) == pod.name.as_ref())
+        .map(|o| o.uid.as_str())
 }
 
 fn owner<K: Resource<DynamicType = ()>>(object: &K) -> OwnerReference {

@@ -16,37 +16,76 @@ use crate::api::{EgressMode, EgressRule, IngressRule, NetworkPort, Sandbox};
 /// The policy of a namespace that denies all traffic of our pods. No API says when a policy is enforced, so this one is there before the
 /// namespace's first sandbox, and a sandbox's own policy only adds to it.
 pub fn deny_all(namespace: &str) -> NetworkPolicy {
-    NetworkPolicy {
-        metadata: ObjectMeta {
-            name: Some(names::DENY_ALL.into()),
-            namespace: Some(namespace.into()),
-            labels: Some(labels::managed()),
-            ..ObjectMeta::default()
-        },
-        spec: Some(NetworkPolicySpec {
-            pod_selector: Some(labels::all_sandboxes()),
-            policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
-            // The API server drops empty lists; leaving them out keeps ours equal to what it returns.
-            ..NetworkPolicySpec::default()
-        }),
-    }
+    let metadata = ObjectMeta {
+        name: Some(names::DENY_ALL.into()),
+        namespace: Some(namespace.into()),
+        labels: Some(labels::managed()),
+        ..ObjectMeta::default()
+    };
+    policy(metadata, labels::all_sandboxes(), vec![], vec![])
 }
 
-/// The sandbox's own policy. An error names the field of a rule that can never hold.
-pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Result<NetworkPolicy, String> {
+/// The sandbox's own policy. `lists`: [`Settings::lists`]. An error names the field of a rule that can never hold.
+pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, lists: &Lists) -> Result<NetworkPolicy, String> {
     let mut metadata = names::child_meta(sandbox);
     // With it the garbage collector keeps the policy until the pod, which names it as an owner, is gone.
     metadata.finalizers = Some(vec![names::FOREGROUND_DELETION.into()]);
-    let egress = egress(effective, settings)?;
-    Ok(NetworkPolicy {
-        metadata,
-        spec: Some(NetworkPolicySpec {
-            pod_selector: Some(labels::selector(sandbox)),
-            policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
-            ingress: Some(ingress(effective, settings)?),
-            egress: (!egress.is_empty()).then_some(egress),
-        }),
-    })
+    let (ingress, egress) = (ingress(effective, settings)?, egress(effective, settings, lists)?);
+    Ok(policy(metadata, labels::selector(sandbox), ingress, egress))
+}
+
+fn policy(
+    mut metadata: ObjectMeta,
+    pods: LabelSelector,
+    ingress: Vec<NetworkPolicyIngressRule>,
+    egress: Vec<NetworkPolicyEgressRule>,
+) -> NetworkPolicy {
+    let spec = NetworkPolicySpec {
+        pod_selector: Some(pods),
+        policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
+        ingress: some(ingress),
+        egress: some(egress),
+    };
+    metadata.annotations = Some(BTreeMap::from([(labels::SPEC_HASH.into(), hash(&spec))]));
+    NetworkPolicy { metadata, spec: Some(spec) }
+}
+
+/// The API server drops empty lists and maps; leaving them out keeps ours equal to what it returns.
+fn some<C: Default + PartialEq>(all: C) -> Option<C> {
+    (all != C::default()).then_some(all)
+}
+
+/// FNV-1a of the JSON: the same in every build, unlike the standard library's hasher.
+fn hash(spec: &NetworkPolicySpec) -> String {
+    let text = serde_json::json!(spec).to_string();
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// The hash of its spec that a policy carries.
+pub fn spec_hash(policy: &NetworkPolicy) -> Option<&String> {
+    policy.metadata.annotations.as_ref()?.get(labels::SPEC_HASH)
+}
+
+/// Whether that is the hash of the spec it has: nobody edited it.
+pub fn is_as_made(policy: &NetworkPolicy) -> bool {
+    policy.spec.as_ref().is_some_and(|spec| spec_hash(policy) == Some(&hash(spec)))
+}
+
+/// `there` with the labels, the hash and the spec of `wanted`; none if it has them.
+pub fn mended(there: &NetworkPolicy, wanted: &NetworkPolicy) -> Option<NetworkPolicy> {
+    let mut mended = there.clone();
+    let meta = &mut mended.metadata;
+    meta.labels
+        .get_or_insert_default()
+        .extend(wanted.metadata.labels.clone().unwrap_or_default());
+    meta.annotations
+        .get_or_insert_default()
+        .extend(wanted.metadata.annotations.clone().unwrap_or_default());
+    mended.spec.clone_from(&wanted.spec);
+    (mended != *there).then_some(mended)
 }
 
 /// Whether the sandbox may ask the cluster's DNS.
@@ -67,15 +106,14 @@ fn mode(effective: &Effective) -> EgressMode {
         .map_or(EgressMode::Internet, |e| e.mode)
 }
 
-fn egress(effective: &Effective, settings: &Settings) -> Result<Vec<NetworkPolicyEgressRule>, String> {
-    let lists = settings.lists();
+fn egress(effective: &Effective, settings: &Settings, lists: &Lists) -> Result<Vec<NetworkPolicyEgressRule>, String> {
     let mut rules = vec![];
     if dns(effective) == Dns::Cluster {
-        rules.push(dns_rule(settings));
+        rules.extend(dns_rule(settings));
     }
     match mode(effective) {
         EgressMode::None => {}
-        EgressMode::Internet => rules.push(internet(&lists)),
+        EgressMode::Internet => rules.extend(internet(lists)),
         EgressMode::Rules => {
             let declared = effective
                 .workload
@@ -84,39 +122,36 @@ fn egress(effective: &Effective, settings: &Settings) -> Result<Vec<NetworkPolic
                 .filter_map(|n| n.egress.as_ref())
                 .flat_map(|e| e.rules.iter().flatten());
             for (i, rule) in declared.enumerate() {
-                rules.push(egress_rule(rule, &lists).map_err(|e| format!("spec.network.egress.rules[{i}].{e}"))?);
+                rules.push(egress_rule(rule, lists).map_err(|e| format!("spec.network.egress.rules[{i}].{e}"))?);
             }
         }
     }
     Ok(rules)
 }
 
-/// The cluster's DNS pods by selector, and configured addresses; never port 53 anywhere.
-fn dns_rule(settings: &Settings) -> NetworkPolicyEgressRule {
+/// The cluster's DNS pods by selector, and configured addresses; never port 53 anywhere. A rule without ports would be for all ports.
+fn dns_rule(settings: &Settings) -> Option<NetworkPolicyEgressRule> {
     let dns = &settings.network.dns;
-    let pods = selector_peer(
-        Some(labels_selector(&dns.pod_labels)),
-        Some(labels_selector(&BTreeMap::from([(labels::NAMESPACE_NAME.into(), dns.namespace.clone())]))),
-    );
     let addresses = dns.addresses.iter().map(|net| block_peer(*net, &[]));
     let ports = dns
         .ports
         .iter()
         .flat_map(|p| [policy_port("UDP", i32::from(*p), None), policy_port("TCP", i32::from(*p), None)]);
-    NetworkPolicyEgressRule {
-        to: Some(std::iter::once(pods).chain(addresses).collect()),
-        ports: Some(ports.collect()),
-    }
+    Some(NetworkPolicyEgressRule {
+        to: Some(std::iter::once(pods_of(&dns.namespace, &dns.pod_labels)).chain(addresses).collect()),
+        ports: Some(some(ports.collect())?),
+    })
 }
 
-fn internet(lists: &Lists) -> NetworkPolicyEgressRule {
+/// All that may be reached by default. A rule without peers would be for all peers.
+fn internet(lists: &Lists) -> Option<NetworkPolicyEgressRule> {
     let minus = lists.not_internet();
     let whole = ["0.0.0.0/0", "::/0"].into_iter().filter_map(|s| s.parse().ok());
     let peers = whole.filter_map(|net| subtract(net, &minus)).map(|b| block_peer(b.cidr, &b.except));
-    NetworkPolicyEgressRule {
-        to: Some(peers.collect()),
+    Some(NetworkPolicyEgressRule {
+        to: Some(some(peers.collect())?),
         ports: None,
-    }
+    })
 }
 
 fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRule, String> {
@@ -127,27 +162,16 @@ fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRu
         &rule.namespace_selector,
         &lists.never,
     )?;
-    let ports = rule
-        .ports
-        .as_ref()
-        .filter(|p| !p.is_empty())
-        .map(|ports| ports.iter().map(declared_port).collect());
+    let ports = some(rule.ports.iter().flatten().map(declared_port).collect());
     Ok(NetworkPolicyEgressRule { to: Some(vec![peer]), ports })
 }
 
 /// Gateway and operator on the agent's port, as one peer (an intersection of namespace and labels), then the declared rules.
 fn ingress(effective: &Effective, settings: &Settings) -> Result<Vec<NetworkPolicyIngressRule>, String> {
     let network = &settings.network;
-    let peers = selector_peer(
-        Some(labels_selector(&network.peer_labels)),
-        Some(labels_selector(&BTreeMap::from([(
-            labels::NAMESPACE_NAME.into(),
-            network.peer_namespace.clone(),
-        )]))),
-    );
     let agent = i32::from(settings.agent.port);
     let mut rules = vec![NetworkPolicyIngressRule {
-        from: Some(vec![peers]),
+        from: Some(vec![pods_of(&network.peer_namespace, &network.peer_labels)]),
         ports: Some(vec![policy_port("TCP", agent, None)]),
     }];
     let declared = effective
@@ -210,7 +234,11 @@ fn peer(
     never: &[IpNet],
 ) -> Result<NetworkPolicyPeer, String> {
     let Some(text) = cidr else {
-        return Ok(selector_peer(pods.clone(), namespaces.clone()));
+        return Ok(NetworkPolicyPeer {
+            pod_selector: pods.as_ref().map(plain),
+            namespace_selector: namespaces.as_ref().map(plain),
+            ip_block: None,
+        });
     };
     let net = parse("cidr", text)?;
     let mut minus = never.to_vec();
@@ -236,29 +264,37 @@ fn parse(field: &str, text: &str) -> Result<IpNet, String> {
 }
 
 fn block_peer(cidr: IpNet, except: &[IpNet]) -> NetworkPolicyPeer {
-    let except = (!except.is_empty()).then(|| except.iter().map(ToString::to_string).collect());
     NetworkPolicyPeer {
         ip_block: Some(IPBlock {
             cidr: cidr.to_string(),
-            except,
+            except: some(except.iter().map(ToString::to_string).collect()),
         }),
         ..NetworkPolicyPeer::default()
     }
 }
 
-fn selector_peer(pods: Option<LabelSelector>, namespaces: Option<LabelSelector>) -> NetworkPolicyPeer {
+/// Pods with these labels in the namespace of this name, as one peer: an intersection.
+fn pods_of(namespace: &str, pod_labels: &BTreeMap<String, String>) -> NetworkPolicyPeer {
+    let by = |match_labels: BTreeMap<String, String>| LabelSelector {
+        match_labels: some(match_labels),
+        match_expressions: None,
+    };
     NetworkPolicyPeer {
-        pod_selector: pods,
-        namespace_selector: namespaces,
+        pod_selector: Some(by(pod_labels.clone())),
+        namespace_selector: Some(by(BTreeMap::from([(labels::NAMESPACE_NAME.into(), namespace.into())]))),
         ip_block: None,
     }
 }
 
-fn labels_selector(labels: &BTreeMap<String, String>) -> LabelSelector {
-    LabelSelector {
-        match_labels: Some(labels.clone()),
-        match_expressions: None,
+/// A user's selector without what is empty in it.
+fn plain(selector: &LabelSelector) -> LabelSelector {
+    let mut selector = selector.clone();
+    selector.match_labels = selector.match_labels.and_then(some);
+    selector.match_expressions = selector.match_expressions.and_then(some);
+    for expression in selector.match_expressions.iter_mut().flatten() {
+        expression.values = expression.values.take().and_then(some);
     }
+    selector
 }
 
 fn declared_port(port: &NetworkPort) -> NetworkPolicyPort {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::network_policy::dns;
-use super::pod_containers::{AGENT_DIRECTORY, AGENT_VOLUME, SHM_VOLUME, install_agent, main, mounts_shm, sidecar};
+use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, mounts_shm, sidecar};
 use super::settings::Delivery;
 use super::{Effective, Settings, files, labels, names};
 use crate::api::network::Dns;
@@ -50,16 +50,11 @@ pub struct AgentIn {
     pub key: AgentKey,
 }
 
-/// Builds the pod. `policy_uid`: UID of the sandbox's NetworkPolicy, which the pod names as an owner.
-pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: &AgentIn, policy_uid: &str) -> Result<Pod, String> {
+/// Builds the pod. Its policy becomes an owner of it once that is made: [`names::set_policy_owner`].
+pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: &AgentIn) -> Result<Pod, String> {
     check(effective, settings)?;
     let w = &effective.workload;
     let mut metadata = names::child_meta(sandbox);
-    let name = metadata.name.clone().unwrap_or_default();
-    metadata
-        .owner_references
-        .get_or_insert_default()
-        .push(names::policy_owner(policy_uid, &name));
     let own_labels = metadata.labels.get_or_insert_default();
     for (key, value) in w.pod_labels.iter().flatten() {
         own_labels.entry(key.clone()).or_insert_with(|| value.clone());
@@ -115,33 +110,11 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
     })
 }
 
-/// What admission cannot see. The message names the field.
+/// What admission cannot see: what comes of merging with the session's defaults, and what depends on the settings. The message names the field.
 fn check(effective: &Effective, settings: &Settings) -> Result<(), String> {
     let w = &effective.workload;
-    if w.args.is_some() && w.command.is_none() && w.entrypoint != Some(Entrypoint::Image) {
-        return Err("spec.args: needs spec.command, or spec.entrypoint: Image".into());
-    }
-    if w.command.is_some() && w.entrypoint == Some(Entrypoint::Image) {
-        return Err("spec.command: cannot be given with spec.entrypoint: Image".into());
-    }
-    let keys = |field: &str, map: &Option<std::collections::BTreeMap<String, String>>| match labels::reserved(map.iter().flat_map(|m| m.keys())) {
-        Some(key) => Err(format!("spec.{field}: {key} is reserved")),
-        None => Ok(()),
-    };
-    keys("podLabels", &w.pod_labels)?;
-    keys("podAnnotations", &w.pod_annotations)?;
-    let ours = |path: &str| path == AGENT_DIRECTORY || path.starts_with(&format!("{AGENT_DIRECTORY}/"));
-    if let Some((i, file)) = w.files.iter().flatten().enumerate().find(|(_, f)| ours(&f.path)) {
-        return Err(format!("spec.files[{i}].path: {} is in the agent's folder", file.path));
-    }
     for (i, sidecar) in w.sidecars.iter().flatten().enumerate() {
         for (j, mount) in sidecar.mounts.iter().flatten().enumerate() {
-            if ours(&mount.mount_path) {
-                return Err(format!(
-                    "spec.sidecars[{i}].mounts[{j}].mountPath: {} is in the agent's folder",
-                    mount.mount_path
-                ));
-            }
             if !w.volumes.iter().flatten().any(|v| v.name == mount.name) {
                 return Err(format!("spec.sidecars[{i}].mounts[{j}].name: no volume is named {}", mount.name));
             }

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use std::collections::BTreeMap;
 
 use super::{AgentKey, Effective, Settings, files};
-use crate::api::{Sandbox, SecurityProfile, Sidecar};
+use crate::api::{AGENT_DIRECTORY, Sandbox, SecurityProfile, Sidecar};
 
 /// Name of the main container, whose end is the sandbox's.
 pub const MAIN: &str = "main";
@@ -16,8 +16,6 @@ pub const MAIN: &str = "main";
 pub const INSTALL_AGENT: &str = "sandbox-operator-agent";
 pub(super) const AGENT_VOLUME: &str = "sandbox-operator-agent";
 pub(super) const SHM_VOLUME: &str = "sandbox-operator-shm";
-/// Where the agent is mounted, in every container.
-pub(super) const AGENT_DIRECTORY: &str = "/.sandbox-operator";
 const SHM: &str = "/dev/shm";
 /// The environment variable with the sandbox's name; the hosted service sets the same.
 const SANDBOX_ID: &str = "CW_SANDBOX_ID";

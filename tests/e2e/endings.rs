@@ -1,14 +1,14 @@
 //! How a sandbox ends, and every way in which one does not start: each documented reason by a real case.
 
-use crate::support::{Case, Scene, outcome, sh, with};
-use k8s_openapi::api::core::v1::ResourceQuota;
+use crate::nodes::FakeNode;
+use crate::support::{Case, Scene, light, outcome, sh, with};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota};
 use serde_json::{Value, json};
 
 const ALLOCATE: &str = "python3 -c 'x = bytearray(512 << 20); x[::4096] = bytes(len(x[::4096]))'";
 
 fn cases() -> Vec<Case> {
     let small = json!({"resources": {"limits": {"memory": "64Mi", "cpu": "200m"}}});
-    let light = |spec: Value| with(json!({"resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "1"}}}), spec);
     // The name of the registry must have failed to resolve by then.
     let patient = |spec: Value| light(with(json!({"startTimeoutSeconds": 45}), spec));
     let waiting = |spec: Value| light(with(json!({"startTimeoutSeconds": 8}), spec));
@@ -67,7 +67,7 @@ fn cases() -> Vec<Case> {
         (
             "no-file-source",
             waiting(json!({"files": [{"path": "/f", "configMapKeyRef": {"name": "missing", "key": "k"}}]})),
-            ("FAILED", "StartTimeout", None),
+            ("FAILED", "VolumeNotReady", None),
         ),
         (
             "start-error",
@@ -103,8 +103,8 @@ fn cases() -> Vec<Case> {
             ("FAILED", "InvalidSpec", None),
         ),
         (
-            "reserved-label",
-            light(json!({"podLabels": {"sandbox-operator.dev/sandbox-uid": "x"}})),
+            "agents-port",
+            light(json!({"ports": [{"name": "agent", "port": 8971}]})),
             ("FAILED", "InvalidSpec", None),
         ),
     ]
@@ -116,6 +116,42 @@ async fn every_ending_has_its_state_reason_and_exit_code() {
     let scene = Scene::new("endings").await;
     let wrong = scene.run_all(cases()).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn what_it_waits_for_is_told() {
+    let scene = Scene::new("waiting").await;
+    let node = FakeNode::silent(&scene).await;
+    scene.sandbox("scheduling", json!({"nodeSelector": {"no-node": "has-this"}})).await;
+    scene.sandbox("starting", node.take(json!({}))).await;
+    let unschedulable = scene.waits_for("scheduling", "Unschedulable").await;
+    // What a scheduler says that is itself in trouble.
+    let condition = json!({"type": "PodScheduled", "status": "False", "reason": "SchedulerError"});
+    scene
+        .patch_status::<Pod>(&unschedulable.pod_name.unwrap(), json!({"conditions": [condition]}))
+        .await;
+    assert_eq!(scene.waits_for("scheduling", "Scheduling").await.state.as_str(), "PENDING");
+    assert_eq!(scene.waits_for("starting", "Starting").await.state.as_str(), "CREATING");
+    // A kubelet that says nothing.
+    scene.sandbox("silent", node.take(json!({"startTimeoutSeconds": 5}))).await;
+    assert_eq!(outcome(&scene.ended("silent").await), ("FAILED", "StartTimeout", None));
+    node.end().await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_volume_without_its_source_is_told_and_mounted_when_that_comes() {
+    let scene = Scene::new("volume").await;
+    let file = json!({"path": "/f", "configMapKeyRef": {"name": "late", "key": "k"}});
+    scene.sandbox("a", light(with(sh("cat /f"), json!({"files": [file]})))).await;
+    let status = scene.waits_for("a", "VolumeNotReady").await;
+    assert_eq!(status.state.as_str(), "CREATING");
+    assert!(status.message.unwrap().contains("\"late\" not found"));
+    scene.create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}})).await;
+    assert_eq!(outcome(&scene.ended("a").await), ("COMPLETED", "Completed", Some(0)));
     scene.end().await;
 }
 
@@ -185,7 +221,7 @@ async fn a_record_goes_with_its_time_to_live() {
     scene.gone::<sandbox_operator::api::Sandbox>("ttl").await;
     scene
         .eventually("its children to go", || async {
-            let pods = scene.count::<k8s_openapi::api::core::v1::Pod>().await;
+            let pods = scene.count::<Pod>().await;
             if pods == 0 { Ok(()) } else { Err(format!("{pods} pods")) }
         })
         .await;

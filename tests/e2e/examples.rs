@@ -4,7 +4,6 @@ use crate::support::Scene;
 use kube::api::{DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt};
-use sandbox_operator::api::Sandbox;
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
@@ -33,8 +32,7 @@ async fn every_example_runs() {
             scene.running(&name).await;
             continue;
         }
-        let made: Sandbox = serde_json::from_value(serde_json::to_value(object).unwrap()).unwrap();
-        let status = scene.ended_on_a_good_node(&made).await;
+        let status = scene.ended(&name).await;
         assert_eq!(status.state.as_str(), "COMPLETED", "{name}: {:?} {:?}", status.reason, status.message);
     }
     scene.end().await;

@@ -1,11 +1,10 @@
 //! Sessions: defaults, limits, closing, and deletion by owner references alone.
 
+use crate::release::without_operator;
 use crate::support::{Scene, outcome, sh, with};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use sandbox_operator::api::{Sandbox, SandboxSession};
 use serde_json::json;
 
@@ -13,7 +12,7 @@ use serde_json::json;
 #[ignore = "needs a cluster"]
 async fn defaults_come_from_a_session_that_arrives_later() {
     let scene = Scene::new("session").await;
-    scene
+    let made = scene
         .sandbox(
             "a",
             with(
@@ -29,11 +28,13 @@ async fn defaults_come_from_a_session_that_arrives_later() {
         .await;
     let status = scene.ended("a").await;
     assert_eq!(outcome(&status), ("COMPLETED", "Completed", Some(0)));
+    assert_eq!(scene.story(&made).await[..2], ["SessionNotFound", "Pending"]);
     assert_eq!((status.max_lifetime_seconds, status.tags), (Some(77), Some(vec!["x".into(), "y".into()])));
     scene
         .eventually("the session to count it", || async {
             let status = scene.api::<SandboxSession>().get("s").await.unwrap().status.unwrap_or_default();
-            if (status.completed, status.active) == (1, 0) {
+            let open = status.conditions.iter().any(|c| c.type_ == "Ready" && c.reason == "Open");
+            if open && (status.completed, status.active) == (1, 0) {
                 Ok(())
             } else {
                 Err(format!("{status:?}"))
@@ -62,7 +63,8 @@ async fn a_full_session_lets_the_next_in_when_one_ends_and_a_closed_one_stops_al
     scene
         .eventually("the session to be CLOSED", || async {
             let status = scene.api::<SandboxSession>().get("s").await.unwrap().status.unwrap_or_default();
-            if format!("{:?}", status.state) == "Closed" {
+            let closed = status.conditions.iter().any(|c| c.type_ == "Ready" && c.reason == "Closed");
+            if closed && format!("{:?}", status.state) == "Closed" {
                 Ok(())
             } else {
                 Err(format!("{status:?}"))
@@ -72,7 +74,6 @@ async fn a_full_session_lets_the_next_in_when_one_ends_and_a_closed_one_stops_al
     scene.end().await;
 }
 
-/// The one test that takes the operator away: tests run one at a time.
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn deleting_a_session_deletes_everything_without_the_operator() {
@@ -88,35 +89,19 @@ async fn deleting_a_session_deletes_everything_without_the_operator() {
         )
         .await;
     let child = scene.running("a").await.pod_name.unwrap();
-    scale(&scene, 0).await;
-    scene.api::<SandboxSession>().delete("s", &DeleteParams::background()).await.unwrap();
-    scene
-        .eventually("the pod to go before its policy", || async {
-            let policy = scene.api::<NetworkPolicy>().get_opt(&child).await.unwrap();
-            let pod = scene.api::<Pod>().get_opt(&child).await.unwrap();
-            assert!(pod.is_none() || policy.is_some(), "the pod is there without its policy");
-            if pod.is_none() { Ok(()) } else { Err("the pod is there".into()) }
-        })
-        .await;
-    scene.gone::<Sandbox>("a").await;
-    scene.gone::<NetworkPolicy>(&child).await;
-    scale(&scene, 2).await;
+    without_operator(&scene, async {
+        scene.api::<SandboxSession>().delete("s", &DeleteParams::background()).await.unwrap();
+        scene
+            .eventually("the pod to go before its policy", || async {
+                let policy = scene.api::<NetworkPolicy>().get_opt(&child).await.unwrap();
+                let pod = scene.api::<Pod>().get_opt(&child).await.unwrap();
+                assert!(pod.is_none() || policy.is_some(), "the pod is there without its policy");
+                if pod.is_none() { Ok(()) } else { Err("the pod is there".into()) }
+            })
+            .await;
+        scene.gone::<Sandbox>("a").await;
+        scene.gone::<NetworkPolicy>(&child).await;
+    })
+    .await;
     scene.end().await;
-}
-
-async fn scale(scene: &Scene, replicas: i32) {
-    let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), "sandbox-operator");
-    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    deployments.patch("sandbox-operator", &PatchParams::default(), &patch).await.unwrap();
-    scene
-        .eventually("the operator to be scaled", || async {
-            let status = deployments.get("sandbox-operator").await.unwrap().status.unwrap_or_default();
-            let seen = (status.replicas.unwrap_or_default(), status.ready_replicas.unwrap_or_default());
-            if seen == (replicas, replicas) {
-                Ok(())
-            } else {
-                Err(format!("{seen:?}"))
-            }
-        })
-        .await;
 }

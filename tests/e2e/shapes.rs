@@ -1,13 +1,48 @@
 //! What a sandbox is like inside, seen from inside.
 
-use crate::support::{Case, Scene, outcome, sh, with};
+use crate::release::image;
+use crate::support::{Case, Scene, light, outcome, sh, with};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use serde_json::{Value, json};
 
+/// What depends on how the agent gets in: every kind of user and of root file system, and an image (the operator's own) that has
+/// nothing but one static program. All must succeed.
+pub fn agent_cases(image: &str) -> Vec<Case> {
+    let case = |script: &str, more: Value| with(light(sh(script)), more);
+    let program = light(json!({"containerImage": image, "command": ["/sandbox-operator", "--version"]}));
+    let cases = vec![
+        (
+            "root-is-nobody",
+            case("test $(id -u) = 0 && test $(awk '{print $2}' /proc/self/uid_map) != 0", json!({})),
+        ),
+        (
+            "non-root",
+            case("test $(id -u) = 1000", json!({"runAsUser": 1000, "securityProfile": "Restricted"})),
+        ),
+        (
+            "read-only",
+            case("! touch /x 2>/dev/null && touch /dev/shm/x", json!({"readOnlyRootFilesystem": true})),
+        ),
+        (
+            "host-users",
+            case("test $(awk '{print $2}' /proc/self/uid_map) = 0", json!({"hostUsers": true})),
+        ),
+        ("no-shell", program.clone()),
+        (
+            "no-shell-read-only",
+            with(program, json!({"readOnlyRootFilesystem": true, "runAsUser": 1000})),
+        ),
+    ];
+    cases.into_iter().map(succeeds).collect()
+}
+
+fn succeeds((name, spec): (&'static str, Value)) -> Case {
+    (name, spec, ("COMPLETED", "Completed", Some(0)))
+}
+
 /// A script that must succeed, and the spec in which it runs.
 fn cases() -> Vec<(&'static str, Value)> {
-    let light = json!({"resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "1"}}});
-    let case = |script: &str, more: Value| with(with(light.clone(), sh(script)), more);
+    let case = |script: &str, more: Value| with(light(sh(script)), more);
     vec![
         (
             "identity",
@@ -22,24 +57,8 @@ fn cases() -> Vec<(&'static str, Value)> {
         ),
         ("no-token", case("! ls /var/run/secrets/kubernetes.io 2>/dev/null", json!({}))),
         (
-            "root-is-nobody",
-            case("test $(id -u) = 0 && test $(awk '{print $2}' /proc/self/uid_map) != 0", json!({})),
-        ),
-        (
             "process-limit",
             case("test $(awk '/Max processes/ {print $3}' /proc/self/limits) = 4096", json!({})),
-        ),
-        (
-            "non-root",
-            case("test $(id -u) = 1000", json!({"runAsUser": 1000, "securityProfile": "Restricted"})),
-        ),
-        (
-            "read-only",
-            case("! touch /x 2>/dev/null && touch /dev/shm/x", json!({"readOnlyRootFilesystem": true})),
-        ),
-        (
-            "host-users",
-            case("test $(awk '{print $2}' /proc/self/uid_map) = 0", json!({"hostUsers": true})),
         ),
         (
             "restricted",
@@ -53,10 +72,7 @@ fn cases() -> Vec<(&'static str, Value)> {
         ),
         (
             "image-entrypoint",
-            with(
-                light.clone(),
-                json!({"entrypoint": "Image", "args": ["python3", "-c", "import os; assert os.getpid() == 1"]}),
-            ),
+            light(json!({"entrypoint": "Image", "args": ["python3", "-c", "import os; assert os.getpid() == 1"]})),
         ),
         (
             "expanded",
@@ -97,13 +113,8 @@ fn cases() -> Vec<(&'static str, Value)> {
 #[ignore = "needs a cluster"]
 async fn it_is_inside_as_the_spec_says() {
     let scene = Scene::new("shapes").await;
-    let wrong = scene
-        .run_all(
-            cases()
-                .into_iter()
-                .map(|(name, spec)| -> Case { (name, spec, ("COMPLETED", "Completed", Some(0))) }),
-        )
-        .await;
+    let image = image(&scene).await;
+    let wrong = scene.run_all(cases().into_iter().map(succeeds).chain(agent_cases(&image))).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     scene.end().await;
 }

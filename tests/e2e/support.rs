@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::core::{NamespaceResourceScope, ObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use sandbox_operator::api::{Sandbox, SandboxSession, SandboxStatus};
@@ -78,6 +78,18 @@ impl Scene {
             .expect("patched");
     }
 
+    /// Says of an object what its kubelet or scheduler might.
+    pub async fn patch_status<K>(&self, name: &str, status: Value)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let patch = Patch::Strategic(json!({"status": status}));
+        self.api::<K>()
+            .patch_status(name, &PatchParams::default(), &patch)
+            .await
+            .expect("status patched");
+    }
+
     pub async fn stop(&self, name: &str) {
         self.patch::<Sandbox>(name, json!({"spec": {"desiredState": "Stopped"}})).await;
     }
@@ -105,28 +117,11 @@ impl Scene {
         self.until(name, "to end", |s| s.state.is_final()).await
     }
 
-    /// Waits for the end of a sandbox that was just created. runc on cgroup v1 now and then cannot freeze a container that it starts
-    /// ("unable to freeze"): the node's fault, told as the StartError that it is. Such a sandbox is made once more.
-    pub async fn ended_on_a_good_node(&self, made: &Sandbox) -> SandboxStatus {
-        let name = made.name_any();
-        let status = self.ended(&name).await;
-        if !status.message.as_deref().unwrap_or_default().contains("unable to freeze") {
-            return status;
-        }
-        self.api::<Sandbox>().delete(&name, &DeleteParams::background()).await.expect("deleted");
-        self.gone::<Sandbox>(&name).await;
-        self.api()
-            .create(&PostParams::default(), &Sandbox::new(&name, made.spec.clone()))
-            .await
-            .expect("created again");
-        self.ended(&name).await
-    }
-
     /// Runs each case to its end, a few at once; what did not end as wanted, a line each.
     pub async fn run_all(&self, cases: impl IntoIterator<Item = Case>) -> Vec<String> {
         let ends = cases.into_iter().map(|(name, spec, wanted)| async move {
-            let made = self.sandbox(name, spec).await;
-            let status = self.ended_on_a_good_node(&made).await;
+            self.sandbox(name, spec).await;
+            let status = self.ended(name).await;
             let seen = outcome(&status);
             (seen != wanted).then(|| format!("{name}: wanted {wanted:?}, got {seen:?}: {:?}", status.message))
         });
@@ -138,11 +133,32 @@ impl Scene {
     }
 
     pub async fn running(&self, name: &str) -> SandboxStatus {
-        self.until(name, "to run", |s| s.state.as_str() == "RUNNING").await
+        self.until(name, "to run", |s| {
+            (s.state.as_str(), s.reason.as_deref()) == ("RUNNING", Some("Running"))
+        })
+        .await
     }
 
     pub async fn waits_for(&self, name: &str, reason: &str) -> SandboxStatus {
         self.until(name, reason, |s| s.reason.as_deref() == Some(reason)).await
+    }
+
+    /// Every reason that a sandbox had, in order, from when it was made to its end.
+    pub async fn story(&self, made: &Sandbox) -> Vec<String> {
+        let params = WatchParams::default().fields(&format!("metadata.name={}", made.name_any()));
+        let version = made.resource_version().expect("a resourceVersion");
+        let mut events = self.api::<Sandbox>().watch(&params, &version).await.expect("watch").boxed();
+        let mut reasons = vec![];
+        while let Some(event) = events.next().await {
+            let WatchEvent::Modified(Sandbox { status: Some(status), .. }) = event.expect("event") else {
+                continue;
+            };
+            reasons.extend(status.reason);
+            if status.state.is_final() {
+                break;
+            }
+        }
+        reasons
     }
 
     /// Asks again until there is an answer; says what was seen last when the time is up.
@@ -197,6 +213,11 @@ impl Scene {
 /// A main command of the shell.
 pub fn sh(script: &str) -> Value {
     json!({"command": ["sh", "-c", script]})
+}
+
+/// A spec that asks for little, so that many fit on the test machine's node.
+pub fn light(spec: Value) -> Value {
+    with(json!({"resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "1"}}}), spec)
 }
 
 /// Two objects in one; the second wins.

@@ -1,12 +1,15 @@
 //! Sandboxes that are taken away by others, and names that others took.
 
-use crate::support::{Scene, outcome, sh};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use crate::nodes::FakeNode;
+use crate::support::{Scene, light, outcome, sh};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, EvictParams, PostParams};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use kube::api::{DeleteParams, EvictParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use sandbox_operator::api::Sandbox;
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
@@ -35,16 +38,41 @@ async fn a_policy_that_somebody_deletes_comes_back() {
     let before = scene.api::<NetworkPolicy>().get(&child).await.unwrap().uid();
     scene.api::<NetworkPolicy>().delete(&child, &DeleteParams::default()).await.unwrap();
     scene
-        .eventually("a new policy", || async {
+        .eventually("a new policy that owns the pod", || async {
             let now = scene.api::<NetworkPolicy>().get_opt(&child).await.unwrap().and_then(|p| p.uid());
-            if now.is_some() && now != before {
+            let owners = scene.api::<Pod>().get(&child).await.unwrap().metadata.owner_references;
+            let owner = owners.into_iter().flatten().find(|o| o.kind == "NetworkPolicy").map(|o| o.uid);
+            if now.is_some() && now != before && now == owner {
                 Ok(())
             } else {
-                Err(format!("{now:?}"))
+                Err(format!("{now:?}, owner of the pod: {owner:?}"))
             }
         })
         .await;
     scene.running("a").await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_policy_that_somebody_edits_is_written_back() {
+    let scene = Scene::new("edited").await;
+    scene.sandbox("a", light(json!({}))).await;
+    let child = scene.running("a").await.pod_name.unwrap();
+    let before = scene.api::<NetworkPolicy>().get(&child).await.unwrap().spec;
+    scene.patch::<NetworkPolicy>(&child, json!({"spec": {"egress": [{}]}})).await;
+    scene
+        .eventually("the policy as it was, and an event", || async {
+            let now = scene.api::<NetworkPolicy>().get(&child).await.unwrap().spec;
+            let events = scene.api::<Event>().list(&ListParams::default()).await.unwrap();
+            let told = events.iter().any(|e| e.reason.as_deref() == Some("PolicyChanged"));
+            if now == before && told {
+                Ok(())
+            } else {
+                Err(format!("told: {told}, {now:?}"))
+            }
+        })
+        .await;
     scene.end().await;
 }
 
@@ -80,39 +108,63 @@ async fn names_that_others_took_are_left_alone() {
     scene.end().await;
 }
 
-/// A fake node of its own, which then goes away for good.
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_lost_node_fails_its_sandboxes() {
     let scene = Scene::new("node").await;
-    let nodes: Api<Node> = Api::all(scene.client.clone());
-    let name = format!("fake-{}", scene.namespace);
-    let taint = json!([{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]);
-    let room = json!({"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"});
-    let node: Value = json!({
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}, "annotations": {"kwok.x-k8s.io/node": "fake"}},
-        "spec": {"taints": taint}, "status": {"capacity": room, "allocatable": room},
-    });
-    nodes
-        .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
-        .await
-        .unwrap();
-    let tolerations = json!([
-        {"key": "kwok.x-k8s.io/node", "operator": "Exists"},
-        {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1},
-        {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
-    ]);
-    scene
-        .sandbox(
-            "lost",
-            json!({"nodeSelector": {"kubernetes.io/hostname": name}, "tolerations": tolerations}),
-        )
-        .await;
+    let node = FakeNode::new(&scene).await;
+    scene.sandbox("lost", node.take(json!({}))).await;
     scene.running("lost").await;
-    nodes.delete(&name, &DeleteParams::default()).await.unwrap();
+    node.end().await;
     let status = scene.ended("lost").await;
     assert_eq!(outcome(&status), ("FAILED", "NodeLost", None), "{:?}", status.message);
     scene.gone::<Pod>(&status.pod_name.unwrap()).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_pod_that_makes_room_for_another_fails_its_sandbox() {
+    let scene = Scene::new("preempt").await;
+    let node = FakeNode::new(&scene).await;
+    let classes: Api<PriorityClass> = Api::all(scene.client.clone());
+    let class = json!({"metadata": {"name": scene.namespace}, "value": 1000});
+    classes
+        .create(&PostParams::default(), &serde_json::from_value(class).unwrap())
+        .await
+        .unwrap();
+    // More than half of the node.
+    let most = json!({"requests": {"cpu": "5"}, "limits": {"cpu": "5"}});
+    scene.sandbox("humble", node.take(json!({"resources": most}))).await;
+    scene.running("humble").await;
+    scene
+        .sandbox("grand", node.take(json!({"resources": most, "priorityClassName": scene.namespace})))
+        .await;
+    let status = scene.ended("humble").await;
+    assert_eq!(outcome(&status), ("FAILED", "Preempted", None), "{:?}", status.message);
+    scene.running("grand").await;
+    classes.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+    node.end().await;
+    scene.end().await;
+}
+
+/// A kubelet that finds, after a restart, that a container is gone says so, and makes up an exit code.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn an_end_that_nobody_saw_has_no_exit_code() {
+    let scene = Scene::new("unseen").await;
+    let node = FakeNode::new(&scene).await;
+    scene.sandbox("unseen", node.take(json!({}))).await;
+    let pod = scene.running("unseen").await.pod_name.unwrap();
+    let end = json!({"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "could not be located"});
+    let container =
+        json!({"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"running": null, "terminated": end}});
+    scene
+        .patch_status::<Pod>(&pod, json!({"phase": "Failed", "containerStatuses": [container]}))
+        .await;
+    let status = scene.ended("unseen").await;
+    assert_eq!(outcome(&status), ("FAILED", "ContainerStatusUnknown", None), "{:?}", status.message);
+    node.end().await;
     scene.end().await;
 }
 

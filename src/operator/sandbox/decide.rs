@@ -10,6 +10,9 @@ use crate::api::{ANNOTATION_HOLD, DesiredState, SandboxStatus, State, reason};
 /// How long after its time a pod may still be there before the record ends without it: a dead kubelet must not make a record immortal.
 const OVERTIME: SignedDuration = SignedDuration::from_secs(60);
 
+/// How long after the grace of a stop the agent has to be done: then the kubelet ends the pod.
+const SLACK: SignedDuration = SignedDuration::from_secs(5);
+
 /// What to do next, and what to tell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -30,10 +33,14 @@ pub enum Action {
     Join,
     /// Make the children: policies, then the pod.
     Launch,
-    /// Make the network policy anew: somebody deleted it.
+    /// Make the network policy anew, or as it was: somebody deleted or edited it.
     RestorePolicy,
+    /// Make the policy of this UID an owner of the pod: it is another than the one that the pod was made with.
+    NamePolicy(String),
     /// Lower the pod's `activeDeadlineSeconds`. Lowered to 1 it ends the pod but keeps it, with exit code and logs.
     SetDeadline(PodView, i64),
+    /// Ask the agent to end the main command, with these seconds between SIGTERM and SIGKILL.
+    AskToStop(PodView, i64),
     /// Delete a pod that has nothing to keep.
     DeletePod(PodView),
     /// Delete the record.
@@ -100,13 +107,22 @@ pub fn decide(o: &Observed, now: Timestamp) -> Decision {
     if let Some(trouble) = pod.trouble.as_ref().filter(|t| t.fatal && pod.main == Main::Waiting) {
         return tell(Verdict::new(State::Failed, blame(o, trouble), &trouble.message));
     }
-    if !o.policy {
-        return Decision {
-            action: Action::RestorePolicy,
-            ..live(o, pod, now)
-        };
+    let live = live(o, pod, now);
+    match care_for_policy(o, pod) {
+        Some(action) if live.action == Action::None && !live.verdict.state.is_final() => Decision { action, ..live },
+        _ => live,
     }
-    live(o, pod, now)
+}
+
+fn care_for_policy(o: &Observed, pod: &PodView) -> Option<Action> {
+    match &o.policy {
+        // The cache may not have a new one yet; by the time the pod runs it has.
+        None if pod.main == Main::Waiting => None,
+        None => Some(Action::RestorePolicy),
+        Some(policy) if policy.deleting => None,
+        Some(policy) if !policy.as_made => Some(Action::RestorePolicy),
+        Some(policy) => (pod.policy.as_ref() != Some(&policy.uid)).then(|| Action::NamePolicy(policy.uid.clone())),
+    }
 }
 
 /// Decides for a sandbox that has ended: its record goes in time, and a pod that never ran at once.
@@ -139,14 +155,15 @@ fn natural_exit(o: &Observed, pod: &PodView, now: Timestamp) -> Option<Verdict> 
         return None;
     };
     // The kubelet tells the end of a container before it tells, with the pod's end, that a deadline was its cause.
-    let out_of_time = pod.started.is_some_and(|t| now >= t + SignedDuration::from_secs(o.effective.lifetime));
+    let out_of_time = o.end_of_lifetime().is_some_and(|end| now >= end);
     if !pod.ended && (out_of_time || pod.deadline == Some(1)) {
         return None;
     }
     if pod.deleting || pod.disruption.is_some() || pod.reason.is_some() {
         return None;
     }
-    Some(by_exit(exit))
+    // What it makes of a stop that has begun is its own affair.
+    (o.status.state != State::Terminating).then(|| by_exit(exit))
 }
 
 fn by_exit(exit: &Exit) -> Verdict {
@@ -203,20 +220,26 @@ fn stop(o: &Observed, why: &'static str, now: Timestamp) -> Decision {
         return done(&pod.main);
     }
     // `expiresAt` was lowered when the stop began; see `status`.
-    let began = o.status.state == State::Terminating;
-    let backstop = o.status.expires_at.as_ref().filter(|_| began).map_or(now + grace(o), |t| t.0) + OVERTIME;
+    let end = o.end_of_stop(now);
+    // The kubelet is asked when the agent could not be, or was not done in time; it then gives the pod's own grace.
+    let backstop = end + OVERTIME + if pod.has_agent() { SLACK + grace(o) } else { SignedDuration::ZERO };
     if now >= backstop {
         return done(&pod.main);
     }
-    let action = match &pod.node {
-        _ if pod.deleting || pod.deadline == Some(1) => Action::None,
-        None => Action::DeletePod(pod.clone()),
-        Some(_) => Action::SetDeadline(pod.clone(), 1),
+    let (action, wake) = match &pod.node {
+        _ if pod.deleting || pod.deadline == Some(1) => (Action::None, backstop),
+        None => (Action::DeletePod(pod.clone()), backstop),
+        // Once, and again when the grace was shortened.
+        Some(_) if pod.has_agent() && o.stopping_until().is_none_or(|told| end < told) => {
+            (Action::AskToStop(pod.clone(), o.stop_grace()), end + SLACK)
+        }
+        Some(_) if pod.has_agent() && now < end + SLACK => (Action::None, end + SLACK),
+        Some(_) => (Action::SetDeadline(pod.clone(), 1), backstop),
     };
     Decision {
         action,
         verdict: Verdict::new(State::Terminating, why, said),
-        wake: Some(backstop),
+        wake: Some(wake),
     }
 }
 
@@ -244,13 +267,10 @@ fn taken_away(pod: &PodView) -> Option<Verdict> {
         (Some("Evicted"), _) => Verdict::new(State::Failed, reason::EVICTED, text("the pod was evicted")),
         (Some("Preempting"), _) => Verdict::new(State::Failed, reason::PREEMPTED, text("the pod was preempted")),
         (Some("NodeLost"), _) => Verdict::new(State::Failed, reason::NODE_LOST, text("the node was lost")),
-        (why, _) if pod.ended => match &pod.main {
-            Main::Ended(exit) => by_exit(exit),
-            Main::Waiting | Main::Running(_) if pod.trouble.is_some() => {
-                let trouble = pod.trouble.as_ref()?;
-                Verdict::new(State::Failed, trouble.reason, &trouble.message)
-            }
-            Main::Waiting | Main::Running(_) => {
+        (why, _) if pod.ended => match (&pod.main, &pod.trouble) {
+            (Main::Ended(exit), _) => by_exit(exit),
+            (Main::Waiting | Main::Running(_), Some(trouble)) => Verdict::new(State::Failed, trouble.reason, &trouble.message),
+            (Main::Waiting | Main::Running(_), None) => {
                 let why = why.unwrap_or("Failed");
                 Verdict::new(
                     State::Failed,
@@ -293,8 +313,7 @@ fn go(action: Action, wait: Decision) -> Decision {
 
 /// Not RUNNING yet: told as it is, and FAILED with just that when the time is up.
 pub fn waiting(o: &Observed, now: Timestamp, verdict: Verdict) -> Decision {
-    let created = o.sandbox.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
-    let until = created + SignedDuration::from_secs(o.effective.start_timeout);
+    let until = o.end_of_start().unwrap_or(now);
     if now < until {
         return Decision {
             action: Action::None,
@@ -330,7 +349,7 @@ fn live(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
     }
     if pod.main != Main::Waiting {
         // The kubelet ends it in time; if it does not, the node is gone.
-        let until = pod.started.map(|t| t + SignedDuration::from_secs(lifetime(o)) + grace(o) + OVERTIME);
+        let until = o.end_of_lifetime().map(|end| end + grace(o) + OVERTIME);
         if until.is_some_and(|t| now >= t) {
             let text = "its node did not end it at the end of its lifetime";
             return Decision {
@@ -339,11 +358,10 @@ fn live(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
                 wake: None,
             };
         }
-        let lower = pod.deadline.is_some_and(|d| d > lifetime(o));
-        let action = if lower {
-            Action::SetDeadline(pod.clone(), lifetime(o))
-        } else {
-            Action::None
+        let lifetime = o.effective.lifetime;
+        let action = match pod.deadline {
+            Some(deadline) if deadline > lifetime => Action::SetDeadline(pod.clone(), lifetime),
+            _ => Action::None,
         };
         return Decision {
             action,
@@ -355,7 +373,9 @@ fn live(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
         Some(t) => Verdict::new(State::Creating, blame(o, t), t.message.clone()),
         None => Verdict::new(State::Creating, reason::STARTING, ""),
     };
-    waiting(o, now, verdict)
+    let decision = waiting(o, now, verdict);
+    let wake = decision.wake.map(|end| o.look_again.map_or(end, |at| at.min(end)));
+    Decision { wake, ..decision }
 }
 
 /// An image volume that cannot be pulled shows on the container that mounts it; its text has the image's name.
@@ -363,8 +383,4 @@ fn blame(o: &Observed, trouble: &Trouble) -> &'static str {
     let image = matches!(trouble.reason, reason::IMAGE_PULL_ERROR | reason::NEVER_PULL | reason::INVALID_IMAGE_NAME);
     let ours = image && !o.agent_image.is_empty() && trouble.message.contains(o.agent_image) && o.agent_image != o.effective.image;
     if ours { reason::AGENT_IMAGE_FAILED } else { trouble.reason }
-}
-
-fn lifetime(o: &Observed) -> i64 {
-    o.effective.lifetime
 }

@@ -3,15 +3,20 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
+use std::time::{Duration, Instant};
 
 use super::decide::Verdict;
 use super::observed::Observed;
 use crate::api::{State, reason};
-use crate::operator::apply::{Child, Created};
+use crate::operator::apply::{Created, Namespaced};
 use crate::operator::caches::reference;
 use crate::operator::context::Context;
 use crate::operator::error::Error;
-use crate::resources::{AgentIn, files, names, network_policy, pod, service};
+use crate::resources::network_policy::spec_hash;
+use crate::resources::{AgentIn, files, labels, names, network_policy, pod, service};
+
+/// Least time between two repairs of one policy.
+const REPAIR_PAUSE: Duration = Duration::from_secs(60);
 
 /// What became of it.
 pub enum Outcome {
@@ -35,75 +40,113 @@ impl From<Error> for Stop {
     }
 }
 
-/// Makes what is missing. `policy_only`: somebody deleted the policy of a pod that lives.
-pub async fn launch(o: &Observed<'_>, ctx: &Context, policy_only: bool) -> Result<Outcome, Error> {
-    match Box::pin(children(o, ctx, policy_only)).await {
+/// Makes what is missing, the pod last.
+pub async fn launch(o: &Observed<'_>, ctx: &Context) -> Result<Outcome, Error> {
+    outcome(Box::pin(children(o, ctx)).await)
+}
+
+/// Makes the policy of a pod that lives anew, or as it was.
+pub async fn restore_policy(o: &Observed<'_>, ctx: &Context) -> Result<Outcome, Error> {
+    let restored = async { policies(o, ctx, &own_policy(o, ctx).map_err(invalid)?).await.map(drop) };
+    outcome(Box::pin(restored).await)
+}
+
+fn outcome(made: Result<(), Stop>) -> Result<Outcome, Error> {
+    match made {
         Ok(()) => Ok(Outcome::Launched),
         Err(Stop::Outcome(outcome)) => Ok(outcome),
         Err(Stop::Error(error)) => Err(error),
     }
 }
 
-async fn children(o: &Observed<'_>, ctx: &Context, policy_only: bool) -> Result<(), Stop> {
-    let settings = &ctx.settings;
+fn own_policy(o: &Observed, ctx: &Context) -> Result<NetworkPolicy, String> {
+    network_policy::build(o.sandbox, o.effective, &ctx.settings, &ctx.lists)
+}
+
+async fn children(o: &Observed<'_>, ctx: &Context) -> Result<(), Stop> {
     // All are built before the first is made: a spec that cannot be leaves nothing behind.
-    let policy = network_policy::build(o.sandbox, o.effective, settings).map_err(invalid)?;
+    let policy = own_policy(o, ctx).map_err(invalid)?;
     let secret = files::secret(o.sandbox, o.effective).map_err(invalid)?;
     let agent = AgentIn {
         by: ctx.agent_by,
         key: ctx.agent_key.borrow().clone(),
     };
-    let draft = pod::build(o.sandbox, o.effective, settings, &agent, "").map_err(invalid)?;
+    let mut pod = pod::build(o.sandbox, o.effective, &ctx.settings, &agent).map_err(invalid)?;
 
-    standing_policy(o, ctx).await?;
-    let policy = own(o, ctx, "NetworkPolicy", &policy).await?;
-    if policy_only {
-        return Ok(());
-    }
+    let policy = policies(o, ctx, &policy).await?;
     if let Some(secret) = secret {
         own(o, ctx, "Secret", &secret).await?;
     }
     if let Some(service) = service::build(o.sandbox, o.effective) {
         own(o, ctx, "Service", &service).await?;
     }
-    let uid = policy.uid().unwrap_or_default();
-    let mut pod = draft;
-    for owner in pod.metadata.owner_references.iter_mut().flatten().filter(|r| r.kind == "NetworkPolicy") {
-        owner.uid.clone_from(&uid);
-    }
+    names::set_policy_owner(&mut pod.metadata, policy.metadata.uid.as_deref().unwrap_or_default());
     match own::<Pod>(o, ctx, "Pod", &pod).await {
         Err(Stop::Outcome(Outcome::Refused(verdict))) if verdict.reason == reason::NAME_TAKEN => {
             // No policy of ours stays for a pod that is not ours.
-            let namespace = policy.namespace().unwrap_or_default();
-            ctx.writer
-                .delete::<NetworkPolicy>("NetworkPolicy", &namespace, &policy.name_any(), &uid)
-                .await?;
+            ctx.writer.delete::<NetworkPolicy>("NetworkPolicy", (&policy.metadata).into()).await?;
             Err(Stop::Outcome(Outcome::Refused(verdict)))
         }
         other => other.map(drop),
     }
 }
 
-/// The namespace's deny-all, before its first sandbox.
+/// The namespace's deny-all, then the sandbox's own policy.
+async fn policies(o: &Observed<'_>, ctx: &Context, own_policy: &NetworkPolicy) -> Result<NetworkPolicy, Stop> {
+    standing_policy(o, ctx).await?;
+    let there = own(o, ctx, "NetworkPolicy", own_policy).await?;
+    written_back(o, ctx, there, own_policy).await
+}
+
 async fn standing_policy(o: &Observed<'_>, ctx: &Context) -> Result<(), Stop> {
     let namespace = o.sandbox.namespace().unwrap_or_default();
-    if ctx.caches.policies.get(&reference(&namespace, names::DENY_ALL)).is_some() {
+    let wanted = network_policy::deny_all(&namespace);
+    let cached = ctx.caches.policies.get(&reference(&namespace, names::DENY_ALL));
+    if cached.is_some_and(|p| spec_hash(&p) == spec_hash(&wanted)) {
         return Ok(());
     }
-    let wanted = network_policy::deny_all(&namespace);
     match ctx.writer.create("NetworkPolicy", &wanted).await? {
         Created::New(_) => Ok(()),
         Created::Refused(code, text) => Err(refused("NetworkPolicy", code, text)),
         Created::Exists => {
             let there: Option<NetworkPolicy> = ctx.writer.get("NetworkPolicy", &namespace, names::DENY_ALL).await?;
-            let same = there.and_then(|p| p.spec) == wanted.spec;
-            if same { Ok(()) } else { Err(taken("NetworkPolicy", names::DENY_ALL)) }
+            match there {
+                Some(there) if labels::is_managed(&there.metadata) => written_back(o, ctx, there, &wanted).await.map(drop),
+                Some(there) if there.spec == wanted.spec => Ok(()),
+                Some(_) => Err(taken("NetworkPolicy", names::DENY_ALL)),
+                None => Err(vanished("NetworkPolicy", names::DENY_ALL)),
+            }
         }
     }
 }
 
+/// Writes back what somebody changed in a policy of ours. Who changed it may do so again: at most once a minute.
+async fn written_back(o: &Observed<'_>, ctx: &Context, there: NetworkPolicy, wanted: &NetworkPolicy) -> Result<NetworkPolicy, Stop> {
+    let Some(mended) = network_policy::mended(&there, wanted) else {
+        return Ok(there);
+    };
+    let (uid, name) = (there.uid().unwrap_or_default(), there.name_any());
+    let contended = || {
+        later(
+            reason::POLICY_CHANGED,
+            format!("NetworkPolicy {name} is changed by somebody again and again"),
+        )
+    };
+    if ctx.memory.recall(&uid).written.is_some_and(|at| at.elapsed() < REPAIR_PAUSE) {
+        return Err(contended());
+    }
+    let written = ctx.writer.replace("NetworkPolicy", &mended).await?;
+    ctx.memory.note(&uid, |n| n.written = Some(Instant::now()));
+    let text = format!("NetworkPolicy {name} was not as it should be; it was written back");
+    ctx.events.warn(o.sandbox, reason::POLICY_CHANGED, &text);
+    match network_policy::mended(&written, wanted) {
+        None => Ok(written),
+        Some(_) => Err(contended()),
+    }
+}
+
 /// Creates a child; one that is there already must be ours.
-async fn own<K: Child>(o: &Observed<'_>, ctx: &Context, kind: &'static str, object: &K) -> Result<K, Stop> {
+async fn own<K: Namespaced>(o: &Observed<'_>, ctx: &Context, kind: &'static str, object: &K) -> Result<K, Stop> {
     match ctx.writer.create(kind, object).await? {
         Created::New(made) => Ok(made),
         Created::Refused(code, text) => Err(refused(kind, code, text)),
@@ -113,8 +156,7 @@ async fn own<K: Child>(o: &Observed<'_>, ctx: &Context, kind: &'static str, obje
             match there {
                 Some(there) if names::is_child(there.meta(), o.sandbox) => Ok(there),
                 Some(_) => Err(taken(kind, &name)),
-                // Deleted meanwhile: the next look makes it.
-                None => Err(later(reason::PENDING, format!("{kind} {name} was deleted while it was looked at"))),
+                None => Err(vanished(kind, &name)),
             }
         }
     }
@@ -150,6 +192,11 @@ fn refused(kind: &'static str, code: u16, text: String) -> Stop {
 
 fn later(why: &'static str, text: String) -> Stop {
     Stop::Outcome(Outcome::Later(Verdict::new(State::Pending, why, text)))
+}
+
+/// Deleted between two calls: the next look makes it.
+fn vanished(kind: &str, name: &str) -> Stop {
+    later(reason::PENDING, format!("{kind} {name} was deleted while it was looked at"))
 }
 
 fn invalid(text: String) -> Stop {

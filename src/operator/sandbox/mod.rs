@@ -3,6 +3,7 @@
 pub mod decide;
 mod launch;
 pub mod observed;
+pub mod pod_events;
 pub mod status;
 
 use jiff::Timestamp;
@@ -13,17 +14,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::decide::{Action, Decision, after_end, decide, waiting};
-use self::launch::{Outcome, launch};
-use self::observed::{Observed, PodView, Session};
+use self::launch::{Outcome, launch, restore_policy};
+use self::observed::{Observed, PodView, PolicyView, Session};
+use super::apply::Target;
 use super::caches::reference;
 use super::context::{Context, jitter};
 use super::error::Error;
 use super::session_index::owner_uid;
+use crate::agent_client;
 use crate::api::{Sandbox, SandboxSession, SandboxStatus, State};
+use crate::proto::agent::StopRequest;
 use crate::resources::{Effective, names};
 
 /// Pause before a pod that a quota refused is tried again.
 const QUOTA_RETRY: Duration = Duration::from_secs(5);
+
+/// Longest wait for an agent's answer.
+const ASK: Duration = Duration::from_secs(3);
 
 /// One look at one sandbox.
 pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next, Error> {
@@ -59,7 +66,13 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
         },
         launched,
         pod: None,
-        policy: ctx.caches.policies.get(&reference(&namespace, &name)).is_some(),
+        look_again: None,
+        policy: ctx
+            .caches
+            .policies
+            .get(&reference(&namespace, &name))
+            .filter(|p| names::is_child(&p.metadata, &sandbox))
+            .map(|p| PolicyView::new(&p)),
         agent_image: &ctx.settings.agent.image,
     };
     observed.pod = pod_of(&observed, &ctx, &name).await?;
@@ -70,16 +83,17 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
         act(&observed, &action, &ctx).await?;
         return Ok(next(wake, now));
     }
+    pod_events::complete(&mut observed, note.asked, &ctx, now).await;
     let mut decision = decide(&observed, now);
     if decision.action == Action::RestorePolicy {
         // Without it the pod is behind the standing deny-all: that is no reason to fail it.
-        if let Outcome::Refused(verdict) | Outcome::Later(verdict) = launch(&observed, &ctx, true).await? {
+        if let Outcome::Refused(verdict) | Outcome::Later(verdict) = restore_policy(&observed, &ctx).await? {
             ctx.events.warn(sandbox.as_ref(), verdict.reason, &verdict.message);
             decision.wake = Some(now + jiff::SignedDuration::from_secs(30));
         }
     }
     if decision.action == Action::Launch {
-        decision = match launch(&observed, &ctx, false).await? {
+        decision = match launch(&observed, &ctx).await? {
             Outcome::Launched => {
                 ctx.memory.note(&uid, |n| n.launched = true);
                 decision
@@ -187,20 +201,55 @@ async fn act(o: &Observed<'_>, action: &Action, ctx: &Context) -> Result<(), Err
             let Session::Joining { session, .. } = o.session else {
                 return Ok(());
             };
-            let mut owned = o.sandbox.clone();
-            owned
-                .metadata
-                .owner_references
-                .get_or_insert_default()
-                .push(names::session_owner(session));
-            ctx.writer.set_owners(&owned).await
+            let mut meta = o.sandbox.metadata.clone();
+            meta.owner_references.get_or_insert_default().push(names::session_owner(session));
+            ctx.writer.set_owners::<Sandbox>("Sandbox", &meta).await
         }
-        Action::SetDeadline(pod, seconds) => ctx.writer.pod_deadline(&namespace, &pod.name, &pod.uid, *seconds).await,
-        Action::DeletePod(pod) => ctx.writer.delete::<Pod>("Pod", &namespace, &pod.name, &pod.uid).await,
-        Action::Delete => {
-            ctx.writer
-                .delete::<Sandbox>("Sandbox", &namespace, &o.sandbox.name_any(), &o.sandbox.uid().unwrap_or_default())
-                .await
+        Action::NamePolicy(uid) => {
+            let Some(pod) = ctx.caches.pods.get(&reference::<Pod>(&namespace, &names::child(o.sandbox))) else {
+                return Ok(());
+            };
+            let mut meta = pod.metadata.clone();
+            names::set_policy_owner(&mut meta, uid);
+            ctx.writer.set_owners::<Pod>("Pod", &meta).await
         }
+        Action::AskToStop(pod, grace) => {
+            if let Err(error) = ask_to_stop(pod, *grace, ctx).await {
+                // The kubelet is asked in its place; it knows the pod's own grace only.
+                tracing::info!(pod = pod.name, namespace, error, "the agent cannot be asked to stop");
+                ctx.writer.pod_deadline(target(&namespace, pod), 1).await?;
+            }
+            Ok(())
+        }
+        Action::SetDeadline(pod, seconds) => ctx.writer.pod_deadline(target(&namespace, pod), *seconds).await,
+        Action::DeletePod(pod) => ctx.writer.delete::<Pod>("Pod", target(&namespace, pod)).await,
+        Action::Delete => ctx.writer.delete::<Sandbox>("Sandbox", (&o.sandbox.metadata).into()).await,
+    }
+}
+
+/// The error is for the log: why does not matter, and the sandbox may lie about it.
+async fn ask_to_stop(pod: &PodView, grace: i64, ctx: &Context) -> Result<(), String> {
+    let agent = agent_client::Target {
+        pod_uid: pod.uid.clone(),
+        ip: pod.ip.as_deref().unwrap_or_default().parse().map_err(|_| "no address".to_owned())?,
+        port: ctx.settings.agent.port,
+        key_id: pod.agent_key.clone().unwrap_or_default(),
+    };
+    let mut agent = ctx.agents.agent(&agent).map_err(|e| e.to_string())?;
+    let request = StopRequest {
+        grace_seconds: u32::try_from(grace).unwrap_or_default(),
+    };
+    match tokio::time::timeout(ASK, agent.stop(request)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(status)) => Err(status.code().to_string()),
+        Err(_) => Err(format!("no answer within {} s", ASK.as_secs())),
+    }
+}
+
+fn target<'a>(namespace: &'a str, pod: &'a PodView) -> Target<'a> {
+    Target {
+        namespace,
+        name: &pod.name,
+        uid: &pod.uid,
     }
 }

@@ -1,12 +1,13 @@
 //! What is known of one sandbox at one moment: plain data, taken from the caches.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use crate::api::reason;
-use crate::api::{Sandbox, SandboxSession, SandboxStatus};
-use crate::resources::Effective;
+use crate::api::{ANNOTATION_AGENT_KEY, Sandbox, SandboxSession, SandboxStatus, State, reason};
+use crate::resources::network_policy::spec_hash;
 use crate::resources::pod_containers::{INSTALL_AGENT, MAIN};
+use crate::resources::{Effective, names};
 
 /// Everything that a decision depends on, but the clock.
 pub struct Observed<'a> {
@@ -22,10 +23,43 @@ pub struct Observed<'a> {
     pub launched: bool,
     /// Its pod.
     pub pod: Option<PodView>,
-    /// Whether its network policy is there.
-    pub policy: bool,
+    /// When the pod's events are to be asked for.
+    pub look_again: Option<Timestamp>,
+    /// Its network policy.
+    pub policy: Option<PolicyView>,
     /// The operator's own image, which holds the agent.
     pub agent_image: &'a str,
+}
+
+impl Observed<'_> {
+    /// The end of the lifetime, as the kubelet counts it.
+    pub fn end_of_lifetime(&self) -> Option<Timestamp> {
+        let started = self.pod.as_ref()?.started?;
+        Some(started + SignedDuration::from_secs(self.effective.lifetime))
+    }
+
+    /// Seconds between SIGTERM and SIGKILL when it is stopped.
+    pub fn stop_grace(&self) -> i64 {
+        self.sandbox.spec.stop_grace_period_seconds.unwrap_or(self.effective.grace)
+    }
+
+    /// When the grace of a stop is over: it began when TERMINATING was told, and may be shortened.
+    pub fn end_of_stop(&self, now: Timestamp) -> Timestamp {
+        let asked = now + SignedDuration::from_secs(self.stop_grace());
+        self.stopping_until().map_or(asked, |told| told.min(asked))
+    }
+
+    /// What was told of it; none before the stop began.
+    pub fn stopping_until(&self) -> Option<Timestamp> {
+        let began = self.status.state == State::Terminating;
+        self.status.expires_at.as_ref().filter(|_| began).map(|t| t.0)
+    }
+
+    /// When it must be RUNNING.
+    pub fn end_of_start(&self) -> Option<Timestamp> {
+        let created = self.sandbox.metadata.creation_timestamp.as_ref()?.0;
+        Some(created + SignedDuration::from_secs(self.effective.start_timeout))
+    }
 }
 
 /// The session of a sandbox.
@@ -44,6 +78,28 @@ pub enum Session<'a> {
     },
 }
 
+/// What matters of a network policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyView {
+    /// UID.
+    pub uid: String,
+    /// Its spec is the one that we made.
+    pub as_made: bool,
+    /// Being deleted.
+    pub deleting: bool,
+}
+
+impl PolicyView {
+    /// Reads a cached policy.
+    pub fn new(policy: &NetworkPolicy) -> PolicyView {
+        PolicyView {
+            uid: policy.metadata.uid.clone().unwrap_or_default(),
+            as_made: spec_hash(policy).is_some(),
+            deleting: policy.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
 /// What matters of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodView {
@@ -51,6 +107,8 @@ pub struct PodView {
     pub uid: String,
     /// Name.
     pub name: String,
+    /// UID of the policy that is its owner.
+    pub policy: Option<String>,
     /// Address.
     pub ip: Option<String>,
     /// Node it is bound to.
@@ -71,6 +129,8 @@ pub struct PodView {
     pub disruption: Option<&'static str>,
     /// Why the scheduler found no node.
     pub unschedulable: Option<String>,
+    /// The key by which its agent is called; none where the image's own entrypoint runs in the agent's place.
+    pub agent_key: Option<String>,
     /// The main container.
     pub main: Main,
     /// What keeps a container from starting: reason, text, and whether it is final.
@@ -116,6 +176,11 @@ pub struct Trouble {
 }
 
 impl PodView {
+    /// Whether there is an agent to call.
+    pub fn has_agent(&self) -> bool {
+        self.agent_key.is_some() && self.ip.is_some() && matches!(self.main, Main::Running(_))
+    }
+
     /// Reads a pod.
     pub fn new(pod: &Pod) -> PodView {
         let status = pod.status.clone().unwrap_or_default();
@@ -131,6 +196,7 @@ impl PodView {
         PodView {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             name: pod.metadata.name.clone().unwrap_or_default(),
+            policy: names::policy_owner(&pod.metadata).map(Into::into),
             ip: status.pod_ip.filter(|ip| !ip.is_empty()),
             node: spec.and_then(|s| s.node_name.clone()).filter(|n| !n.is_empty()),
             ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
@@ -143,6 +209,7 @@ impl PodView {
             unschedulable: of("PodScheduled")
                 .filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable"))
                 .map(|c| c.message.clone().unwrap_or_default()),
+            agent_key: pod.metadata.annotations.as_ref().and_then(|a| a.get(ANNOTATION_AGENT_KEY).cloned()),
             main: statuses.iter().find(|s| s.name == MAIN).map(|s| main(s)).unwrap_or_default(),
             trouble: statuses.iter().find_map(|s| trouble(s)),
         }

@@ -1,6 +1,6 @@
 //! From a decision to the status that is written: pure.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
@@ -60,11 +60,9 @@ pub fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> SandboxStatus 
 /// The end of the lifetime, as the kubelet counts it; once a stop has begun, the end of its grace.
 fn expires_at(o: &Observed, verdict: &Verdict, now: Timestamp) -> Option<Timestamp> {
     let old = o.status.expires_at.as_ref().map(|t| t.0);
-    let seconds = SignedDuration::from_secs;
     match verdict.state {
-        State::Terminating if o.status.state == State::Terminating => old,
-        State::Terminating => Some(now + seconds(o.effective.grace)),
-        _ => o.pod.as_ref().and_then(|p| p.started).map(|t| t + seconds(o.effective.lifetime)).or(old),
+        State::Terminating => Some(o.end_of_stop(now)),
+        _ => o.end_of_lifetime().or(old),
     }
 }
 
@@ -75,10 +73,19 @@ fn session_uid(o: &Observed) -> Option<String> {
     }
 }
 
-/// Whether `new` is worth a write. A new sandbox that just waits its turn is PENDING by the schema's default already: the
-/// first thing to tell is a node, or trouble.
+/// Whether `new` is worth a write: at most two from creation to RUNNING, and one more to the end.
+///
+/// * A new sandbox that just waits its turn is PENDING by the schema's default already: the first to tell is a node, or trouble.
+/// * A new state, reason or message is told, and that a change of the spec was seen.
+/// * Once it has run, its address and the end of its lifetime are told too. Before that they, the node's name and the conditions
+///   travel with the next write.
 pub fn worth_writing(old: &SandboxStatus, new: &SandboxStatus) -> bool {
     let unwritten = old.observed_generation.is_none();
     let plain = new.state == State::Pending && matches!(new.reason.as_deref(), Some(reason::PENDING | reason::SCHEDULING));
-    old != new && !(unwritten && plain)
+    if unwritten && plain {
+        return false;
+    }
+    let main = |s: &SandboxStatus| (s.state, s.reason.clone(), s.message.clone(), s.observed_generation);
+    let ran = !matches!(new.state, State::Pending | State::Creating);
+    main(old) != main(new) || ran && (&old.pod_ip, &old.expires_at) != (&new.pod_ip, &new.expires_at)
 }

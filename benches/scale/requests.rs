@@ -1,0 +1,70 @@
+//! The API server's own count of requests, and which of them are the operator's: pure.
+
+use std::collections::BTreeMap;
+
+/// Requests that write, by `resource VERB`: only of resources, or parts of them, that nobody but the operator writes while sandboxes start.
+/// Status of pods is the kubelet's and their binding the scheduler's.
+pub type Writes = BTreeMap<String, f64>;
+
+const OPERATORS: [(&str, &str); 6] = [
+    ("networkpolicies", ""),
+    ("pods", ""),
+    ("sandboxes", ""),
+    ("sandboxes", "status"),
+    ("secrets", ""),
+    ("services", ""),
+];
+const VERBS: [&str; 5] = ["POST", "PUT", "PATCH", "APPLY", "DELETE"];
+
+/// Reads `apiserver_request_total` out of the API server's metrics.
+pub fn writes(metrics: &str) -> Writes {
+    let mut sums = Writes::new();
+    for (labels, value) in series(metrics, "apiserver_request_total") {
+        let (resource, subresource, verb) = (label(labels, "resource"), label(labels, "subresource"), label(labels, "verb"));
+        if OPERATORS.contains(&(resource, subresource)) && VERBS.contains(&verb) {
+            let part = if subresource.is_empty() {
+                resource.to_string()
+            } else {
+                format!("{resource}/{subresource}")
+            };
+            *sums.entry(format!("{part} {verb}")).or_default() += value;
+        }
+    }
+    sums
+}
+
+/// What came in between two readings, without the sandboxes that the benchmark itself created.
+pub fn between(before: &Writes, after: &Writes, created: usize) -> Writes {
+    let mut new: Writes = after
+        .iter()
+        .map(|(key, value)| (key.clone(), value - before.get(key).unwrap_or(&0.0)))
+        .collect();
+    if let Some(own) = new.get_mut("sandboxes POST") {
+        *own -= created as f64;
+    }
+    new.retain(|_, value| *value != 0.0);
+    new
+}
+
+/// The value of a metric without labels.
+pub fn value(metrics: &str, name: &str) -> Option<f64> {
+    series(metrics, name).next().map(|(_, value)| value)
+}
+
+/// Labels and value of each series of a metric.
+fn series<'a>(metrics: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+    metrics.lines().filter_map(move |line| {
+        let rest = line.strip_prefix(name)?;
+        let (labels, value) = match rest.strip_prefix('{') {
+            Some(rest) => rest.rsplit_once("} ")?,
+            None => ("", rest.strip_prefix(' ')?),
+        };
+        Some((labels, value.trim().parse().ok()?))
+    })
+}
+
+/// The value of one label. The values looked for hold neither commas nor quotes.
+fn label<'a>(labels: &'a str, name: &str) -> &'a str {
+    let found = labels.split(',').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
+    found.map_or("", |(_, value)| value.trim_matches('"'))
+}

@@ -1,0 +1,60 @@
+//! From samples to figures: pure.
+
+use serde::Serialize;
+use std::time::Duration;
+
+/// What one phase measured.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    /// Create to RUNNING, of each object.
+    pub latencies: Vec<Duration>,
+    /// From the first create to the last RUNNING.
+    pub span: Duration,
+}
+
+impl Samples {
+    /// Adds a further round of the same phase.
+    pub fn add(&mut self, round: Samples) {
+        self.latencies.extend(round.latencies);
+        self.span += round.span;
+    }
+
+    /// The figures.
+    pub fn timing(&self) -> Timing {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable();
+        Timing {
+            count: sorted.len(),
+            per_second: ratio(sorted.len() as f64, self.span.as_secs_f64()),
+            p50: percentile(&sorted, 50),
+            p90: percentile(&sorted, 90),
+            p99: percentile(&sorted, 99),
+        }
+    }
+}
+
+/// The figures of one phase; times in seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Timing {
+    /// Objects.
+    pub count: usize,
+    /// Objects per second that came to RUNNING.
+    pub per_second: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// Nearest rank, in seconds: the smallest sample that at least `percent` of all do not exceed.
+fn percentile(sorted: &[Duration], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).map_or(0.0, Duration::as_secs_f64)
+}
+
+/// `a / b`; 0 where there is nothing to divide by.
+pub fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { a / b } else { 0.0 }
+}

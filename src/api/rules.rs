@@ -1,0 +1,178 @@
+//! What admission checks beyond types and bounds: rules in CEL, each with a message that names the field. The cost that the API server
+//! estimates for a rule grows with the greatest length of every list and string in it, so all of those are bounded.
+
+use kube::core::Rule;
+use schemars::Schema;
+use serde_json::{Value, json};
+
+use super::{AGENT_DIRECTORY, RESERVED_DOMAINS};
+
+fn rule(cel: impl Into<String>, message: String) -> Rule {
+    Rule::new(cel).message(message.as_str())
+}
+
+/// An absolute path outside the agent's folder. There is one way to write each, so that two of them can be compared.
+pub(super) fn path(field: &str) -> Rule {
+    let ours = format!("self == '{AGENT_DIRECTORY}' || self.startsWith('{AGENT_DIRECTORY}/')");
+    rule(
+        format!("self.matches('^(/([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*)+$') && !({ours})"),
+        format!("{field}: must be an absolute path without ':', '.', '..' and empty parts, not / and not in {AGENT_DIRECTORY}"),
+    )
+}
+
+/// A path inside a volume.
+pub(super) fn sub_path(field: &str) -> Rule {
+    rule(
+        "!self.matches('^/|(^|/)[.][.](/|$)')",
+        format!("{field}: must be relative and without '..'"),
+    )
+}
+
+/// A name that is not one of the operator's.
+pub(super) fn name(field: &str) -> Rule {
+    rule(
+        "!self.startsWith('sandbox-operator')",
+        format!("{field}: names that begin with sandbox-operator are reserved"),
+    )
+}
+
+/// Labels or annotations that are the user's to set.
+pub(super) fn keys(field: &str) -> Rule {
+    rule(
+        format!(
+            "self.all(k, !k.matches('^([^/]*[.])?({})/'))",
+            RESERVED_DOMAINS.join("|").replace('.', "[.]")
+        ),
+        format!("{field}: keys under {} and their subdomains are reserved", RESERVED_DOMAINS.join(", ")),
+    )
+}
+
+/// An address range.
+pub(super) fn range(field: &str) -> Rule {
+    rule(
+        "isCIDR(self) && cidr(self) == cidr(self).masked()",
+        format!("{field}: must be an address range such as 203.0.113.0/24, with no bits set after the prefix"),
+    )
+}
+
+/// Address ranges.
+pub(super) fn ranges(field: &str) -> Rule {
+    rule(
+        "self.all(e, isCIDR(e) && cidr(e) == cidr(e).masked())",
+        format!("{field}: must be address ranges such as 203.0.113.0/24, with no bits set after the prefix"),
+    )
+}
+
+/// A peer of a network rule is one thing.
+pub(super) fn one_peer(item: &str) -> Rule {
+    rule(
+        "has(self.cidr) != (has(self.podSelector) || has(self.namespaceSelector))",
+        format!("{item}: give either cidr, or podSelector and/or namespaceSelector"),
+    )
+}
+
+/// What is taken out of a range is in it. What is no range at all has a message of its own.
+pub(super) fn except_in_cidr(item: &str) -> Rule {
+    let inside = "cidr(self.cidr).containsCIDR(e) && cidr(e).prefixLength() > cidr(self.cidr).prefixLength()";
+    rule(
+        format!("!has(self.except) || (has(self.cidr) && (!isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || ({inside}))))"),
+        format!("{item}.except[]: must be parts of cidr, and not all of it"),
+    )
+}
+
+/// A quantity, which in a manifest is text or a number.
+pub(super) fn quantity(field: &str, above_zero: bool) -> Rule {
+    let (compare, must) = if above_zero { (">", "above") } else { (">=", "not below") };
+    rule(
+        format!("type(self) == string ? isQuantity(self) && quantity(self).compareTo(quantity('0')) {compare} 0 : self {compare} 0"),
+        format!("{field}: must be a quantity such as 500m or 1Gi, {must} zero"),
+    )
+}
+
+/// Items that differ in what `key` says of the item `item`.
+pub(super) fn unique(key: fn(&str) -> String, message: &str) -> Rule {
+    rule(
+        format!("self.all(a, self.exists_one(b, {} == {}))", key("a"), key("b")),
+        message.to_owned(),
+    )
+}
+
+/// Takes an enum's own description out of its schema: kube puts it in place of an optional field's, which says more.
+pub(super) fn undescribed(schema: &mut Schema) {
+    schema.remove("description");
+}
+
+/// Completes the schema of the fields that shape a pod, which is at `at`: rules over several of its fields, and rules for Kubernetes' own
+/// types. `volumes_from_elsewhere`: when the volumes that sidecars mount may be somebody else's.
+pub(super) fn workload(schema: &mut Value, at: &str, volumes_from_elsewhere: &str) {
+    env(&mut schema["properties"]["env"], &format!("{at}.env[]"));
+    resources(&mut schema["properties"]["resources"], &format!("{at}.resources"));
+    let sidecar = &mut schema["properties"]["sidecars"]["items"];
+    env(&mut sidecar["properties"]["env"], "sidecars[].env[]");
+    resources(&mut sidecar["properties"]["resources"], "sidecars[].resources");
+    let rules = [
+        rule(
+            "!has(self.args) || has(self.command) || (has(self.entrypoint) && self.entrypoint == 'Image')",
+            format!("{at}.args: needs {at}.command, or {at}.entrypoint: Image"),
+        ),
+        rule(
+            "!has(self.command) || !has(self.entrypoint) || self.entrypoint != 'Image'",
+            format!("{at}.command: cannot be given with {at}.entrypoint: Image"),
+        ),
+        rule(
+            "!has(self.files) || !has(self.volumes) || self.files.all(f, self.volumes.all(v, v.mountPath != f.path))",
+            format!("{at}.files[].path: must not be the mountPath of a volume"),
+        ),
+        rule(
+            format!(
+                "({volumes_from_elsewhere}) || !has(self.sidecars) || self.sidecars.all(s, !has(s.mounts) || \
+                 s.mounts.all(m, has(self.volumes) && self.volumes.exists(v, v.name == m.name)))"
+            ),
+            format!("{at}.sidecars[].mounts[].name: must be the name of one of {at}.volumes"),
+        ),
+    ];
+    add(schema, rules.map(|r| json!(r)));
+}
+
+/// Adds rules to a schema.
+pub(super) fn add(schema: &mut Value, rules: impl IntoIterator<Item = Value>) {
+    let list = &mut schema["x-kubernetes-validations"];
+    let old = list.as_array().cloned().unwrap_or_default();
+    *list = old.into_iter().chain(rules).collect();
+}
+
+fn env(list: &mut Value, field: &str) {
+    list["x-kubernetes-list-type"] = json!("map");
+    list["x-kubernetes-list-map-keys"] = json!(["name"]);
+    let properties = &mut list["items"]["properties"];
+    // The kernel takes no longer one.
+    properties["value"]["maxLength"] = json!(131_072);
+    let name = &mut properties["name"];
+    name["maxLength"] = json!(256);
+    let must = format!("{field}.name: must be printable ASCII characters other than '='");
+    add(name, [json!(rule("self.matches('^[ -<>-~]+$')", must))]);
+}
+
+fn resources(schema: &mut Value, field: &str) {
+    for kind in ["requests", "limits"] {
+        let map = &mut schema["properties"][kind];
+        map["maxProperties"] = json!(32);
+        map["additionalProperties"] = json!({
+            "description": "A quantity such as 2, 500m or 1Gi.",
+            "maxLength": 32,
+            "x-kubernetes-int-or-string": true,
+            "x-kubernetes-validations": [quantity(&format!("{field}.{kind}"), false)],
+        });
+    }
+    // They name claims of the pod, and ours has none.
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        properties.remove("claims");
+    }
+    let (request, limit) = ("string(self.requests[k])", "string(self.limits[k])");
+    let comparable = format!("k in self.limits && isQuantity({request}) && isQuantity({limit})");
+    let cel = format!(
+        "!has(self.requests) || !has(self.limits) || \
+         self.requests.all(k, !({comparable}) || quantity({request}).compareTo(quantity({limit})) <= 0)"
+    );
+    add(schema, [json!(rule(cel, format!("{field}.requests: must not be above {field}.limits")))]);
+}

@@ -1,0 +1,97 @@
+//! Environment, resources, ports and sidecars.
+
+use serde_json::{Value, json};
+
+use crate::Case;
+
+fn port(name: &str, port: i64) -> Value {
+    json!({"ports": [{"name": name, "port": port}]})
+}
+
+fn ports(second: Value) -> Value {
+    json!({"ports": [{"name": "a", "port": 80}, second]})
+}
+
+fn sidecar(name: &str) -> Value {
+    json!({"sidecars": [{"name": name, "image": "busybox"}]})
+}
+
+fn env(name: &str) -> Value {
+    json!({"env": [{"name": name, "value": "x"}]})
+}
+
+fn limited(requests: Value, limits: Value) -> Value {
+    json!({"resources": {"requests": requests, "limits": limits}})
+}
+
+fn cpu(quantity: Value) -> Value {
+    json!({"resources": {"limits": {"cpu": quantity}}})
+}
+
+fn of_sidecar(fields: Value) -> Value {
+    let mut sidecar = json!({"name": "proxy", "image": "busybox"});
+    sidecar.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    json!({"sidecars": [sidecar]})
+}
+
+#[rustfmt::skip]
+pub fn cases() -> Vec<Case> {
+    let (name, quantity) = ("spec.env[].name: must be printable", "spec.resources.limits: must be a quantity");
+    let (above, taken) = ("spec.resources.requests: must not be above", "ports[]: port and protocol must not be");
+    vec![
+        ("env without a name", json!({"env": [{"value": "x"}]}), Err("spec.env[0].name")),
+        ("env of a Secret", json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}), Ok(())),
+        ("resources", json!({"resources": {"requests": {"cpu": "100m"}, "limits": {"nvidia.com/gpu": 1}}}), Ok(())),
+        ("port", port("http", 8080), Ok(())),
+        ("port 0", port("http", 0), Err("spec.ports[0].port")),
+        ("port 1", port("http", 1), Ok(())),
+        ("port 65535", port("http", 65_535), Ok(())),
+        ("port 65536", port("http", 65_536), Err("spec.ports[0].port")),
+        ("port name without a letter", port("80", 80), Err("spec.ports[0].name")),
+        ("port name of 16", port("abcdefghijklmnop", 80), Err("spec.ports[0].name")),
+        ("port name with two dashes", port("a--b", 80), Err("spec.ports[0].name")),
+        ("port without a name", json!({"ports": [{"port": 80}]}), Err("spec.ports[0].name")),
+        ("two ports of a name", json!({"ports": [{"name": "a", "port": 1}, {"name": "a", "port": 2}]}), Err("spec.ports[1]: Duplicate")),
+        ("unknown protocol", json!({"ports": [{"name": "a", "port": 1, "protocol": "tcp"}]}), Err("spec.ports[0].protocol")),
+        ("sidecar", sidecar("proxy"), Ok(())),
+        ("sidecar named main", sidecar("main"), Err("sidecars[].name: main")),
+        ("sidecar with our name", sidecar("sandbox-operator-agent"), Err("sidecars[].name: names that begin")),
+        ("sidecar in capitals", sidecar("Proxy"), Err("spec.sidecars[0].name")),
+        ("sidecar without an image", json!({"sidecars": [{"name": "a"}]}), Err("spec.sidecars[0].image")),
+        ("two sidecars of a name",
+            json!({"sidecars": [{"name": "a", "image": "b"}, {"name": "a", "image": "c"}]}),
+            Err("spec.sidecars[1]: Duplicate"),
+        ),
+        ("env with a dot and a space", env("a.b c"), Ok(())),
+        ("env with '='", env("a=b"), Err(name)),
+        ("env with a tab", env("a\tb"), Err(name)),
+        ("env of letters beyond ASCII", env("größe"), Err(name)),
+        ("env with no name", env(""), Err("spec.env[0].name")),
+        ("env name of 257", json!({"env": [{"name": "A".repeat(257)}]}), Err("spec.env[0].name")),
+        ("env value of 131073", json!({"env": [{"name": "A", "value": "x".repeat(131_073)}]}), Err("spec.env[0].value")),
+        ("two env of a name", json!({"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}), Err("spec.env[1]: Duplicate")),
+        ("env names that differ in case", json!({"env": [{"name": "A"}, {"name": "a"}]}), Ok(())),
+        ("env of a sidecar with '='", of_sidecar(env("a=b")), Err("sidecars[].env[].name: must be printable")),
+        ("two env of a name in a sidecar", of_sidecar(json!({"env": [{"name": "A"}, {"name": "A"}]})), Err("spec.sidecars[0].env[1]: Duplicate")),
+        ("cpu as a number", cpu(json!(2)), Ok(())),
+        ("cpu in thousandths", cpu(json!("1500m")), Ok(())),
+        ("no cpu", cpu(json!(0)), Ok(())),
+        ("cpu with an unknown unit", cpu(json!("2x")), Err(quantity)),
+        ("cpu of nothing", cpu(json!("")), Err(quantity)),
+        ("cpu below zero", cpu(json!(-1)), Err(quantity)),
+        ("cpu below zero as text", cpu(json!("-1m")), Err(quantity)),
+        ("cpu of 33 digits", cpu(json!("1".repeat(33))), Err("spec.resources.limits")),
+        ("bad request", json!({"resources": {"requests": {"memory": "1 Gi"}}}), Err("spec.resources.requests: must be a quantity")),
+        ("bad quantity of a sidecar", of_sidecar(cpu(json!("2x"))), Err("sidecars[].resources.limits: must be a quantity")),
+        ("request of the limit", limited(json!({"cpu": "1000m", "memory": "1Gi"}), json!({"cpu": 1, "memory": "1024Mi"})), Ok(())),
+        ("request below the limit", limited(json!({"cpu": "999m"}), json!({"cpu": 1, "memory": "1Ki"})), Ok(())),
+        ("request above the limit", limited(json!({"cpu": "1001m"}), json!({"cpu": 1})), Err(above)),
+        ("one request above the limit", limited(json!({"cpu": 1, "memory": "1025Mi"}), json!({"cpu": 1, "memory": "1Gi"})), Err(above)),
+        ("request of a sidecar above the limit", of_sidecar(limited(json!({"cpu": 2}), json!({"cpu": 1}))), Err("sidecars[].resources.requests: must not be above")),
+        ("33 limits", json!({"resources": {"limits": (0..33).map(|i| (format!("a.io/{i}"), json!(1))).collect::<serde_json::Map<_, _>>()}}), Err("spec.resources.limits: Too many")),
+        ("resource claims", json!({"resources": {"claims": [{"name": "a"}]}}), Err("spec.resources.claims")),
+        ("two ports of a number", ports(json!({"name": "b", "port": 80})), Err(taken)),
+        ("two ports of a number, one by default TCP", ports(json!({"name": "b", "port": 80, "protocol": "TCP"})), Err(taken)),
+        ("two protocols of a port", ports(json!({"name": "b", "port": 80, "protocol": "UDP"})), Ok(())),
+    ]
+}

@@ -1,0 +1,77 @@
+//! The pure parts of `benches/scale`: a benchmark has no test harness of its own.
+
+#[path = "../benches/scale/requests.rs"]
+mod requests;
+#[path = "../benches/scale/stats.rs"]
+mod stats;
+
+use requests::{Writes, between, value, writes};
+use stats::{Samples, Timing};
+use std::time::Duration;
+
+fn samples(millis: impl IntoIterator<Item = u64>, span: u64) -> Samples {
+    Samples {
+        latencies: millis.into_iter().map(Duration::from_millis).collect(),
+        span: Duration::from_millis(span),
+    }
+}
+
+#[test]
+fn percentiles_are_samples_whatever_their_order() {
+    let timing = samples((1..=100).rev(), 2_000).timing();
+    assert_eq!((timing.p50, timing.p90, timing.p99), (0.050, 0.090, 0.099));
+    assert_eq!((timing.count, timing.per_second), (100, 50.0));
+}
+
+#[test]
+fn few_samples_are_enough() {
+    let timing = samples([7], 7).timing();
+    assert_eq!((timing.p50, timing.p99), (0.007, 0.007));
+    let timing = samples([1, 2, 3], 3).timing();
+    assert_eq!((timing.p50, timing.p90), (0.002, 0.003));
+}
+
+#[test]
+fn none_is_no_division_by_zero() {
+    assert_eq!(samples([], 0).timing(), Timing::default());
+}
+
+#[test]
+fn rounds_add_up() {
+    let mut both = samples([1, 3], 1_000);
+    both.add(samples([2, 4], 3_000));
+    assert_eq!(both.timing().per_second, 1.0);
+    assert_eq!(both.timing().p50, 0.002);
+}
+
+const METRICS: &str = r#"# HELP apiserver_request_total Counter
+apiserver_request_total{code="201",component="apiserver",dry_run="",group="",resource="pods",scope="resource",subresource="",verb="POST",version="v1"} 7
+apiserver_request_total{code="403",component="apiserver",dry_run="",group="",resource="pods",scope="resource",subresource="",verb="POST",version="v1"} 1
+apiserver_request_total{code="201",group="",resource="pods",scope="resource",subresource="binding",verb="POST",version="v1"} 5
+apiserver_request_total{code="200",group="",resource="pods",scope="resource",subresource="status",verb="PATCH",version="v1"} 5
+apiserver_request_total{code="201",resource="sandboxes",subresource="",verb="POST"} 9
+apiserver_request_total{code="200",resource="sandboxes",subresource="status",verb="PATCH"} 1.2e+01
+apiserver_request_total{code="200",resource="sandboxes",subresource="",verb="LIST"} 99
+apiserver_request_total_other{resource="secrets",subresource="",verb="POST"} 99
+process_cpu_seconds_total 1.5
+"#;
+
+#[test]
+fn only_writes_of_the_operator_count_with_every_answer() {
+    let wanted = [("pods POST", 8.0), ("sandboxes POST", 9.0), ("sandboxes/status PATCH", 12.0)];
+    assert_eq!(writes(METRICS), Writes::from(wanted.map(|(k, v)| (k.into(), v))));
+}
+
+#[test]
+fn own_creates_and_what_did_not_change_are_left_out() {
+    let before = Writes::from([("pods POST".into(), 3.0), ("services POST".into(), 2.0)]);
+    let after = Writes::from([("pods POST".into(), 8.0), ("services POST".into(), 2.0), ("sandboxes POST".into(), 5.0)]);
+    assert_eq!(between(&before, &after, 5), Writes::from([("pods POST".into(), 5.0)]));
+    assert_eq!(between(&before, &after, 4).get("sandboxes POST"), Some(&1.0));
+}
+
+#[test]
+fn a_metric_without_labels_is_found_by_its_whole_name() {
+    assert_eq!(value(METRICS, "process_cpu_seconds_total"), Some(1.5));
+    assert_eq!(value(METRICS, "process_cpu_seconds"), None);
+}

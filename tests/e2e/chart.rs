@@ -1,0 +1,30 @@
+//! The values file with every option, by which `tests/chart.sh` tests the chart, has every option.
+
+use sandbox_operator::resources::Settings;
+use serde_json::Value;
+
+fn values(path: &str) -> Value {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The options of `defaults` that `full` does not set, or sets to what they are by default. A switch that is on stays on.
+fn unchanged(defaults: &Value, full: &Value, path: &str) -> Vec<String> {
+    match (defaults, full) {
+        (Value::Object(defaults), Value::Object(full)) if !defaults.is_empty() => defaults
+            .iter()
+            .flat_map(|(key, value)| unchanged(value, full.get(key).unwrap_or(&Value::Null), &format!("{path}.{key}")))
+            .collect(),
+        (Value::Bool(true), Value::Bool(true)) => vec![],
+        _ if defaults == full || full.is_null() => vec![path.into()],
+        _ => vec![],
+    }
+}
+
+#[test]
+fn no_option_is_missing_and_the_operator_knows_each() {
+    let full = values("tests/charts/full-values.yaml");
+    assert_eq!(unchanged(&values("charts/sandbox-operator/values.yaml"), &full, ""), Vec::<String>::new());
+    let read: Result<Settings, _> = serde_json::from_value(full["sandboxes"].clone());
+    assert!(read.is_ok(), "{read:?}");
+}

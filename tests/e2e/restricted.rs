@@ -1,0 +1,93 @@
+//! A second operator, for one namespace: with rights there only, and with the agent by init container.
+
+use crate::release::{chart, deployments, helm, image, without_operator};
+use crate::shapes::agent_cases;
+use crate::support::{Scene, light, outcome, sh};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use serde_json::{Value, json};
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn an_operator_of_one_namespace_serves_it_and_no_other() {
+    let (home, watched, other) = (Scene::new("home").await, Scene::new("watched").await, Scene::new("other").await);
+    let image = image(&home).await;
+    without_operator(&home, async {
+        other.sandbox("a", light(sh("true"))).await;
+        install(&home, &watched, &image);
+        assert!(may_make_pods(&home, &watched).await);
+        assert!(!may_make_pods(&home, &other).await);
+        let wrong = watched.run_all(agent_cases(&image)).await;
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        watched.sandbox("idle", light(json!({"containerImage": image}))).await;
+        watched.running("idle").await;
+        watched.stop("idle").await;
+        assert_eq!(outcome(&watched.ended("idle").await), ("TERMINATED", "Stopped", Some(0)));
+        for pod in watched.api::<Pod>().list(&ListParams::default()).await.unwrap() {
+            assert!(pod.spec.unwrap().init_containers.is_some(), "the agent comes by init container");
+        }
+        assert_eq!(other.count::<Pod>().await, 0);
+
+        lose_agent_image(&home, &image).await;
+        watched.sandbox("no-agent", light(json!({}))).await;
+        assert_eq!(outcome(&watched.ended("no-agent").await), ("FAILED", "AgentImageFailed", None));
+        helm(&["uninstall", &home.namespace, "--namespace", &home.namespace]);
+    })
+    .await;
+    // It was only waiting for its own operator.
+    assert_eq!(outcome(&other.ended("a").await), ("COMPLETED", "Completed", Some(0)));
+    for scene in [home, watched, other] {
+        scene.end().await;
+    }
+}
+
+/// The release is named like its namespace: the chart also makes roles of the whole cluster, whose names must not be taken.
+fn install(home: &Scene, watched: &Scene, image: &str) {
+    let (repository, tag) = image.rsplit_once(':').unwrap();
+    let values = json!({
+        "image": {"repository": repository, "tag": tag}, "replicas": 1, "crds": {"install": false}, "watchNamespaces": [watched.namespace],
+        // It may not ask for the API server's address, and does not start without one.
+        "sandboxes": {"agent": {"delivery": "InitContainer"}, "network": {"never": ["192.0.2.0/24"]}},
+    });
+    let values: Vec<String> = values.as_object().unwrap().iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let chart = chart();
+    let mut args = vec!["install", &home.namespace, chart.to_str().unwrap(), "--namespace", &home.namespace];
+    args.extend(["--wait", "--timeout", "120s"]);
+    args.extend(values.iter().flat_map(|value| ["--set-json", value]));
+    helm(&args);
+}
+
+async fn may_make_pods(home: &Scene, scene: &Scene) -> bool {
+    let review = json!({"spec": {
+        "user": format!("system:serviceaccount:{0}:{0}", home.namespace),
+        "resourceAttributes": {"namespace": scene.namespace, "verb": "create", "resource": "pods"},
+    }});
+    let reviews: Api<SubjectAccessReview> = Api::all(home.client.clone());
+    let review = serde_json::from_value(review).unwrap();
+    reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
+}
+
+/// Names an image in the configuration that no node has, and has the operator read it.
+async fn lose_agent_image(home: &Scene, image: &str) {
+    let name = &home.namespace;
+    let config = home.api::<ConfigMap>().get(name).await.unwrap().data.unwrap()["config.yaml"].clone();
+    let lost = config
+        .replace(&format!("image: {image}"), "image: no-such-image:1")
+        .replace("imagePullPolicy: IfNotPresent", "imagePullPolicy: Never");
+    assert_ne!(lost, config);
+    home.patch::<ConfigMap>(name, json!({"data": {"config.yaml": lost}})).await;
+    let restarted: Value = json!({"template": {"metadata": {"annotations": {"restarted": "once"}}}});
+    let deployments = deployments(home, name);
+    home.patch::<k8s_openapi::api::apps::v1::Deployment>(name, json!({"spec": restarted}))
+        .await;
+    home.eventually("the operator to be rolled", || async {
+        let deployment = deployments.get(name).await.unwrap();
+        let status = deployment.status.unwrap_or_default();
+        let rolled = status.observed_generation == deployment.metadata.generation
+            && (status.replicas, status.updated_replicas, status.ready_replicas) == (Some(1), Some(1), Some(1));
+        if rolled { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+}

@@ -1,0 +1,104 @@
+//! The pod of a sandbox, in full: `tests/snapshots`. Made anew by `INSTA_UPDATE=always cargo test --test pod`.
+#![allow(clippy::unwrap_used)]
+
+use k8s_openapi::api::core::v1::Pod;
+use sandbox_operator::api::{Sandbox, Workload};
+use sandbox_operator::resources::pod::{AgentBy, build};
+use sandbox_operator::resources::{AgentIn, AgentKey, Effective, Settings, names};
+use serde_json::{Value, json};
+
+fn pod(spec: &Value, agent: AgentBy) -> Pod {
+    let object = json!({
+        "apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox",
+        "metadata": {"name": "train", "namespace": "team", "uid": "1234abcd-0000-0000-0000-000000000000"},
+        "spec": spec,
+    });
+    let sandbox: Sandbox = serde_json::from_value(object).unwrap();
+    let settings = Settings::default();
+    let agent = AgentIn {
+        by: agent,
+        key: AgentKey {
+            id: "k001790000000".into(),
+            public_key: "cHVibGljIGtleQ==".into(),
+        },
+    };
+    let mut pod = build(&sandbox, &Effective::new(&sandbox, None, &settings), &settings, &agent).unwrap();
+    names::set_policy_owner(&mut pod.metadata, "5678ef00-0000-0000-0000-000000000000");
+    pod
+}
+
+/// Every field of a sandbox that is about its pod.
+fn full() -> Value {
+    json!({
+        "containerImage": "registry.example.com/train:1", "imagePullPolicy": "Always", "imagePullSecrets": [{"name": "registry"}],
+        "entrypoint": "Command", "command": ["python3", "train.py"], "args": ["--fast"], "workingDir": "/work",
+        "env": [{"name": "A", "value": "1"}, {"name": "CW_SANDBOX_ID", "value": "forged"}], "envFrom": [{"secretRef": {"name": "keys"}}],
+        "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi", "nvidia.com/gpu": "1"}},
+        "runtimeClassName": "gvisor", "nodeSelector": {"pool": "gpu"}, "priorityClassName": "low", "serviceAccountName": "runner",
+        "tolerations": [{"key": "gpu", "operator": "Exists"}, {"key": "node.kubernetes.io/not-ready", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]}}},
+        "securityProfile": "Restricted", "runAsUser": 1000, "runAsGroup": 1000, "readOnlyRootFilesystem": true, "hostUsers": true,
+        "files": [{"path": "/work/train.py", "content": "print(1)", "mode": 493}, {"path": "/etc/token", "secretKeyRef": {"name": "t", "key": "k"}}],
+        "volumes": [
+            {"name": "scratch", "mountPath": "/scratch", "scratch": {"size": "1Gi", "medium": "Memory"}},
+            {"name": "data", "mountPath": "/data", "subPath": "a", "readOnly": true, "persistentVolumeClaim": {"claimName": "data"}},
+        ],
+        "ports": [{"name": "http", "port": 8080}, {"name": "dns", "port": 53, "protocol": "UDP"}],
+        "network": {"dns": "None"},
+        "sidecars": [{
+            "name": "proxy", "image": "proxy:1", "command": ["proxy"], "args": ["-v"], "env": [{"name": "B", "value": "2"}],
+            "resources": {"limits": {"cpu": "500m"}}, "mounts": [{"name": "data", "mountPath": "/d", "subPath": "b", "readOnly": true}],
+        }],
+        "podAnnotations": {"example.com/a": "1", "karpenter.sh/do-not-disrupt": "false"}, "podLabels": {"team": "a"},
+        "maxLifetimeSeconds": 3600, "terminationGracePeriodSeconds": 30,
+        "tags": ["a"], "startTimeoutSeconds": 60, "ttlSecondsAfterFinished": 60,
+    })
+}
+
+#[test]
+fn full_is_every_field() {
+    let schema = serde_json::to_value(schemars::schema_for!(Workload)).unwrap();
+    let missing: Vec<&String> = schema["properties"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|field| full()[*field].is_null())
+        .collect();
+    assert_eq!(missing, Vec::<&String>::new());
+}
+
+#[test]
+fn the_default_pod() {
+    insta::assert_yaml_snapshot!("default", pod(&json!({}), AgentBy::ImageVolume));
+}
+
+#[test]
+fn the_full_pod() {
+    insta::assert_yaml_snapshot!("full", pod(&full(), AgentBy::ImageVolume));
+}
+
+#[test]
+fn where_nodes_cannot_mount_images_the_agent_is_copied() {
+    let (mounted, copied) = (pod(&json!({}), AgentBy::ImageVolume), pod(&json!({}), AgentBy::InitContainer));
+    let (mounted, copied) = (mounted.spec.unwrap(), copied.spec.unwrap());
+    insta::assert_yaml_snapshot!(
+        "agent-copied",
+        json!({"initContainers": copied.init_containers, "volume": copied.volumes.unwrap()[0]})
+    );
+    assert_eq!(
+        (mounted.init_containers, mounted.containers),
+        (None, copied.containers),
+        "the rest is the same"
+    );
+}
+
+#[test]
+fn the_images_own_entrypoint_has_no_agent() {
+    let spec = pod(&json!({"entrypoint": "Image", "args": ["serve"]}), AgentBy::ImageVolume)
+        .spec
+        .unwrap();
+    let (main, agent) = (&spec.containers[0], "sandbox-operator-agent");
+    assert_eq!((&main.command, main.args.as_deref()), (&None, Some(&["serve".to_owned()][..])));
+    assert!(!main.volume_mounts.iter().flatten().any(|m| m.name == agent) && !spec.volumes.iter().flatten().any(|v| v.name == agent));
+}
