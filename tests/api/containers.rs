@@ -83,6 +83,7 @@ pub fn cases() -> Vec<Case> {
         ("cpu of 33 digits", cpu(json!("1".repeat(33))), Err("spec.resources.limits")),
         ("bad request", json!({"resources": {"requests": {"memory": "1 Gi"}}}), Err("spec.resources.requests: must be a quantity")),
         ("bad quantity of a sidecar", of_sidecar(cpu(json!("2x"))), Err("sidecars[].resources.limits: must be a quantity")),
+        ("bad request of a sidecar", of_sidecar(json!({"resources": {"requests": {"cpu": "2x"}}})), Err("sidecars[].resources.requests: must be a quantity")),
         ("request of the limit", limited(json!({"cpu": "1000m", "memory": "1Gi"}), json!({"cpu": 1, "memory": "1024Mi"})), Ok(())),
         ("request below the limit", limited(json!({"cpu": "999m"}), json!({"cpu": 1, "memory": "1Ki"})), Ok(())),
         ("request above the limit", limited(json!({"cpu": "1001m"}), json!({"cpu": 1})), Err(above)),

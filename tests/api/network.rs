@@ -74,6 +74,8 @@ pub fn cases() -> Vec<Case> {
         ("ingress of both", rule_in(json!({"cidr": "0.0.0.0/0", "podSelector": {}})), Err("network.ingress.rules[]: give either")),
         ("ingress of a bad range", rule_in(json!({"cidr": "10.0.0.1/8"})), Err("network.ingress.rules[].cidr: must be")),
         ("ingress except", rule_in(json!({"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]})), Ok(())),
+        ("ingress except with host bits", rule_in(json!({"cidr": "0.0.0.0/0", "except": ["10.0.0.1/8"]})), Err("network.ingress.rules[].except[]: must be address")),
+        ("ingress ports backwards", rule_in(json!({"cidr": "0.0.0.0/0", "ports": [{"port": 80, "endPort": 79}]})), Err("ports[].endPort")),
         ("ingress except outside the range", rule_in(json!({"cidr": "10.0.0.0/8", "except": ["0.0.0.0/0"]})), Err("network.ingress.rules[].except")),
         ("ingress except alone", rule_in(json!({"podSelector": {}, "except": ["10.0.0.0/8"]})), Err("network.ingress.rules[].except")),
     ]
