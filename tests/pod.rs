@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use k8s_openapi::api::core::v1::Pod;
-use sandbox_operator::api::{Sandbox, Workload};
+use sandbox_operator::api::{ANNOTATION_AGENT_KEY, Sandbox, Workload};
 use sandbox_operator::resources::pod::{AgentBy, build};
 use sandbox_operator::resources::{AgentIn, AgentKey, Effective, Settings, names};
 use serde_json::{Value, json};
@@ -94,11 +94,11 @@ fn where_nodes_cannot_mount_images_the_agent_is_copied() {
 }
 
 #[test]
-fn the_images_own_entrypoint_has_no_agent() {
-    let spec = pod(&json!({"entrypoint": "Image", "args": ["serve"]}), AgentBy::ImageVolume)
-        .spec
-        .unwrap();
+fn the_images_own_entrypoint_runs_without_the_agent_which_is_there_to_be_started_for_calls() {
+    let pod = pod(&json!({"entrypoint": "Image", "args": ["serve"]}), AgentBy::ImageVolume);
+    let spec = pod.spec.unwrap();
     let (main, agent) = (&spec.containers[0], "sandbox-operator-agent");
     assert_eq!((&main.command, main.args.as_deref()), (&None, Some(&["serve".to_owned()][..])));
-    assert!(!main.volume_mounts.iter().flatten().any(|m| m.name == agent) && !spec.volumes.iter().flatten().any(|v| v.name == agent));
+    assert!(main.volume_mounts.iter().flatten().any(|m| m.name == agent && m.read_only == Some(true)));
+    assert!(!pod.metadata.annotations.unwrap().contains_key(ANNOTATION_AGENT_KEY), "nobody listens");
 }

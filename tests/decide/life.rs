@@ -1,8 +1,8 @@
 //! The way from a new sandbox to the end of its record.
 
-use super::{Case, at, main, sandbox};
+use super::{Case, at, ended, main, sandbox};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use sandbox_operator::api::{SandboxSession, SandboxStatus, State};
+use sandbox_operator::api::{ANNOTATION_AGENT_KEY, SandboxSession, SandboxStatus, State};
 use sandbox_operator::operator::sandbox::decide::{Action, after_end};
 use sandbox_operator::operator::sandbox::observed::PolicyView;
 use sandbox_operator::operator::sandbox::status::status;
@@ -151,4 +151,33 @@ fn the_policy_of_a_pod_is_kept_as_it_was_made_and_named_as_its_owner() {
         ..Case::pod(running)
     };
     assert_eq!((late.decide().action, late.outcome().0), (Action::None, State::Failed));
+}
+
+#[test]
+fn the_agent_is_asked_to_stop_with_the_grace_that_was_asked_for_and_the_kubelet_only_after_it() {
+    let stopped = |grace: i64| sandbox(json!({"desiredState": "Stopped", "stopGracePeriodSeconds": grace}));
+    let mut case = Case {
+        sandbox: stopped(30),
+        ..Case::pod(json!({"podIP": "10.0.0.9", "containerStatuses": main(json!({"running": {}}))}))
+    };
+    case.pod.as_mut().unwrap().metadata.annotations = Some([(ANNOTATION_AGENT_KEY.to_owned(), "k1".to_owned())].into());
+    let decision = case.decide();
+    assert!(matches!(&decision.action, Action::AskToStop(_, 30)), "{decision:?}");
+    assert_eq!(decision.wake, Some(at(145)), "its grace, and five seconds more");
+
+    case.status = case.observe(|o| status(o, &decision.verdict, at(110)));
+    assert_eq!(case.status.expires_at, Some(Time(at(140))));
+    assert_eq!(case.decide().action, Action::None, "asked once");
+    case.sandbox = stopped(0);
+    assert!(matches!(case.decide().action, Action::AskToStop(_, 0)), "a shorter grace is passed on");
+    case.sandbox = stopped(30);
+    case.now = 145;
+    assert!(matches!(case.decide().action, Action::SetDeadline(_, 1)), "the agent did not do it");
+
+    case.pod = Case::pod(json!({"phase": "Succeeded", "containerStatuses": ended(0, "Completed")})).pod;
+    assert_eq!(
+        case.outcome(),
+        (State::Terminated, "Stopped", Some(0)),
+        "what it makes of the stop is its own affair"
+    );
 }
