@@ -7,6 +7,7 @@ pub mod agent_client;
 pub mod api;
 pub mod gateway;
 pub mod operator;
+pub mod process;
 pub mod proto;
 pub mod resources;
 pub mod telemetry;

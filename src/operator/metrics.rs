@@ -1,6 +1,5 @@
 //! Prometheus metrics. No label names an object: the number of series does not grow with the number of sandboxes.
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -9,7 +8,7 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 
-type Labels = Vec<(&'static str, String)>;
+use crate::telemetry::{self, Labels, seconds};
 
 /// All metrics of the operator.
 #[derive(Clone)]
@@ -29,10 +28,6 @@ pub struct Metrics {
     pub lease_held: Gauge,
     cached: Family<Labels, Gauge>,
     watch_errors: Family<Labels, Counter>,
-}
-
-fn seconds() -> Histogram {
-    Histogram::new(exponential_buckets(0.001, 2.0, 16))
 }
 
 impl Default for Metrics {
@@ -115,10 +110,6 @@ impl Metrics {
 
     /// The text that Prometheus reads.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        match encode(&mut text, &self.registry) {
-            Ok(()) => text,
-            Err(_) => String::new(),
-        }
+        telemetry::metrics_text(&self.registry)
     }
 }
