@@ -1,6 +1,7 @@
 //! Sandboxes for untrusted code on any Kubernetes cluster.
 //!
-//! Rooms, and which may enter which (a test holds them to it): `api` ← `resources` ← `operator`; `agent` enters none.
+//! Rooms, and which may enter which (a test holds them to it): `api` ← `resources` ← `operator`, `gateway`; both call agents through
+//! `agent_client`; `agent` knows nothing of Kubernetes.
 
 pub mod agent;
 pub mod agent_client;
