@@ -1,12 +1,14 @@
 //! Sandboxes for untrusted code on any Kubernetes cluster.
 //!
-//! Rooms, and which may enter which (a test holds them to it): `api` ← `resources` ← `operator`; `agent` enters none.
+//! Rooms, and which may enter which (a test holds them to it): `api` ← `resources` ← `operator`, `gateway`; both call agents through
+//! `agent_client`; `agent` knows nothing of Kubernetes.
 
 pub mod agent;
 pub mod agent_client;
 pub mod api;
 pub mod gateway;
 pub mod operator;
+pub mod process;
 pub mod proto;
 pub mod resources;
 pub mod telemetry;

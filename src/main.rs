@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use sandbox_operator::{agent, api, operator, telemetry};
+use sandbox_operator::{agent, api, gateway, operator, telemetry};
 
 /// Sandboxes for untrusted code on any Kubernetes cluster.
 #[derive(Parser)]
@@ -18,6 +18,8 @@ struct Cli {
 enum Role {
     /// Reconciles Sandbox and SandboxSession resources into pods.
     Operator(operator::Options),
+    /// Serves the gRPC API that the Python SDK speaks.
+    Gateway(gateway::Options),
     /// PID 1 of a sandbox's main container.
     Agent {
         #[command(subcommand)]
@@ -33,6 +35,7 @@ enum Role {
 fn main() -> ExitCode {
     match Cli::parse().role {
         Role::Operator(options) => telemetry::exit_code(operator::run(options)),
+        Role::Gateway(options) => telemetry::exit_code(gateway::run(options)),
         Role::Agent { verb } => agent::run(verb),
         Role::Crds { directory } => telemetry::exit_code(write_crds(&directory)),
     }

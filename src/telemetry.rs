@@ -1,5 +1,10 @@
-//! Logs and the way a process ends.
+//! Logs, metrics and the way a process ends.
 
+pub mod usage;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -11,6 +16,23 @@ pub fn init(json: bool) {
         builder.json().flatten_event(true).init()
     } else {
         builder.init()
+    }
+}
+
+/// Labels of a metric.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// A histogram of times, from a millisecond to half a minute.
+pub fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 16))
+}
+
+/// The text that Prometheus reads.
+pub fn metrics_text(registry: &Registry) -> String {
+    let mut text = String::new();
+    match encode(&mut text, registry) {
+        Ok(()) => text,
+        Err(_) => String::new(),
     }
 }
 

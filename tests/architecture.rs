@@ -1,18 +1,24 @@
-//! The rooms of the crate, and which may enter which: `api` ← `resources` ← `operator`; `agent` enters none.
+//! The rooms of the crate, and which may enter which: `api` ← `resources` ← `operator`, `gateway`; these two meet only in the API server.
+//! Both call the agent through `agent_client`; `agent` itself knows nothing of Kubernetes.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may enter. A room that is not here breaks the test, so a new one has to be placed.
-const MAY_ENTER: [(&str, &[&str]); 7] = [
+const MAY_ENTER: [(&str, &[&str]); 12] = [
     ("api", &[]),
     ("resources", &["api"]),
-    ("operator", &["api", "resources", "telemetry"]),
+    ("operator", &["agent_client", "api", "process", "resources", "telemetry"]),
+    ("gateway", &["agent_client", "api", "process", "proto", "resources", "telemetry"]),
+    ("agent_client", &["proto", "token"]),
+    ("agent", &["proto", "token"]),
+    ("proto", &[]),
+    ("token", &[]),
+    ("process", &["telemetry"]),
     ("telemetry", &[]),
-    ("agent", &[]),
     ("lib", &[]),
-    ("main", &["agent", "api", "operator", "resources", "telemetry"]),
+    ("main", &["agent", "api", "gateway", "operator", "resources", "telemetry"]),
 ];
 
 /// Rooms of pure functions, and what has no place in them: a client, a clock, a runtime.
@@ -29,7 +35,7 @@ const IMPURE: [&str; 8] = [
 ];
 
 /// Crates that must not be where untrusted code runs.
-const NOT_IN_AGENT: [&str; 6] = ["kube::", "k8s_openapi::", "tokio::", "axum::", "prometheus_client::", "ipnet::"];
+const NOT_IN_AGENT: [&str; 5] = ["kube::", "k8s_openapi::", "axum::", "prometheus_client::", "ipnet::"];
 
 /// The code without comments, strings and character literals.
 fn code(source: &str) -> String {
@@ -242,7 +248,10 @@ fn the_scanner_sees_what_breaks_a_rule() {
         ("agent", "use kube::Resource;", 1, "agent uses kube::"),
         ("operator", "use crate::agent::run;", 2, "operator enters agent"),
         ("telemetry", "use crate::api::GROUP;", 1, "telemetry enters api"),
-        ("gateway", "", 1, "gateway has no place in MAY_ENTER"),
+        ("gateway", "use crate::operator::config::Config;", 1, "gateway enters operator"),
+        ("operator", "use crate::gateway::config::Config;", 1, "operator enters gateway"),
+        ("agent_client", "use crate::api::Sandbox;", 1, "agent_client enters api"),
+        ("cellar", "", 1, "cellar has no place in MAY_ENTER"),
     ] {
         assert_eq!(enters(room, source, depth), [problem], "{source}");
     }

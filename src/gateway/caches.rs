@@ -1,12 +1,212 @@
-//! What the gateway watches, slimmed.
+//! What the gateway watches: the sandboxes, found by name at once and listed by namespace without a scan of the others.
 
-use kube::runtime::reflector::Store;
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, ResourceExt};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch as signal;
 
+use super::metrics::Metrics;
 use crate::api::Sandbox;
 
-/// What is watched.
+type Named = HashMap<String, Arc<Sandbox>>;
+
+/// What is watched. A miss proves nothing: an object may be newer than what the watch has told.
 #[derive(Clone)]
 pub struct Caches {
-    /// All sandboxes.
-    pub sandboxes: Store<Sandbox>,
+    namespaces: Arc<RwLock<HashMap<String, Named>>>,
+    /// Scopes whose first list is not complete.
+    missing: Arc<signal::Sender<HashSet<Option<String>>>>,
+}
+
+impl Caches {
+    /// Empty caches of these namespaces; none named: of all.
+    pub fn new(namespaces: &[String]) -> Caches {
+        let scopes = if namespaces.is_empty() {
+            HashSet::from([None])
+        } else {
+            namespaces.iter().cloned().map(Some).collect()
+        };
+        Caches {
+            namespaces: Arc::default(),
+            missing: Arc::new(signal::Sender::new(scopes)),
+        }
+    }
+
+    /// A sandbox by name.
+    pub fn sandbox(&self, namespace: &str, name: &str) -> Option<Arc<Sandbox>> {
+        self.read().get(namespace)?.get(name).cloned()
+    }
+
+    /// All sandboxes of a namespace, in no order.
+    pub fn sandboxes(&self, namespace: &str) -> Vec<Arc<Sandbox>> {
+        self.read().get(namespace).map(|n| n.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// How many objects are kept.
+    pub fn len(&self) -> usize {
+        self.read().values().map(HashMap::len).sum()
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the first lists are complete.
+    pub fn is_ready(&self) -> bool {
+        self.missing.borrow().is_empty()
+    }
+
+    /// Waits until the first lists are complete.
+    pub async fn ready(&self) {
+        // The sender is ours, so that it cannot be gone.
+        let _ = self.missing.subscribe().wait_for(HashSet::is_empty).await;
+    }
+
+    /// Watches until the end of the process.
+    pub async fn run(&self, client: Client, metrics: &Metrics) {
+        let scopes = self.missing.borrow().clone();
+        futures::future::join_all(scopes.into_iter().map(|scope| self.follow(client.clone(), scope, metrics))).await;
+    }
+
+    async fn follow(&self, client: Client, scope: Option<String>, metrics: &Metrics) {
+        let api: Api<Sandbox> = match &scope {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        // From the API server's watch cache: a list of all must not cost etcd a full read.
+        let stream = watch(api, watcher::Config::default().any_semantic()).default_backoff().modify(slim);
+        let mut stream = std::pin::pin!(stream);
+        let mut listed = HashMap::new();
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(event) => self.take(scope.as_ref(), &mut listed, event),
+                Err(error) => {
+                    metrics.watch_error("Sandbox");
+                    tracing::warn!(error = crate::telemetry::chain(&error), "watch of sandboxes broke; it is begun anew");
+                }
+            }
+        }
+    }
+
+    /// One event of a watch. What a list has before is whole goes to `listed`, so that readers never see half of one.
+    fn take(&self, scope: Option<&String>, listed: &mut HashMap<String, Named>, event: Event<Sandbox>) {
+        match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(sandbox) => insert(listed, sandbox),
+            Event::InitDone => {
+                let list = std::mem::take(listed);
+                let mut all = self.write();
+                match scope {
+                    Some(namespace) => {
+                        all.remove(namespace);
+                        all.extend(list);
+                    }
+                    None => *all = list,
+                }
+                drop(all);
+                self.missing.send_modify(|missing| {
+                    missing.remove(&scope.cloned());
+                });
+            }
+            Event::Apply(sandbox) => insert(&mut self.write(), sandbox),
+            Event::Delete(sandbox) => {
+                let namespace = sandbox.namespace().unwrap_or_default();
+                let mut all = self.write();
+                if let Some(named) = all.get_mut(&namespace) {
+                    named.remove(&sandbox.name_any());
+                    if named.is_empty() {
+                        all.remove(&namespace);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Named>> {
+        self.namespaces.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Named>> {
+        self.namespaces.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn insert(all: &mut HashMap<String, Named>, sandbox: Sandbox) {
+    let (namespace, name) = (sandbox.namespace().unwrap_or_default(), sandbox.name_any());
+    all.entry(namespace).or_default().insert(name, Arc::new(sandbox));
+}
+
+fn slim(sandbox: &mut Sandbox) {
+    sandbox.metadata.managed_fields = None;
+    if let Some(annotations) = sandbox.metadata.annotations.as_mut() {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sandbox(namespace: &str, name: &str) -> Sandbox {
+        let mut sandbox = Sandbox::new(name, crate::api::SandboxSpec::default());
+        sandbox.metadata.namespace = Some(namespace.into());
+        sandbox
+    }
+
+    fn names(caches: &Caches, namespace: &str) -> Vec<String> {
+        let mut names: Vec<_> = caches.sandboxes(namespace).iter().map(|s| s.name_any()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_known_only_when_it_is_whole() {
+        let caches = Caches::new(&[]);
+        let mut listed = HashMap::new();
+        let mut take = |event| caches.take(None, &mut listed, event);
+        take(Event::Init);
+        take(Event::InitApply(sandbox("a", "one")));
+        assert!(!caches.is_ready() && caches.is_empty());
+        take(Event::InitDone);
+        assert!(caches.is_ready());
+        take(Event::Apply(sandbox("a", "two")));
+        take(Event::Apply(sandbox("b", "one")));
+        assert_eq!(
+            (names(&caches, "a"), names(&caches, "b")),
+            (vec!["one".into(), "two".into()], vec!["one".into()])
+        );
+        take(Event::Init);
+        take(Event::InitApply(sandbox("a", "three")));
+        assert_eq!(names(&caches, "a"), ["one", "two"], "the old list is served meanwhile");
+        take(Event::InitDone);
+        assert_eq!((names(&caches, "a"), caches.len()), (vec!["three".into()], 1));
+        assert!(caches.sandbox("a", "three").is_some() && caches.sandbox("b", "three").is_none());
+        take(Event::Delete(sandbox("a", "three")));
+        assert!(caches.is_empty());
+    }
+
+    #[test]
+    fn a_list_of_one_namespace_leaves_the_others_alone() {
+        let caches = Caches::new(&["a".into(), "b".into()]);
+        let (a, b) = ("a".to_owned(), "b".to_owned());
+        let mut listed = HashMap::new();
+        for (scope, event) in [
+            (&a, Event::InitApply(sandbox("a", "one"))),
+            (&a, Event::InitDone),
+            (&b, Event::InitApply(sandbox("b", "one"))),
+        ] {
+            caches.take(Some(scope), &mut listed, event);
+        }
+        assert!(!caches.is_ready(), "b is not listed yet");
+        caches.take(Some(&b), &mut listed, Event::InitDone);
+        assert!(caches.is_ready());
+        assert_eq!(caches.len(), 2);
+        caches.take(Some(&a), &mut listed, Event::Init);
+        caches.take(Some(&a), &mut listed, Event::InitDone);
+        assert_eq!((caches.len(), names(&caches, "b")), (1, vec!["one".into()]));
+    }
 }

@@ -116,6 +116,16 @@ pub fn unimplemented(what: &str) -> Status {
     status(Code::Unimplemented, reason::NOT_IMPLEMENTED, format!("{what} is not supported"))
 }
 
+/// This replica is about to end: a retry reaches another one.
+pub fn draining() -> Status {
+    retry(
+        Code::Unavailable,
+        reason::BACKEND_UNAVAILABLE,
+        "this replica of the gateway is about to end; go on at another",
+        Duration::from_secs(1),
+    )
+}
+
 /// What an error of the API server means to a caller. Its text is passed on only where it is about the caller's own request.
 pub fn of_kube(doing: &str, error: &kube::Error) -> Status {
     let unavailable = || {

@@ -1,9 +1,42 @@
-//! Who calls, and what they may do.
+//! Who calls, and what they may do. The API server decides both: TokenReview and SubjectAccessReview, remembered for seconds.
 
-use tonic::Status;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use governor::DefaultKeyedRateLimiter;
+use http::HeaderMap;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tonic::{Code, Status};
 
-/// A caller, after its credentials were checked. The authentication layer puts it into the request's extensions.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+use super::cluster::Cluster;
+use super::config::Config;
+use super::error::{reason, retry, status, with_metadata};
+use super::limits;
+use super::remember::Remember;
+use crate::api::GROUP;
+
+/// Longest time for which a token is believed without asking again: so long may a deleted ServiceAccount call us.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// Time for which credentials that were refused are refused without asking again, and an API key that is kept in a file is believed.
+const BRIEFLY: Duration = Duration::from_secs(5);
+/// Time for which a right is remembered, and one that is missing: somebody may be waiting for it.
+const MAY: Duration = Duration::from_secs(10);
+const MAY_NOT: Duration = Duration::from_secs(3);
+/// Most credentials and rights that are remembered.
+const CAPACITY: usize = 10_000;
+/// Credentials that nobody remembers, from one address: each costs a question to the API server, before anybody is known.
+const STRANGERS_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
+const STRANGERS_AT_ONCE: NonZeroU32 = NonZeroU32::new(200).unwrap();
+
+/// A caller, after its credentials were checked. The first layer puts it into the request's extensions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// The tenant: the namespace of the caller's ServiceAccount.
     pub namespace: String,
@@ -11,7 +44,27 @@ pub struct Caller {
     pub user: String,
     /// Groups.
     pub groups: Vec<String>,
+    /// What else the API server knows of the caller, for its own decisions.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
+
+impl Caller {
+    /// The caller that a ServiceAccount is, as the API server would say it.
+    pub fn service_account(namespace: &str, name: &str) -> Caller {
+        Caller {
+            namespace: namespace.into(),
+            user: format!("{PREFIX}{namespace}:{name}"),
+            groups: vec![
+                "system:serviceaccounts".into(),
+                format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated".into(),
+            ],
+            extra: BTreeMap::new(),
+        }
+    }
+}
+
+const PREFIX: &str = "system:serviceaccount:";
 
 /// Something done to sandboxes, as RBAC has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,17 +85,353 @@ pub enum Right {
     ReadFiles,
     /// update sandboxes/files
     WriteFiles,
+    /// get persistentvolumeclaims
+    GetVolumes,
+    /// patch persistentvolumeclaims
+    RegisterVolumes,
+}
+
+impl Right {
+    /// Verb, group, resource and subresource.
+    fn attributes(self) -> (&'static str, &'static str, &'static str, Option<&'static str>) {
+        match self {
+            Right::Create => ("create", GROUP, "sandboxes", None),
+            Right::Get => ("get", GROUP, "sandboxes", None),
+            Right::List => ("list", GROUP, "sandboxes", None),
+            Right::Delete => ("delete", GROUP, "sandboxes", None),
+            Right::Exec => ("create", GROUP, "sandboxes", Some("exec")),
+            Right::Logs => ("get", GROUP, "sandboxes", Some("log")),
+            Right::ReadFiles => ("get", GROUP, "sandboxes", Some("files")),
+            Right::WriteFiles => ("update", GROUP, "sandboxes", Some("files")),
+            Right::GetVolumes => ("get", "", "persistentvolumeclaims", None),
+            Right::RegisterVolumes => ("patch", "", "persistentvolumeclaims", None),
+        }
+    }
 }
 
 /// Checks credentials and rights with the API server.
-pub struct Identity {}
+pub struct Identity {
+    cluster: Cluster,
+    audience: String,
+    api_keys: Option<PathBuf>,
+    namespaces: Vec<String>,
+    callers: Remember<[u8; 32], Option<Caller>>,
+    rights: Remember<(Caller, Right), bool>,
+    strangers: DefaultKeyedRateLimiter<IpAddr>,
+}
+
+/// What a caller shows.
+enum Credentials<'a> {
+    Token(&'a str),
+    ApiKey(&'a str),
+}
 
 impl Identity {
+    /// Identities as `config` wants them checked.
+    pub fn new(cluster: Cluster, config: &Config) -> Identity {
+        Identity {
+            cluster,
+            audience: config.authentication.audience.clone(),
+            api_keys: config.authentication.api_keys.clone(),
+            namespaces: config.watch_namespaces.clone(),
+            callers: Remember::new(CAPACITY),
+            rights: Remember::new(CAPACITY),
+            strangers: DefaultKeyedRateLimiter::keyed(governor::Quota::per_second(STRANGERS_PER_SECOND).allow_burst(STRANGERS_AT_ONCE)),
+        }
+    }
+
+    /// Who calls, by the headers of a request from `peer`.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED; UNAVAILABLE when the API server does not answer; RESOURCE_EXHAUSTED for too many unknown credentials.
+    pub async fn authenticate(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, Status> {
+        let credentials = credentials(headers).ok_or_else(|| {
+            unauthenticated("no credentials: set CWSANDBOX_API_KEY to a ServiceAccount token, made by `kubectl create token` with --audience")
+        })?;
+        let now = Instant::now();
+        let caller = match credentials {
+            Credentials::Token(token) => {
+                let ask = async {
+                    self.greet(peer)?;
+                    self.review(token).await
+                };
+                self.callers.get(&digest(b't', token), now, ask).await?
+            }
+            Credentials::ApiKey(key) => self.callers.get(&digest(b'k', key), now, self.look_up(key)).await?,
+        };
+        let caller = caller.ok_or_else(|| {
+            unauthenticated(format!(
+                "these credentials are not valid here: a ServiceAccount token must be for audience {} and not have expired",
+                self.audience
+            ))
+        })?;
+        if !self.namespaces.is_empty() && !self.namespaces.contains(&caller.namespace) {
+            let message = format!("namespace {} is not served", caller.namespace);
+            return Err(status(Code::PermissionDenied, reason::PERMISSION_DENIED, message));
+        }
+        Ok(caller)
+    }
+
     /// Whether `caller` may do this in its own namespace.
     ///
     /// # Errors
     /// PERMISSION_DENIED, or UNAVAILABLE when the API server does not answer.
-    pub async fn authorize(&self, _caller: &Caller, _right: Right) -> Result<(), Status> {
-        Err(super::error::unimplemented("authorize"))
+    pub async fn authorize(&self, caller: &Caller, right: Right) -> Result<(), Status> {
+        let ask = async {
+            let review = self.cluster.review(&access_review(caller, right)).await;
+            let review = review.map_err(|e| unavailable("rights", &e))?;
+            let allowed = review.status.is_some_and(|s| s.allowed);
+            Ok::<_, Status>((allowed, if allowed { MAY } else { MAY_NOT }))
+        };
+        let key = (caller.clone(), right);
+        if self.rights.get(&key, Instant::now(), ask).await? {
+            return Ok(());
+        }
+        let (verb, group, resource, subresource) = right.attributes();
+        let resource = [resource, ".", group].concat().trim_end_matches('.').to_owned();
+        let resource = subresource.map_or(resource.clone(), |s| format!("{resource}/{s}"));
+        let message = format!("{} may not {verb} {resource} in namespace {}", caller.user, caller.namespace);
+        let facts = [("verb", verb.to_owned()), ("resource", resource), ("namespace", caller.namespace.clone())];
+        Err(with_metadata(Code::PermissionDenied, reason::PERMISSION_DENIED, message, facts))
+    }
+
+    /// Drops what is kept of addresses that have been quiet.
+    pub fn tidy(&self) {
+        self.strangers.retain_recent();
+        self.strangers.shrink_to_fit();
+    }
+
+    fn greet(&self, peer: IpAddr) -> Result<(), Status> {
+        self.strangers
+            .check_key(&peer)
+            .map_err(|_| limits::exhausted("too many unknown credentials from this address"))
+    }
+
+    async fn review(&self, token: &str) -> Result<(Option<Caller>, Duration), Status> {
+        // What cannot be valid costs the API server nothing.
+        let Some(left) = time_left(token, &self.audience, SystemTime::now()) else {
+            return Ok((None, BRIEFLY));
+        };
+        let review = TokenReview {
+            spec: TokenReviewSpec {
+                audiences: Some(vec![self.audience.clone()]),
+                token: token.into(),
+            },
+            ..TokenReview::default()
+        };
+        let review = self.cluster.review(&review).await.map_err(|e| unavailable("credentials", &e))?;
+        let caller = review.status.and_then(|s| caller_of(s, &self.audience));
+        let lasts = if caller.is_some() { left.min(BELIEVED) } else { BRIEFLY };
+        Ok((caller, lasts))
+    }
+
+    /// The folder is a mounted Secret, which the kubelet replaces when it changes.
+    async fn look_up(&self, key: &str) -> Result<(Option<Caller>, Duration), Status> {
+        let Some(folder) = &self.api_keys else {
+            return Ok((None, BRIEFLY));
+        };
+        let text = match tokio::fs::read_to_string(folder.join(hex(&Sha256::digest(key)))).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((None, BRIEFLY)),
+            Err(error) => return Err(unavailable("API keys", &error)),
+        };
+        Ok((service_account(text.trim()), BRIEFLY))
+    }
+}
+
+fn credentials(headers: &HeaderMap) -> Option<Credentials<'_>> {
+    if let Some(value) = headers.get(http::header::AUTHORIZATION) {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then_some(Credentials::Token(token.trim()));
+    }
+    headers.get("x-wandb-api-key")?.to_str().ok().map(Credentials::ApiKey)
+}
+
+/// What is remembered of credentials: their hash, and which form they came in.
+fn digest(form: u8, secret: &str) -> [u8; 32] {
+    Sha256::new().chain_update([form]).chain_update(secret).finalize().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// How long a ServiceAccount token for `audience` still holds, by what it says itself; none if it is not one. Its signature is the API
+/// server's to check.
+fn time_left(token: &str, audience: &str, now: SystemTime) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct Claims {
+        aud: Audiences,
+        exp: u64,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audiences {
+        One(String),
+        Many(Vec<String>),
+    }
+    let (_header, rest) = token.split_once('.')?;
+    let (claims, signature) = rest.split_once('.')?;
+    if signature.is_empty() {
+        return None;
+    }
+    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+    let meant_for_us = match claims.aud {
+        Audiences::One(one) => one == audience,
+        Audiences::Many(many) => many.iter().any(|a| a == audience),
+    };
+    let end = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))?;
+    let left = end.duration_since(now).ok().filter(|left| !left.is_zero());
+    left.filter(|_| meant_for_us)
+}
+
+/// The caller of whom the API server says so. An authenticator that knows nothing of audiences names none: that is not enough.
+fn caller_of(status: TokenReviewStatus, audience: &str) -> Option<Caller> {
+    if status.authenticated != Some(true) || !status.audiences.is_some_and(|a| a.iter().any(|a| a == audience)) {
+        return None;
+    }
+    let user = status.user?;
+    let name = user.username?;
+    let (namespace, _) = name
+        .strip_prefix(PREFIX)?
+        .split_once(':')
+        .filter(|(ns, sa)| !ns.is_empty() && !sa.is_empty())?;
+    Some(Caller {
+        namespace: namespace.into(),
+        groups: user.groups.unwrap_or_default(),
+        extra: user.extra.unwrap_or_default(),
+        user: name,
+    })
+}
+
+/// The caller that a file `namespace/serviceaccount` names.
+fn service_account(text: &str) -> Option<Caller> {
+    let is_name = |text: &str| !text.is_empty() && text.len() <= 253 && text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'));
+    let (namespace, name) = text.split_once('/').filter(|(ns, sa)| is_name(ns) && is_name(sa))?;
+    Some(Caller::service_account(namespace, name))
+}
+
+fn access_review(caller: &Caller, right: Right) -> SubjectAccessReview {
+    let (verb, group, resource, subresource) = right.attributes();
+    SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(caller.user.clone()),
+            groups: Some(caller.groups.clone()),
+            extra: Some(caller.extra.clone()),
+            resource_attributes: Some(ResourceAttributes {
+                namespace: Some(caller.namespace.clone()),
+                group: Some(group.into()),
+                resource: Some(resource.into()),
+                subresource: subresource.map(Into::into),
+                verb: Some(verb.into()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    }
+}
+
+fn unauthenticated(message: impl Into<String>) -> Status {
+    status(Code::Unauthenticated, reason::UNAUTHENTICATED, message)
+}
+
+/// Who cannot be checked is not let in.
+fn unavailable(what: &str, error: &dyn std::error::Error) -> Status {
+    tracing::warn!(what, error = crate::telemetry::chain(error), "cannot be checked");
+    let message = format!("{what} cannot be checked at the moment");
+    retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, message, Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::authentication::v1::UserInfo;
+
+    const US: &str = "sandbox-operator.dev";
+
+    fn token(claims: &str) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn a_token_that_is_not_for_us_or_not_in_time_is_not_even_asked_about() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let left = |claims: &str| time_left(&token(claims), US, now).map(|d| d.as_secs());
+        assert_eq!(left(r#"{"aud": ["sandbox-operator.dev"], "exp": 1030}"#), Some(30));
+        assert_eq!(left(r#"{"aud": ["other", "sandbox-operator.dev"], "exp": 9000}"#), Some(8_000));
+        assert_eq!(left(r#"{"aud": "sandbox-operator.dev", "exp": 1001}"#), Some(1));
+        for refused in [
+            r#"{"aud": ["sandbox-operator.dev"], "exp": 1000}"#,
+            r#"{"aud": ["sandbox-operator.dev"], "exp": 18446744073709551615}"#,
+            r#"{"aud": ["https://kubernetes.default.svc"], "exp": 1030}"#,
+            r#"{"aud": [], "exp": 1030}"#,
+            r#"{"aud": ["sandbox-operator.dev"]}"#,
+            r#"{"exp": 1030}"#,
+            "nonsense",
+        ] {
+            assert_eq!(left(refused), None, "{refused}");
+        }
+        for refused in ["", ".", "a.b", "a.!.c", "opaque", "e30.e30."] {
+            assert_eq!(time_left(refused, US, now), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn only_a_service_account_that_was_authenticated_for_us_is_a_caller() {
+        let says = |authenticated, audiences: &[&str], name: &str| {
+            let status = TokenReviewStatus {
+                authenticated: Some(authenticated),
+                audiences: Some(audiences.iter().map(ToString::to_string).collect()),
+                user: Some(UserInfo {
+                    username: Some(name.into()),
+                    groups: Some(vec!["g".into()]),
+                    extra: Some(BTreeMap::from([("k".into(), vec!["v".into()])])),
+                    uid: None,
+                }),
+                error: None,
+            };
+            caller_of(status, US)
+        };
+        let caller = says(true, &[US], "system:serviceaccount:team-a:bot").unwrap();
+        assert_eq!((caller.namespace.as_str(), caller.groups.len(), caller.extra.len()), ("team-a", 1, 1));
+        assert_eq!(says(false, &[US], "system:serviceaccount:team-a:bot"), None);
+        assert_eq!(says(true, &[], "system:serviceaccount:team-a:bot"), None);
+        assert_eq!(says(true, &["other"], "system:serviceaccount:team-a:bot"), None);
+        for name in ["alice", "system:node:n1", "system:serviceaccount::bot", "system:serviceaccount:team-a:"] {
+            assert_eq!(says(true, &[US], name), None, "{name}");
+        }
+        assert_eq!(caller_of(TokenReviewStatus::default(), US), None);
+    }
+
+    #[test]
+    fn the_header_decides_the_form_and_a_broken_one_is_none() {
+        let of = |headers: &[(&'static str, &'static str)]| {
+            let headers: HeaderMap = headers
+                .iter()
+                .map(|(k, v)| (http::HeaderName::from_static(k), http::HeaderValue::from_static(v)))
+                .collect();
+            credentials(&headers).map(|c| match c {
+                Credentials::Token(t) => format!("token {t}"),
+                Credentials::ApiKey(k) => format!("key {k}"),
+            })
+        };
+        assert_eq!(of(&[("authorization", "Bearer abc")]).unwrap(), "token abc");
+        assert_eq!(of(&[("authorization", "bearer abc")]).unwrap(), "token abc");
+        assert_eq!(of(&[("x-wandb-api-key", "abc")]).unwrap(), "key abc");
+        assert_eq!(of(&[("x-wandb-api-key", "abc"), ("authorization", "Bearer t")]).unwrap(), "token t");
+        assert_eq!(of(&[("x-wandb-api-key", "abc"), ("authorization", "Basic t")]), None);
+        assert_eq!(of(&[("authorization", "abc")]), None);
+        assert_eq!(of(&[]), None);
+        assert_ne!(digest(b't', "x"), digest(b'k', "x"));
+    }
+
+    #[test]
+    fn an_api_key_stands_for_a_service_account_and_nothing_else() {
+        assert_eq!(service_account("team-a/bot"), Some(Caller::service_account("team-a", "bot")));
+        for text in ["", "bot", "/bot", "team-a/", "team-a/bot:x", "team-a/b/c", "team a/bot"] {
+            assert_eq!(service_account(text), None, "{text}");
+        }
+        assert_eq!(hex(&[0, 255, 16]), "00ff10");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::audit::about;
 use super::error::{reason, unimplemented};
 use super::identity::{Caller, Right};
 use super::state::Gateway;
@@ -20,27 +21,32 @@ pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Clone)]
 pub struct Sandboxes(pub Arc<Gateway>);
 
-impl Sandboxes {
-    /// The caller, if it may do this.
-    async fn admit<T>(&self, request: &Request<T>, right: Right) -> Result<Caller, Status> {
-        let caller = request.extensions().get::<Caller>().cloned();
-        // The authentication layer lets nothing through without one; this is the second lock on the same door.
-        let caller = caller.ok_or_else(|| super::error::status(tonic::Code::Unauthenticated, reason::UNAUTHENTICATED, "no credentials"))?;
-        self.0.identity.authorize(&caller, right).await?;
-        Ok(caller)
-    }
+/// The caller, if it may do this.
+///
+/// # Errors
+/// PERMISSION_DENIED; UNAVAILABLE when the API server does not answer.
+pub async fn admit<T>(gateway: &Gateway, request: &Request<T>, right: Right) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    // The first layer lets nothing through without one; this is the second lock on the same door.
+    let caller = caller.ok_or_else(|| super::error::status(tonic::Code::Unauthenticated, reason::UNAUTHENTICATED, "no credentials"))?;
+    gateway.identity.authorize(&caller, right).await?;
+    Ok(caller)
 }
 
 #[tonic::async_trait]
 impl SandboxService for Sandboxes {
     async fn create_sandbox(&self, request: Request<pb::CreateSandboxRequest>) -> Result<Response<pb::Sandbox>, Status> {
-        let caller = self.admit(&request, Right::Create).await?;
-        create::create(&self.0, &caller, request.into_inner()).await.map(Response::new)
+        let caller = admit(&self.0, &request, Right::Create).await?;
+        let made = create::create(&self.0, &caller, request.into_inner()).await?;
+        about(&made.sandbox_id);
+        Ok(Response::new(made))
     }
 
     async fn create_sandbox_from_template(&self, request: Request<pb::CreateSandboxFromTemplateRequest>) -> Result<Response<pb::Sandbox>, Status> {
-        let caller = self.admit(&request, Right::Create).await?;
-        create::from_template(&self.0, &caller, request.into_inner()).await.map(Response::new)
+        let caller = admit(&self.0, &request, Right::Create).await?;
+        let made = create::from_template(&self.0, &caller, request.into_inner()).await?;
+        about(&made.sandbox_id);
+        Ok(Response::new(made))
     }
 
     async fn create_sandbox_from_file(&self, _: Request<pb::CreateSandboxFromFileRequest>) -> Result<Response<pb::Sandbox>, Status> {
@@ -48,7 +54,8 @@ impl SandboxService for Sandboxes {
     }
 
     async fn get_sandbox(&self, request: Request<pb::GetSandboxRequest>) -> Result<Response<pb::Sandbox>, Status> {
-        let caller = self.admit(&request, Right::Get).await?;
+        about(&request.get_ref().sandbox_id);
+        let caller = admit(&self.0, &request, Right::Get).await?;
         manage::get(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -57,12 +64,13 @@ impl SandboxService for Sandboxes {
     }
 
     async fn list_sandboxes(&self, request: Request<pb::ListSandboxesRequest>) -> Result<Response<pb::ListSandboxesResponse>, Status> {
-        let caller = self.admit(&request, Right::List).await?;
+        let caller = admit(&self.0, &request, Right::List).await?;
         manage::list(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_sandbox(&self, request: Request<pb::DeleteSandboxRequest>) -> Result<Response<pb::DeleteSandboxResponse>, Status> {
-        let caller = self.admit(&request, Right::Delete).await?;
+        about(&request.get_ref().sandbox_id);
+        let caller = admit(&self.0, &request, Right::Delete).await?;
         manage::delete(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
@@ -76,31 +84,35 @@ impl SandboxService for Sandboxes {
     }
 
     async fn exec(&self, request: Request<pb::ExecRequest>) -> Result<Response<pb::ExecResponse>, Status> {
-        let caller = self.admit(&request, Right::Exec).await?;
+        about(&request.get_ref().sandbox_id);
+        let caller = admit(&self.0, &request, Right::Exec).await?;
         data::exec::exec(&self.0, &caller, request).await.map(Response::new)
     }
 
     type StreamExecStream = Answers<pb::ExecStreamResponse>;
 
     async fn stream_exec(&self, request: Request<Streaming<pb::ExecStreamRequest>>) -> Result<Response<Self::StreamExecStream>, Status> {
-        let caller = self.admit(&request, Right::Exec).await?;
+        let caller = admit(&self.0, &request, Right::Exec).await?;
         data::exec::stream_exec(&self.0, &caller, request).await.map(Response::new)
     }
 
     type StreamLogsStream = Answers<pb::LogEntry>;
 
     async fn stream_logs(&self, request: Request<pb::StreamLogsRequest>) -> Result<Response<Self::StreamLogsStream>, Status> {
-        let caller = self.admit(&request, Right::Logs).await?;
+        about(&request.get_ref().sandbox_id);
+        let caller = admit(&self.0, &request, Right::Logs).await?;
         data::logs::stream_logs(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn write_file(&self, request: Request<pb::WriteFileRequest>) -> Result<Response<pb::WriteFileResponse>, Status> {
-        let caller = self.admit(&request, Right::WriteFiles).await?;
+        about(&request.get_ref().sandbox_id);
+        let caller = admit(&self.0, &request, Right::WriteFiles).await?;
         data::files::write(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn read_file(&self, request: Request<pb::ReadFileRequest>) -> Result<Response<pb::ReadFileResponse>, Status> {
-        let caller = self.admit(&request, Right::ReadFiles).await?;
+        about(&request.get_ref().sandbox_id);
+        let caller = admit(&self.0, &request, Right::ReadFiles).await?;
         data::files::read(&self.0, &caller, request.into_inner()).await.map(Response::new)
     }
 

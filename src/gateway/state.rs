@@ -1,5 +1,7 @@
 //! What every call shares.
 
+use tokio_util::sync::CancellationToken;
+
 use super::caches::Caches;
 use super::cluster::Cluster;
 use super::config::Config;
@@ -16,6 +18,10 @@ pub struct Gateway {
     pub identity: Identity,
     /// Calls to the agents in the sandboxes.
     pub agents: AgentClient,
+    /// Where agents were found a moment ago.
+    pub known_agents: super::data::target::Agents,
     /// The configuration file.
     pub config: Config,
+    /// Cancelled when this replica is about to end: long streams then end with [`super::error::draining`], and go on at another replica.
+    pub draining: CancellationToken,
 }

@@ -7,7 +7,6 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use serde::Deserialize;
-use std::path::Path;
 
 use crate::resources::Settings;
 use crate::resources::pod::AgentBy;
@@ -22,39 +21,6 @@ pub struct Config {
     pub concurrency: Option<u16>,
     /// What shapes the sandboxes.
     pub sandboxes: Settings,
-}
-
-/// The file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("{path}")]
-    Read {
-        /// The file.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not what it should be; the text names the field.
-    #[error("{path}: {text}")]
-    Parse {
-        /// The file.
-        path: String,
-        /// Why.
-        text: String,
-    },
-}
-
-impl Config {
-    /// Reads the file.
-    pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
-        serde_saphyr::from_str(&text).map_err(|e| ConfigError::Parse {
-            path: shown,
-            text: e.to_string(),
-        })
-    }
 }
 
 /// The API server's own addresses are not known, so sandboxes could reach it.

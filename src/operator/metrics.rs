@@ -1,6 +1,5 @@
 //! Prometheus metrics. No label names an object: the number of series does not grow with the number of sandboxes.
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -9,9 +8,8 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::process::Process;
-
-type Labels = Vec<(&'static str, String)>;
+use crate::telemetry::usage::Process;
+use crate::telemetry::{self, Labels, seconds};
 
 /// All metrics of the operator.
 #[derive(Clone)]
@@ -32,10 +30,6 @@ pub struct Metrics {
     cached: Family<Labels, Gauge>,
     watch_errors: Family<Labels, Counter>,
     unreadable: Family<Labels, Counter>,
-}
-
-fn seconds() -> Histogram {
-    Histogram::new(exponential_buckets(0.001, 2.0, 16))
 }
 
 impl Default for Metrics {
@@ -131,10 +125,6 @@ impl Metrics {
 
     /// The text that Prometheus reads.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        match encode(&mut text, &self.registry) {
-            Ok(()) => text,
-            Err(_) => String::new(),
-        }
+        telemetry::metrics_text(&self.registry)
     }
 }

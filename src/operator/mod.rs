@@ -10,7 +10,6 @@ mod error;
 mod events;
 mod lease;
 mod metrics;
-mod process;
 pub mod sandbox;
 mod session;
 mod session_index;
@@ -33,6 +32,7 @@ use self::config::Config;
 use self::context::{Context, Feed, Memory, Queue};
 use self::error::Error;
 use crate::agent_client::AgentClient;
+use crate::process;
 use crate::resources::pod::AgentBy;
 use crate::resources::{AgentKey, Settings};
 
@@ -70,13 +70,13 @@ pub struct Options {
 pub enum Failure {
     /// The configuration cannot be used.
     #[error("configuration")]
-    Config(#[from] config::ConfigError),
+    Config(#[from] process::ConfigError),
     /// Sandboxes could reach the API server.
     #[error(transparent)]
     Unprotected(#[from] config::Unprotected),
     /// There is no way to the API server.
-    #[error("Kubernetes client")]
-    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Client(#[from] process::NoClient),
     /// The admin server or the runtime cannot start.
     #[error("start")]
     Start(#[from] std::io::Error),
@@ -91,7 +91,7 @@ pub enum Failure {
 /// Runs until SIGTERM, or until something that must not end has ended.
 pub fn run(options: Options) -> Result<(), Failure> {
     crate::telemetry::init(options.log_json);
-    let config = options.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let config: Config = options.config.as_deref().map(process::read_config).transpose()?.unwrap_or_default();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
@@ -99,7 +99,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
-    let client = client().await?;
+    let client = process::client().await?;
     let metrics = metrics::Metrics::default();
     config::discover_addresses(&client, &mut config.sandboxes).await?;
     let agent_by = config::agent_by(&client, &config.sandboxes).await;
@@ -151,7 +151,7 @@ async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
         }
     };
     let stopping = async {
-        terminated().await;
+        process::terminated().await;
         tracing::info!("stopping");
         stop.cancel();
         // A standby has nothing to finish; a leader finishes what is under way within its pod's grace period.
@@ -169,25 +169,6 @@ async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
         elector.release().await;
     }
     result
-}
-
-async fn client() -> Result<Client, Failure> {
-    let failed = |e: &dyn std::error::Error| Failure::Client(crate::telemetry::chain(e).into());
-    let mut config = kube::Config::infer().await.map_err(|e| failed(&e))?;
-    // kube would try again on its own for minutes, creates included; our retries are per object and bounded.
-    config.default_retry = false;
-    Client::try_from(config).map_err(|e| failed(&e))
-}
-
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }
 
 /// What the scopes have in common.

@@ -11,6 +11,8 @@ app.kubernetes.io/name: sandbox-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
+{{- define "gateway.labels" }}{{ include "labels" . | replace "component: operator" "component: gateway" }}{{ end }}
+{{- define "gateway.selector" }}{{ include "selector" . | replace "component: operator" "component: gateway" }}{{ end }}
 {{- define "image" -}}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{- end }}
 {{- /* What the operator does in a namespace with sandboxes: each verb is used, none is there in reserve. */}}
 {{- define "rules" -}}
@@ -50,4 +52,45 @@ app.kubernetes.io/component: operator
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end }}
+{{- /* What the gateway does in a namespace with sandboxes, on behalf of callers whose own rights it has checked. */}}
+{{- define "gateway.rules" }}
+- apiGroups: [sandbox-operator.dev]
+  resources: [sandboxes]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [sandbox-operator.dev]
+  resources: [sandboxtemplates]
+  verbs: [get, list]
+# Owner references that block their owner's deletion need the right to update its finalizers.
+- apiGroups: [sandbox-operator.dev]
+  resources: [sandboxes/finalizers]
+  verbs: [update]
+# The tenants' secret stores are read; what a sandbox needs of them, and its files, are Secrets of its own.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch, delete]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, patch]
+- apiGroups: [""]
+  resources: [pods, pods/log]
+  verbs: [get]
+{{- if .Values.gateway.execViaApiServer }}
+- apiGroups: [""]
+  resources: [pods/exec]
+  verbs: [create, get]
+{{- end }}
+{{- end }}
+{{- /* Where the operator and the gateway connect to. */}}
+{{- define "egress" -}}
+- ports:
+  - {protocol: UDP, port: 53}
+  - {protocol: TCP, port: 53}
+  to: [{namespaceSelector: {}}]
+# The API server is on no pod that a selector could name.
+- ports: {{- range .Values.networkPolicy.apiServerPorts }}
+  - {protocol: TCP, port: {{ . }}}
+  {{- end }}
+- ports: [{protocol: TCP, port: {{ .Values.sandboxes.agent.port }}}]
+  to: [{namespaceSelector: {}, podSelector: {matchExpressions: [{key: sandbox-operator.dev/sandbox-uid, operator: Exists}]}}]
 {{- end }}

@@ -1,20 +1,276 @@
-//! StreamLogs.
+//! StreamLogs: what the kubelet keeps of a container's output. Nothing is kept here: a session's id and an offset are enough for any
+//! replica to go on with it.
 
+mod follow;
 pub mod render;
 pub mod session;
 
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::gateway::error::unimplemented;
+use self::follow::Log;
+use self::render::{Line, Start};
+use self::session::Session;
+use super::target;
+use crate::api::Sandbox;
+use crate::gateway::error::{Violation, draining, invalid};
 use crate::gateway::identity::Caller;
 use crate::gateway::service::Answers;
 use crate::gateway::state::Gateway;
 use crate::proto::sandbox as pb;
 
+/// The most lines that can be asked for from the end.
+const MAX_TAIL: i32 = 100_000;
+/// Entries that wait for their reader; each is of 32 KiB at most.
+const WAITING: usize = 4;
+
+/// What a caller wants of a log.
+#[derive(Debug, PartialEq)]
+enum Wanted {
+    /// A log from its beginning, from a moment, or of the last lines.
+    Fresh {
+        tail: Option<usize>,
+        since: Option<Timestamp>,
+        timestamps: bool,
+    },
+    /// What comes after an offset in a session.
+    Rest { session: Option<Session>, offset: u64 },
+}
+
 /// StreamLogs.
 ///
 /// # Errors
 /// NOT_FOUND; what happens to a stream that has begun is told in it.
-pub async fn stream_logs(_gateway: &Gateway, _caller: &Caller, _request: pb::StreamLogsRequest) -> Result<Answers<pb::LogEntry>, Status> {
-    Err(unimplemented("StreamLogs"))
+pub async fn stream_logs(gateway: &Gateway, caller: &Caller, request: pb::StreamLogsRequest) -> Result<Answers<pb::LogEntry>, Status> {
+    let wanted = wanted(&request)?;
+    let mut sandbox = target::sandbox(gateway, caller, &request.sandbox_id).await?;
+    if sandbox.status.as_ref().is_none_or(|s| s.pod_name.is_none()) {
+        sandbox = target::live(gateway, caller, &request.sandbox_id).await?;
+    }
+    let container = target::container_name(&sandbox, &request.container);
+    let pod = target::pod(&gateway.cluster, &sandbox).await?;
+    if let Some(pod) = &pod
+        && target::container_state(pod, &container).is_none()
+    {
+        return Err(target::no_container(&container));
+    }
+    let mut log = Log {
+        cluster: gateway.cluster.clone(),
+        caches: gateway.caches.clone(),
+        start: Start::First,
+        session: None,
+        timestamps: false,
+        offset: 0,
+        tail: None,
+        beyond: false,
+        container,
+        sandbox,
+    };
+    let (entries, stream) = mpsc::channel(WAITING);
+    let stream: Answers<pb::LogEntry> = Box::pin(ReceiverStream::new(stream));
+    let mut resumed = false;
+    match wanted {
+        Wanted::Fresh { tail, since, timestamps } => {
+            log.start = since.map_or(Start::First, Start::Since);
+            (log.tail, log.timestamps) = (tail, timestamps);
+        }
+        Wanted::Rest { session, offset } => {
+            let uid = pod.as_ref().and_then(ResourceExt::uid);
+            let same = |s: &Session| Some(&s.pod_uid) == uid.as_ref() && s.container == log.container;
+            let Some(session) = session.filter(same) else {
+                // There is room for it: nothing was sent yet.
+                let _ = entries.try_send(Ok(told("SESSION_NOT_FOUND", "there is no such log session")));
+                return Ok(stream);
+            };
+            (resumed, log.offset, log.timestamps) = (true, offset, session.timestamps);
+            log.start = Start::Exactly {
+                line: session.first,
+                skip: offset,
+            };
+            log.session = Some(session.id());
+        }
+    }
+    if pod.is_none() && !request.follow {
+        return no_pod(&log.sandbox).map(|()| stream);
+    }
+    let draining_begins = gateway.draining.clone();
+    let follow = request.follow;
+    tokio::spawn(async move {
+        let last = tokio::select! {
+            last = log.run(follow, resumed, &entries) => last.err(),
+            () = draining_begins.cancelled() => Some(Err(draining())),
+            () = entries.closed() => None,
+        };
+        if let Some(last) = last {
+            let _ = entries.send(last).await;
+        }
+    });
+    Ok(stream)
+}
+
+/// What a log is without a pod: empty if nothing ever ran, else lost.
+fn no_pod(sandbox: &Arc<Sandbox>) -> Result<(), Status> {
+    let status = sandbox.status.as_ref();
+    if status.is_some_and(|s| s.state.is_final() && s.started_at.is_none()) {
+        Ok(())
+    } else {
+        Err(target::not_running(sandbox))
+    }
+}
+
+/// The last entry of a stream that ends otherwise than the log.
+fn told(code: &str, message: &str) -> pb::LogEntry {
+    pb::LogEntry {
+        error: Some(pb::LogStreamError {
+            code: code.into(),
+            message: message.into(),
+        }),
+        ..pb::LogEntry::default()
+    }
+}
+
+fn wanted(request: &pb::StreamLogsRequest) -> Result<Wanted, Status> {
+    let mut violations = vec![];
+    let mut wrong = |field: &str, text: &str| violations.push(Violation::new(field, text));
+    if request.sandbox_id.is_empty() {
+        wrong("sandbox_id", "must be set");
+    }
+    if !(0..=MAX_TAIL).contains(&request.tail_lines) {
+        wrong("tail_lines", "must be between 0 and 100000");
+    }
+    let since = match request.since_time.map(|t| Timestamp::new(t.seconds, t.nanos)).transpose() {
+        Ok(since) => since,
+        Err(_) => {
+            wrong("since_time", "is not a time");
+            None
+        }
+    };
+    let resumes = !request.resume_log_session_id.is_empty();
+    if resumes && !request.follow {
+        wrong("resume_log_session_id", "needs follow");
+    }
+    if resumes && (request.tail_lines != 0 || request.since_time.is_some() || request.timestamps) {
+        wrong(
+            "resume_log_session_id",
+            "goes without tail_lines, since_time and timestamps, which are the session's",
+        );
+    }
+    if !resumes && request.resume_log_offset != 0 {
+        wrong("resume_log_offset", "needs resume_log_session_id");
+    }
+    if !violations.is_empty() {
+        return Err(invalid(violations));
+    }
+    Ok(if resumes {
+        Wanted::Rest {
+            session: Session::parse(&request.resume_log_session_id),
+            offset: request.resume_log_offset,
+        }
+    } else {
+        Wanted::Fresh {
+            tail: usize::try_from(request.tail_lines).ok().filter(|n| *n > 0),
+            since,
+            timestamps: request.timestamps,
+        }
+    })
+}
+
+/// From the last lines, but not from before a moment.
+fn later(tail: Start, since: Start) -> Start {
+    match (tail, since) {
+        (Start::From(Line { at, .. }), Start::Since(since)) if since > at => Start::Since(since),
+        (Start::First, since) => since,
+        (tail, _) => tail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> pb::StreamLogsRequest {
+        pb::StreamLogsRequest {
+            sandbox_id: "a".into(),
+            ..pb::StreamLogsRequest::default()
+        }
+    }
+
+    #[test]
+    fn a_session_is_resumed_as_it_was_or_begun_anew() {
+        let session = "1:5b1e:main:t:1795438800123456789:2";
+        let resume = pb::StreamLogsRequest {
+            follow: true,
+            resume_log_session_id: session.into(),
+            resume_log_offset: 7,
+            ..request()
+        };
+        let parsed = Session::parse(session);
+        assert!(parsed.is_some());
+        assert_eq!(wanted(&resume).unwrap(), Wanted::Rest { session: parsed, offset: 7 });
+        let garbage = pb::StreamLogsRequest {
+            resume_log_session_id: "x".into(),
+            ..resume.clone()
+        };
+        assert_eq!(wanted(&garbage).unwrap(), Wanted::Rest { session: None, offset: 7 });
+        let since = Some(prost_types::Timestamp {
+            seconds: 1,
+            nanos: 2_000_000_000,
+        });
+        for (wrong, field) in [
+            (
+                pb::StreamLogsRequest {
+                    follow: false,
+                    ..resume.clone()
+                },
+                "resume_log_session_id",
+            ),
+            (
+                pb::StreamLogsRequest {
+                    tail_lines: 1,
+                    ..resume.clone()
+                },
+                "resume_log_session_id",
+            ),
+            (pb::StreamLogsRequest { timestamps: true, ..resume }, "resume_log_session_id"),
+            (
+                pb::StreamLogsRequest {
+                    resume_log_offset: 1,
+                    ..request()
+                },
+                "resume_log_offset",
+            ),
+            (pb::StreamLogsRequest { tail_lines: -1, ..request() }, "tail_lines"),
+            (
+                pb::StreamLogsRequest {
+                    tail_lines: 100_001,
+                    ..request()
+                },
+                "tail_lines",
+            ),
+            (
+                pb::StreamLogsRequest {
+                    since_time: since,
+                    ..request()
+                },
+                "since_time",
+            ),
+            (pb::StreamLogsRequest::default(), "sandbox_id"),
+        ] {
+            assert!(wanted(&wrong).unwrap_err().message().starts_with(field), "{field}");
+        }
+    }
+
+    #[test]
+    fn the_later_of_two_beginnings_counts() {
+        let at = |n| Timestamp::from_second(n).unwrap();
+        let tail = Start::From(Line { at: at(5), nth: 1 });
+        assert_eq!(later(tail, Start::First), tail);
+        assert_eq!(later(tail, Start::Since(at(4))), tail);
+        assert_eq!(later(tail, Start::Since(at(6))), Start::Since(at(6)));
+        assert_eq!(later(Start::First, Start::Since(at(6))), Start::Since(at(6)));
+    }
 }

@@ -5,6 +5,7 @@
 
 use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::VecDeque;
 
 /// Bytes within which a line's timestamp ends.
 const LONGEST_TIMESTAMP: usize = 40;
@@ -31,8 +32,6 @@ pub enum Start {
     Since(Timestamp),
     /// From this line, or the first after it if it is gone.
     From(Line),
-    /// What comes after this line.
-    After(Line),
     /// What comes after `skip` bytes, counted from the beginning of this line. If it is gone that is an error: bytes would be missing.
     Exactly {
         /// The line.
@@ -48,7 +47,7 @@ impl Start {
         let at = match self {
             Start::First => return None,
             Start::Since(at) => at,
-            Start::From(line) | Start::After(line) | Start::Exactly { line, .. } => line.at,
+            Start::From(line) | Start::Exactly { line, .. } => line.at,
         };
         let second = Timestamp::from_second(at.as_second()).ok()?.checked_sub(DISORDER).ok()?;
         (second > Timestamp::UNIX_EPOCH).then_some(second)
@@ -80,8 +79,9 @@ pub struct Renderer {
     /// Bytes still to be skipped.
     skip: u64,
     first: Option<Line>,
-    /// The line that [`Start::After`] names has come.
-    passed: bool,
+    /// The last lines, as many as are wanted.
+    last: VecDeque<Line>,
+    wanted: usize,
     out: BytesMut,
 }
 
@@ -110,9 +110,23 @@ impl Renderer {
             of_line: 0,
             skip: if let Start::Exactly { skip, .. } = start { skip } else { 0 },
             first: None,
-            passed: false,
+            last: VecDeque::new(),
+            wanted: 0,
             out: BytesMut::new(),
         }
+    }
+
+    /// Only finds the last lines.
+    pub fn last_lines(wanted: usize) -> Renderer {
+        Renderer {
+            wanted,
+            ..Renderer::new(Start::First, false)
+        }
+    }
+
+    /// Where the last lines begin.
+    pub fn start_of_last(&self) -> Start {
+        self.last.front().map_or(Start::First, |line| Start::From(*line))
     }
 
     /// Takes the next bytes of the log.
@@ -168,10 +182,10 @@ impl Renderer {
         self.skip
     }
 
-    /// Where the next read of the same log goes on, once everything was taken.
+    /// Where the next read of the same log goes on, once everything was taken. What was skipped in part is skipped anew.
     pub fn next(&self) -> Start {
         match (self.first, self.line) {
-            (Some(_), Some(line)) => Start::Exactly { line, skip: self.of_line },
+            (Some(_), Some(line)) if self.skip == 0 => Start::Exactly { line, skip: self.of_line },
             _ => self.start,
         }
     }
@@ -193,6 +207,10 @@ impl Renderer {
         let nth = self.line.filter(|l| l.at == at).map_or(0, |l| l.nth + 1);
         let line = Line { at, nth };
         (self.line, self.of_line) = (Some(line), 0);
+        self.last.push_back(line);
+        while self.last.len() > self.wanted {
+            self.last.pop_front();
+        }
         let head = std::mem::take(&mut self.head);
         if self.delivers(line)? {
             self.first.get_or_insert(line);
@@ -234,11 +252,6 @@ impl Renderer {
             Start::First => Ok(true),
             Start::Since(at) => Ok(line.at >= at),
             Start::From(wanted) => Ok(line == wanted || line.at > wanted.at),
-            Start::After(last) => {
-                let delivers = self.passed || line.at > last.at;
-                self.passed |= line == last;
-                Ok(delivers)
-            }
             Start::Exactly { line: wanted, .. } if line == wanted => Ok(true),
             Start::Exactly { line: wanted, .. } if line.at.duration_since(wanted.at) > DISORDER => Err(Trouble::Gap),
             Start::Exactly { .. } => Ok(false),
@@ -264,7 +277,7 @@ impl Renderer {
 }
 
 /// Length of the longest beginning that ends with a whole character; all of it if it is not UTF-8 anyway.
-fn whole_characters(bytes: &[u8]) -> usize {
+pub(super) fn whole_characters(bytes: &[u8]) -> usize {
     let tail = bytes.len().saturating_sub(3);
     let Some(lead) = bytes[tail..].iter().rposition(|b| b & 0xC0 != 0x80) else {
         return bytes.len();
@@ -344,10 +357,6 @@ mod tests {
             (Start::Since(at("02")), ""),
             (Start::From(line("01.2", 1)), "c\nd\ne\n"),
             (Start::From(line("01.5", 0)), "e\n"),
-            (Start::After(line("01.2", 1)), "d\ne\n"),
-            (Start::After(line("01.2", 2)), "e\n"),
-            (Start::After(line("01.9", 0)), ""),
-            (Start::After(line("01.3", 0)), "e\n"),
             (
                 Start::Exactly {
                     line: line("01.2", 2),
@@ -365,6 +374,17 @@ mod tests {
         ] {
             assert_eq!(text(&log, start, false), expected, "{start:?}");
         }
+    }
+
+    #[test]
+    fn the_last_lines_are_found() {
+        let log = log(&[("01.1", "a\n"), ("01.2", "b\n"), ("01.2", "c\n"), ("01.9", "unfinished")]);
+        for (wanted, start) in [(1, line("01.9", 0)), (2, line("01.2", 1)), (3, line("01.2", 0)), (9, line("01.1", 0))] {
+            let mut renderer = Renderer::last_lines(wanted);
+            renderer.feed(log.as_bytes()).unwrap();
+            assert_eq!(renderer.start_of_last(), Start::From(start));
+        }
+        assert_eq!(Renderer::last_lines(3).start_of_last(), Start::First);
     }
 
     #[test]
@@ -520,8 +540,7 @@ mod tests {
                 let mut renderer = Renderer::new(start, timestamps);
                 renderer.feed(&visible[..broken_at]).unwrap();
                 joined.extend_from_slice(&renderer.take(true));
-                // What was skipped only in part is read again in whole.
-                start = if renderer.unskipped() > 0 { start } else { renderer.next() };
+                start = renderer.next();
             }
             joined.extend_from_slice(&read(&since(&log, start), start, timestamps, 5).0);
             assert_eq!(joined, expected, "case {case}");

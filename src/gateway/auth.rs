@@ -1,0 +1,133 @@
+//! The first layer, before any body is read: who calls, whether there is a place for the call, and the record of how it ended.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service, ServiceExt};
+
+use super::audit::{Record, Sink};
+use super::body::{Followed, Held, Weighed};
+use super::error::{status, unimplemented};
+use super::limits::{Admission, Limits};
+use super::methods::Method;
+use super::metrics::Metrics;
+use super::server::Peer;
+use super::state::Gateway;
+
+/// The first layer.
+#[derive(Clone)]
+pub struct Entrance {
+    /// For its identities.
+    pub gateway: Arc<Gateway>,
+    /// What a caller may use.
+    pub limits: Arc<Limits>,
+    /// Counts the calls.
+    pub metrics: Metrics,
+    /// Takes the access log.
+    pub sink: Sink,
+}
+
+impl<S> Layer<S> for Entrance {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded {
+            entrance: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// A service behind the entrance.
+#[derive(Clone)]
+pub struct Guarded<S> {
+    entrance: Entrance,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Each call makes the inner service ready for itself.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (entrance, inner) = (self.entrance.clone(), self.inner.clone());
+        async move { Ok(entrance.pass(inner, request).await) }.boxed()
+    }
+}
+
+impl Entrance {
+    async fn pass<S>(&self, inner: S, mut request: Request<Body>) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send,
+        S::Future: Send,
+    {
+        let method = Method::of(request.uri().path());
+        let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.0.ip());
+        let mut record = Record::begin(method, peer, &self.metrics, &self.sink);
+        let held = Held::default();
+        let (admission, mut response) = match self.admit(method, peer, &mut request, &mut record, &held).await {
+            Err(status) => (None, status.into_http()),
+            Ok(admission) => {
+                // A panic ends its own call only, and the caller is told.
+                let serve = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
+                let response = match record.within(serve).await {
+                    Ok(Ok(response)) => response,
+                    Err(_panic) => status(Code::Internal, "CWSANDBOX_INTERNAL", "the gateway failed at this call").into_http(),
+                };
+                (admission, response)
+            }
+        };
+        // An answer without a body has its outcome here. tonic says no more than UNIMPLEMENTED where there is no such method.
+        if let Some(status) = record.outcome(response.headers())
+            && status.code() == Code::Unimplemented
+            && status.details().is_empty()
+        {
+            let status = unimplemented(&method.name);
+            record.set(&status);
+            response = status.into_http();
+        }
+        response.map(|body| Body::new(Followed::new(body, record, admission, held)))
+    }
+
+    async fn admit(
+        &self,
+        method: &'static Method,
+        peer: IpAddr,
+        request: &mut Request<Body>,
+        record: &mut Record,
+        held: &Held,
+    ) -> Result<Option<Admission>, Status> {
+        if method.open {
+            return Ok(None);
+        }
+        let caller = self.gateway.identity.authenticate(request.headers(), peer).await?;
+        record.caller = Some(caller.clone());
+        let admission = self.limits.admit(&caller.user, method.streaming)?;
+        let body = std::mem::take(request.body_mut());
+        *request.body_mut() = Body::new(Weighed::new(body, method.largest, admission.room.clone(), held.clone()));
+        // What nobody behind this needs, nobody behind this can leak.
+        for header in [AUTHORIZATION.as_str(), "x-wandb-api-key"] {
+            request.headers_mut().remove(header);
+        }
+        request.extensions_mut().insert(caller);
+        Ok(Some(admission))
+    }
+}

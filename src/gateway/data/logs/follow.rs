@@ -1,0 +1,322 @@
+//! Reads a log to its end, over as many connections as it takes.
+
+use bytes::Bytes;
+use futures::{AsyncBufRead, AsyncBufReadExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::LogParams;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tonic::{Code, Status};
+
+use super::render::{Renderer, Start, Trouble};
+use super::session::Session;
+use super::{later, no_pod, told};
+use crate::api::Sandbox;
+use crate::gateway::caches::Caches;
+use crate::gateway::cluster::Cluster;
+use crate::gateway::data::target;
+use crate::gateway::error::{of_kube, reason, retry, sandbox_not_found};
+use crate::proto::sandbox as pb;
+
+/// Most bytes of one entry.
+const ENTRY: usize = 32 * 1024;
+/// Without a byte for this long a connection is made anew: nothing else tells that its other end is gone.
+const IDLE: Duration = Duration::from_secs(60);
+/// Between two looks at a container that has not started or has just ended.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Connections that may fail one after another.
+const FAILURES: u32 = 5;
+/// Entries of the kubelet beyond the lines that are asked for: one line may be several, and several lines may have one timestamp.
+const SPARE: usize = 64;
+
+/// An entry, or what ends the stream instead.
+type Entry = Result<pb::LogEntry, Status>;
+
+/// A log as one caller gets it.
+pub(super) struct Log {
+    pub cluster: Cluster,
+    pub caches: Caches,
+    pub sandbox: Arc<Sandbox>,
+    pub container: String,
+    /// Where the next read begins.
+    pub start: Start,
+    /// The session's id, from the first line on.
+    pub session: Option<String>,
+    pub timestamps: bool,
+    /// Bytes of the session that were delivered.
+    pub offset: u64,
+    /// Lines from the end with which to begin.
+    pub tail: Option<usize>,
+    /// The last read ended before the first byte to be delivered.
+    pub beyond: bool,
+}
+
+/// Why a read ended early.
+enum Broken {
+    Gap,
+    Failed(Status),
+}
+
+/// What can be read.
+enum Now {
+    /// Nothing yet.
+    NotStarted,
+    Running(Pod),
+    Ended(Pod),
+    /// Nothing any more.
+    Gone,
+}
+
+impl Log {
+    /// Delivers everything there is, and with `follow` what is still to come. An error is the last entry.
+    pub async fn run(&mut self, follow: bool, resumed: bool, entries: &Sender<Entry>) -> Result<(), Entry> {
+        if resumed {
+            self.resume(entries).await?;
+        }
+        if follow {
+            return self.follow(entries).await;
+        }
+        match self.now().await.map_err(Err)? {
+            Now::NotStarted => no_pod(&self.sandbox).map_err(Err),
+            Now::Gone => Ok(()),
+            Now::Running(pod) | Now::Ended(pod) => self.read(&pod, false, entries).await.map_err(|broken| match broken {
+                Broken::Gap => Ok(gap()),
+                Broken::Failed(status) => Err(status),
+            }),
+        }
+    }
+
+    /// What is already in the log after the caller's offset. All that was delivered before must be.
+    async fn resume(&mut self, entries: &Sender<Entry>) -> Result<(), Entry> {
+        let (Now::Running(pod) | Now::Ended(pod)) = self.now().await.map_err(Err)? else {
+            return Err(Ok(gap()));
+        };
+        match self.read(&pod, false, entries).await {
+            Ok(()) => {}
+            Err(Broken::Gap) => return Err(Ok(gap())),
+            Err(Broken::Failed(status)) => return Err(Err(status)),
+        }
+        match self.start {
+            Start::Exactly { skip, .. } if self.beyond => Err(Ok(told("INVALID_RESUME_OFFSET", &format!("the log has fewer than {skip} bytes")))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn follow(&mut self, entries: &Sender<Entry>) -> Result<(), Entry> {
+        let (mut failures, mut pause) = (0, PAUSE);
+        loop {
+            let before = self.offset;
+            let failed = match self.now().await {
+                Ok(Now::Gone) => return Ok(()),
+                Ok(Now::NotStarted) => None,
+                Ok(Now::Running(pod)) => self.read(&pod, true, entries).await.err(),
+                Ok(Now::Ended(pod)) => match self.read(&pod, false, entries).await {
+                    Ok(()) => return Ok(()),
+                    Err(broken) => Some(broken),
+                },
+                Err(status) if status.code() == Code::NotFound => return Err(Err(status)),
+                Err(status) => Some(Broken::Failed(status)),
+            };
+            if self.offset > before {
+                (failures, pause) = (0, PAUSE);
+            }
+            match failed {
+                None => failures = 0,
+                Some(Broken::Gap) => return Err(Ok(gap())),
+                Some(Broken::Failed(status)) => {
+                    failures += 1;
+                    if failures >= FAILURES {
+                        return Err(Ok(told("STREAM_INTERRUPTED", status.message())));
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// What can be read now.
+    async fn now(&mut self) -> Result<Now, Status> {
+        let (namespace, name) = (self.sandbox.namespace().unwrap_or_default(), self.sandbox.name_any());
+        if let Some(sandbox) = self.caches.sandbox(&namespace, &name).filter(|s| s.uid() == self.sandbox.uid()) {
+            self.sandbox = sandbox;
+        }
+        let has_pod = self.sandbox.status.as_ref().is_some_and(|s| s.pod_name.is_some());
+        if let Some(pod) = target::pod(&self.cluster, &self.sandbox).await? {
+            let state = target::container_state(&pod, &self.container).ok_or_else(|| target::no_container(&self.container))?;
+            return Ok(match (state.running, state.terminated) {
+                (Some(_), _) => Now::Running(pod),
+                (None, Some(_)) => Now::Ended(pod),
+                (None, None) if self.is_final() => Now::Gone,
+                (None, None) => Now::NotStarted,
+            });
+        }
+        if has_pod || self.is_final() {
+            return Ok(Now::Gone);
+        }
+        // Waiting for a pod: the record itself may be gone.
+        let there = self.cluster.get::<Sandbox>(&namespace, &name).await;
+        match there.map_err(|e| of_kube("reading the sandbox", &e))? {
+            Some(sandbox) if sandbox.uid() == self.sandbox.uid() => {
+                self.sandbox = Arc::new(sandbox);
+                Ok(Now::NotStarted)
+            }
+            _ => Err(sandbox_not_found(&name)),
+        }
+    }
+
+    fn is_final(&self) -> bool {
+        self.sandbox.status.as_ref().is_some_and(|s| s.state.is_final())
+    }
+
+    /// One read from `start`, which is then where the next one begins.
+    async fn read(&mut self, pod: &Pod, follow: bool, entries: &Sender<Entry>) -> Result<(), Broken> {
+        if let Some(lines) = self.tail.take() {
+            let found = self.last_lines(pod, lines).await;
+            if found.is_err() {
+                self.tail = Some(lines);
+            }
+            self.start = later(found?, self.start);
+        }
+        let mut source = self.open(pod, follow, self.start, None).await?;
+        let mut renderer = Renderer::new(self.start, self.timestamps);
+        let mut ended = Ok(());
+        loop {
+            let bytes = match next(&mut source).await {
+                Next::Bytes(bytes) => bytes,
+                Next::End => {
+                    ended = renderer.end().map_err(broken);
+                    break;
+                }
+                Next::Idle if follow => break,
+                Next::Idle => {
+                    ended = Err(Broken::Failed(unavailable("the log did not go on")));
+                    break;
+                }
+                Next::Failed(text) => {
+                    ended = Err(Broken::Failed(unavailable(&text)));
+                    break;
+                }
+            };
+            if let Err(trouble) = renderer.feed(&bytes) {
+                ended = Err(broken(trouble));
+                break;
+            }
+            self.deliver(&mut renderer, false, pod, entries).await;
+        }
+        self.deliver(&mut renderer, true, pod, entries).await;
+        self.beyond = renderer.unskipped() > 0;
+        self.start = renderer.next();
+        ended
+    }
+
+    /// Sends what is rendered, in entries that end with whole characters.
+    async fn deliver(&mut self, renderer: &mut Renderer, all: bool, pod: &Pod, entries: &Sender<Entry>) {
+        let mut data = renderer.take(all).freeze();
+        if let (None, Some(first)) = (&self.session, renderer.first()) {
+            let session = Session {
+                pod_uid: pod.uid().unwrap_or_default(),
+                container: self.container.clone(),
+                timestamps: self.timestamps,
+                first,
+            };
+            self.session = Some(session.id());
+        }
+        while !data.is_empty() {
+            let piece = data.split_to(piece(&data));
+            self.offset += piece.len() as u64;
+            let entry = pb::LogEntry {
+                data: piece,
+                log_session_id: self.session.clone().unwrap_or_default(),
+                next_log_offset: self.offset,
+                ..pb::LogEntry::default()
+            };
+            if entries.send(Ok(entry)).await.is_err() {
+                // Nobody reads any more; who runs us sees that as well.
+                return;
+            }
+        }
+    }
+
+    /// Where the last lines begin.
+    async fn last_lines(&self, pod: &Pod, lines: usize) -> Result<Start, Broken> {
+        let mut source = self.open(pod, false, Start::First, Some(lines + SPARE)).await?;
+        let mut renderer = Renderer::last_lines(lines);
+        loop {
+            match next(&mut source).await {
+                Next::Bytes(bytes) => renderer.feed(&bytes).map_err(broken)?,
+                Next::End => return renderer.end().map(|()| renderer.start_of_last()).map_err(broken),
+                Next::Idle => return Err(Broken::Failed(unavailable("the log did not go on"))),
+                Next::Failed(text) => return Err(Broken::Failed(unavailable(&text))),
+            }
+            renderer.take(true);
+        }
+    }
+
+    async fn open(&self, pod: &Pod, follow: bool, start: Start, tail: Option<usize>) -> Result<impl AsyncBufRead + Send + use<>, Broken> {
+        let parameters = LogParams {
+            container: Some(self.container.clone()),
+            follow,
+            since_time: start.read_since(),
+            tail_lines: tail.and_then(|n| i64::try_from(n).ok()),
+            timestamps: true,
+            ..LogParams::default()
+        };
+        let namespace = self.sandbox.namespace().unwrap_or_default();
+        let source = self.cluster.logs(&namespace, &pod.name_any(), &parameters).await;
+        source.map(Box::pin).map_err(|error| {
+            Broken::Failed(match &error {
+                // The container or its log is being made or taken away: the kubelet says which.
+                kube::Error::Api(status) if matches!(status.code, 400 | 404) => unavailable(&status.message),
+                error => of_kube("reading the log", error),
+            })
+        })
+    }
+}
+
+/// The next bytes of a log.
+enum Next {
+    Bytes(Bytes),
+    End,
+    Idle,
+    Failed(String),
+}
+
+async fn next(source: &mut (impl AsyncBufRead + Unpin)) -> Next {
+    match tokio::time::timeout(IDLE, source.fill_buf()).await {
+        Ok(Ok([])) => Next::End,
+        Ok(Ok(bytes)) => {
+            let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(ENTRY)]);
+            source.consume_unpin(bytes.len());
+            Next::Bytes(bytes)
+        }
+        Ok(Err(error)) => Next::Failed(format!("the log broke off: {error}")),
+        Err(_) => Next::Idle,
+    }
+}
+
+fn broken(trouble: Trouble) -> Broken {
+    match trouble {
+        Trouble::Gap => Broken::Gap,
+        Trouble::Remark(text) => Broken::Failed(unavailable(&text)),
+    }
+}
+
+fn gap() -> pb::LogEntry {
+    told("REPLAY_GAP", "the node does not keep the log from there on any more")
+}
+
+fn unavailable(text: &str) -> Status {
+    retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, text, Duration::from_secs(1))
+}
+
+/// Length of the first entry of `data`: it does not cut a character.
+fn piece(data: &[u8]) -> usize {
+    if data.len() <= ENTRY {
+        return data.len();
+    }
+    super::render::whole_characters(&data[..ENTRY])
+}

@@ -1,0 +1,86 @@
+//! Prometheus metrics. No label names a caller or an object: the number of series does not grow with theirs.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::telemetry::{self, Labels};
+
+/// All metrics of the gateway.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    calls: Family<Labels, Histogram>,
+    in_flight: Family<Labels, Gauge>,
+    requests: Family<Labels, Histogram>,
+    watch_errors: Family<Labels, Counter>,
+    cached: Gauge,
+    /// Connections that are open.
+    pub connections: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut registry = Registry::with_prefix("sandbox_gateway");
+        let mut m = Metrics {
+            registry: Arc::default(),
+            calls: Family::new_with_constructor(telemetry::seconds),
+            in_flight: Family::default(),
+            requests: Family::new_with_constructor(telemetry::seconds),
+            watch_errors: Family::default(),
+            cached: Gauge::default(),
+            connections: Gauge::default(),
+        };
+        registry.register(
+            "rpc_seconds",
+            "Calls from their headers to the end of the answer, by method and code",
+            m.calls.clone(),
+        );
+        registry.register("rpc_in_flight", "Calls under way, by method", m.in_flight.clone());
+        registry.register(
+            "api_request_seconds",
+            "Calls to the API server, by verb, kind and code",
+            m.requests.clone(),
+        );
+        registry.register("watch_errors", "Broken watches, by kind", m.watch_errors.clone());
+        registry.register("cached_sandboxes", "Sandboxes in the cache", m.cached.clone());
+        registry.register("connections", "Open connections", m.connections.clone());
+        m.registry = Arc::new(registry);
+        m
+    }
+}
+
+impl Metrics {
+    /// A call has begun.
+    pub fn began(&self, method: &'static str) {
+        self.in_flight.get_or_create(&vec![("method", method.into())]).inc();
+    }
+
+    /// A call has ended.
+    pub fn ended(&self, method: &'static str, code: &'static str, took: Duration) {
+        self.in_flight.get_or_create(&vec![("method", method.into())]).dec();
+        let labels = vec![("method", method.into()), ("code", code.into())];
+        self.calls.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// One call to the API server has ended.
+    pub fn api_request(&self, verb: &'static str, kind: &str, code: u16, took: Duration) {
+        let labels = vec![("verb", verb.into()), ("kind", kind.into()), ("code", code.to_string())];
+        self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A watch broke; it is begun anew.
+    pub fn watch_error(&self, kind: &'static str) {
+        self.watch_errors.get_or_create(&vec![("kind", kind.into())]).inc();
+    }
+
+    /// The text that Prometheus reads, with the size of the cache.
+    pub fn text(&self, cached: usize) -> String {
+        self.cached.set(i64::try_from(cached).unwrap_or(i64::MAX));
+        telemetry::metrics_text(&self.registry)
+    }
+}

@@ -1,0 +1,99 @@
+//! What every role that serves has in common: its configuration file, its way to the API server, its admin port, and its end.
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use kube::Client;
+use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// The configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("{path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what it should be; the text names the field.
+    #[error("{path}: {text}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// Why.
+        text: String,
+    },
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// Names the file, and the field that is wrong.
+pub fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+    serde_saphyr::from_str(&text).map_err(|e| ConfigError::Parse {
+        path: shown,
+        text: e.to_string(),
+    })
+}
+
+/// There is no way to the API server.
+#[derive(Debug, thiserror::Error)]
+#[error("Kubernetes client: {0}")]
+pub struct NoClient(String);
+
+/// A client for the API server that the environment names.
+///
+/// # Errors
+/// The environment names none.
+pub async fn client() -> Result<Client, NoClient> {
+    let failed = |e: &dyn std::error::Error| NoClient(crate::telemetry::chain(e));
+    let mut config = kube::Config::infer().await.map_err(|e| failed(&e))?;
+    // kube would try again on its own for minutes, creates included; our retries are bounded.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|e| failed(&e))
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` until the end of the process. `waits_for`: why it is not ready, if it is not.
+///
+/// # Errors
+/// The address cannot be used.
+pub async fn admin(
+    address: SocketAddr,
+    waits_for: impl Fn() -> Option<&'static str> + Clone + Send + Sync + 'static,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+) -> std::io::Result<()> {
+    let ready = move || {
+        let answer = match waits_for() {
+            None => (StatusCode::OK, "ok"),
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        };
+        async move { answer }
+    };
+    let metrics = move || {
+        let text = metrics();
+        async move { text }
+    };
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics));
+    axum::serve(tokio::net::TcpListener::bind(address).await?, router).await
+}

@@ -1,0 +1,309 @@
+//! The gateway's frame, by a client of the real protocol over a real port; the API server is one of ours.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+mod tls;
+
+use sandbox_operator::gateway::config::{Authentication, Config, Limits};
+use sandbox_operator::gateway::error::DOMAIN;
+use sandbox_operator::proto::sandbox as pb;
+use sandbox_operator::proto::sandbox::sandbox_service_client::SandboxServiceClient;
+use sandbox_operator::proto::sandbox::settings_service_client::SettingsServiceClient;
+use sha2::{Digest, Sha256};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use support::{AUDIENCE, good, start, token, with, with_key};
+
+/// The reason in the trailer that the SDK reads, if it is there and ours.
+fn reason(status: &Status) -> String {
+    assert!(!status.details().is_empty(), "no grpc-status-details-bin: {status:?}");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.domain, DOMAIN);
+    info.reason
+}
+
+fn pause(status: &Status) -> Duration {
+    status.get_details_retry_info().unwrap().retry_delay.unwrap()
+}
+
+/// A call that ends at UNIMPLEMENTED if it is let in, whoever may do what.
+async fn knock<T>(channel: T) -> Status
+where
+    T: tonic::client::GrpcService<tonic::body::Body>,
+    T::Error: Into<tower::BoxError>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<tower::BoxError> + Send,
+{
+    let request = pb::ConnectSandboxRequest::default();
+    SandboxServiceClient::new(channel).connect_sandbox(request).await.unwrap_err()
+}
+
+fn is_in(status: &Status) -> bool {
+    status.code() == Code::Unimplemented
+}
+
+#[tokio::test]
+async fn who_shows_no_credentials_or_wrong_ones_stays_outside() {
+    let gateway = start(Config::default()).await;
+    let channel = gateway.channel().await;
+    for refused in [
+        knock(channel.clone()).await,
+        knock(with(channel.clone(), "nonsense")).await,
+        knock(with(channel.clone(), &token("bot", "https://kubernetes.default.svc", "good"))).await,
+        knock(with(channel.clone(), &token("bot", AUDIENCE, "forged"))).await,
+        knock(with_key(channel.clone(), "unknown")).await,
+    ] {
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::Unauthenticated, "CWSANDBOX_UNAUTHENTICATED")
+        );
+    }
+    assert_eq!(
+        gateway.api.token_reviews.load(Ordering::Relaxed),
+        1,
+        "only the forged one is worth a question"
+    );
+    let entered = knock(with(channel, &good("bot"))).await;
+    assert!(is_in(&entered) && reason(&entered) == "CWSANDBOX_NOT_IMPLEMENTED");
+}
+
+#[tokio::test]
+async fn a_token_is_asked_about_once_and_nobody_new_is_let_in_while_the_api_server_is_away() {
+    let gateway = start(Config::default()).await;
+    let channel = gateway.channel().await;
+    let knocks = (0..50).map(|_| knock(with(channel.clone(), &good("bot"))));
+    assert!(futures::future::join_all(knocks).await.iter().all(is_in));
+    assert_eq!(gateway.api.token_reviews.load(Ordering::Relaxed), 1);
+    gateway.api.down.store(true, Ordering::Relaxed);
+    assert!(is_in(&knock(with(channel.clone(), &good("bot"))).await));
+    let refused = knock(with(channel.clone(), &good("other"))).await;
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unavailable, "CWSANDBOX_BACKEND_UNAVAILABLE")
+    );
+    assert!(pause(&refused) > Duration::ZERO);
+    gateway.api.down.store(false, Ordering::Relaxed);
+    assert!(is_in(&knock(with(channel, &good("other"))).await), "the failure is not remembered");
+}
+
+#[tokio::test]
+async fn a_key_in_the_wandb_form_stands_for_the_service_account_in_its_file() {
+    let folder = std::env::temp_dir().join(format!("api-keys-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&folder).unwrap();
+    let name: String = Sha256::digest("s3cret").iter().map(|b| format!("{b:02x}")).collect();
+    std::fs::write(folder.join(name), "team-b/runner\n").unwrap();
+    let authentication = Authentication {
+        api_keys: Some(folder.clone()),
+        ..Authentication::default()
+    };
+    let gateway = start(Config {
+        authentication,
+        ..Config::default()
+    })
+    .await;
+    let channel = gateway.channel().await;
+    assert!(is_in(&knock(with_key(channel.clone(), "s3cret")).await));
+    assert_eq!(knock(with_key(channel, "other")).await.code(), Code::Unauthenticated);
+    assert_eq!(gateway.lines(1).await[0]["caller"], "system:serviceaccount:team-b:runner");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_what_it_may_not_and_namespaces_that_are_not_served_are_refused() {
+    let gateway = start(Config::default()).await;
+    gateway.api.denies.store(true, Ordering::Relaxed);
+    let mut client = SandboxServiceClient::new(with(gateway.channel().await, &good("bot")));
+    for _ in 0..3 {
+        let denied = client.exec(pb::ExecRequest::default()).await.unwrap_err();
+        assert_eq!(
+            (denied.code(), reason(&denied).as_str()),
+            (Code::PermissionDenied, "CWSANDBOX_PERMISSION_DENIED")
+        );
+        let facts = denied.get_details_error_info().unwrap().metadata;
+        let fact = |name: &str| facts[name].clone();
+        assert_eq!(
+            [fact("verb"), fact("resource"), fact("namespace")],
+            ["create", "sandboxes.sandbox-operator.dev/exec", "team-a"]
+        );
+    }
+    assert_eq!(gateway.api.access_reviews.load(Ordering::Relaxed), 1);
+
+    let elsewhere = start(Config {
+        watch_namespaces: vec!["team-b".into()],
+        ..Config::default()
+    })
+    .await;
+    let refused = knock(with(elsewhere.channel().await, &good("bot"))).await;
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_service_or_method_that_is_not_there_is_unimplemented_with_a_reason() {
+    let gateway = start(Config::default()).await;
+    let channel = with(gateway.channel().await, &good("bot"));
+    let no_service = SettingsServiceClient::new(channel.clone());
+    let refused = no_service
+        .clone()
+        .get_secret_store(pb::GetSecretStoreRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unimplemented, "CWSANDBOX_NOT_IMPLEMENTED")
+    );
+    assert!(refused.message().contains("SettingsService/GetSecretStore"), "{}", refused.message());
+
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/coreweave.sandbox.v1.SandboxService/Nothing");
+    let codec = tonic_prost::ProstCodec::<pb::GetSandboxRequest, pb::Sandbox>::default();
+    let refused = grpc.unary(tonic::Request::new(pb::GetSandboxRequest::default()), path, codec).await;
+    assert_eq!(reason(&refused.unwrap_err()), "CWSANDBOX_NOT_IMPLEMENTED");
+}
+
+#[tokio::test]
+async fn a_caller_over_its_rate_is_told_when_to_come_back() {
+    let limits = Limits {
+        requests_per_second: 1,
+        burst: 2,
+        ..Limits::default()
+    };
+    let gateway = start(Config { limits, ..Config::default() }).await;
+    let channel = gateway.channel().await;
+    for _ in 0..2 {
+        assert!(is_in(&knock(with(channel.clone(), &good("greedy"))).await));
+    }
+    let refused = knock(with(channel.clone(), &good("greedy"))).await;
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "CWSANDBOX_RATE_LIMITED")
+    );
+    assert!(pause(&refused) > Duration::ZERO && pause(&refused) <= Duration::from_secs(1));
+    assert!(is_in(&knock(with(channel, &good("modest"))).await));
+}
+
+#[tokio::test]
+async fn large_bodies_pass_where_they_belong_and_their_room_is_given_back() {
+    let gateway = start(Config::default()).await;
+    let channel = with(gateway.channel().await, &good("bot"));
+    let mut client = SandboxServiceClient::new(channel);
+    let long = "x".repeat(5 << 20);
+    let request = pb::GetSandboxRequest {
+        sandbox_id: long.clone(),
+        ..Default::default()
+    };
+    let refused = client.get_sandbox(request).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "CWSANDBOX_INVALID_REQUEST")
+    );
+    // Together more than there is room for.
+    for _ in 0..5 {
+        let request = pb::CreateSandboxRequest {
+            request_id: "x".repeat(40 << 20),
+            ..Default::default()
+        };
+        let answer = client.create_sandbox(request).await.unwrap_err();
+        assert_ne!(answer.code(), Code::ResourceExhausted, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn health_and_reflection_are_open_and_tell_of_what_is_served() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    let gateway = start(Config::default()).await;
+    let mut health = HealthClient::new(gateway.channel().await);
+    for (serves, status) in [
+        (None, ServingStatus::NotServing),
+        (Some(true), ServingStatus::Serving),
+        (Some(false), ServingStatus::NotServing),
+    ] {
+        if let Some(serves) = serves {
+            gateway.health.set(serves).await;
+        }
+        for service in ["", "coreweave.sandbox.v1.SandboxService"] {
+            let answer = health.check(HealthCheckRequest { service: service.into() }).await.unwrap();
+            assert_eq!(answer.into_inner().status(), status, "{service}");
+        }
+    }
+    let services = reflected(gateway.channel().await).await;
+    assert!(services.contains(&"coreweave.sandbox.v1.SandboxService".to_owned()), "{services:?}");
+    assert!(
+        !services.iter().any(|s| s.contains("SettingsService") || s.contains("Agent")),
+        "{services:?}"
+    );
+    assert_eq!(gateway.lines.lock().unwrap().len(), 0, "probes are not logged");
+}
+
+async fn reflected(channel: tonic::transport::Channel) -> Vec<String> {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let request = tonic_reflection::pb::v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(channel);
+    let answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap();
+    let answer = answers.into_inner().message().await.unwrap().unwrap();
+    match answer.message_response.unwrap() {
+        MessageResponse::ListServicesResponse(list) => list.service.into_iter().map(|s| s.name).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn each_call_leaves_one_line_and_is_counted() {
+    let gateway = start(Config::default()).await;
+    let channel = gateway.channel().await;
+    let mut client = SandboxServiceClient::new(with(channel.clone(), &good("bot")));
+    let request = pb::GetSandboxRequest {
+        sandbox_id: "sbx-1".into(),
+        ..Default::default()
+    };
+    let _ = client.get_sandbox(request).await;
+    knock(channel).await;
+    let lines = gateway.lines(2).await;
+    assert_eq!(lines.len(), 2);
+    assert_eq!(
+        (&lines[0]["method"], &lines[0]["sandbox"], &lines[0]["tenant"]),
+        (&"SandboxService/GetSandbox".into(), &"sbx-1".into(), &"team-a".into())
+    );
+    assert_eq!(
+        (&lines[1]["code"], &lines[1]["reason"], lines[1].get("caller")),
+        (&"UNAUTHENTICATED".into(), &"CWSANDBOX_UNAUTHENTICATED".into(), None)
+    );
+    assert!(lines.iter().all(|l| !l.to_string().contains("e30.")), "a token in the log");
+    let metrics = gateway.metrics.text(0);
+    for part in [
+        "sandbox_gateway_rpc_seconds_count{method=\"SandboxService/ConnectSandbox\",code=\"UNAUTHENTICATED\"} 1",
+        "sandbox_gateway_rpc_in_flight{method=\"SandboxService/GetSandbox\"} 0",
+        "sandbox_gateway_connections 1",
+    ] {
+        assert!(metrics.contains(part), "{part} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_lets_the_calls_under_way_end_and_takes_no_new_connection() {
+    let gateway = start(Config::default()).await;
+    let channel = gateway.channel().await;
+    gateway.api.slow.store(true, Ordering::Relaxed);
+    let under_way = tokio::spawn(async move { knock(with(channel, &good("bot"))).await });
+    while !gateway
+        .metrics
+        .text(0)
+        .contains("rpc_in_flight{method=\"SandboxService/ConnectSandbox\"} 1")
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    gateway.stop.cancel();
+    assert!(is_in(&under_way.await.unwrap()));
+    tokio::time::timeout(Duration::from_secs(5), gateway.served).await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(gateway.address).await.is_err());
+}
