@@ -26,6 +26,8 @@ use crate::resources::AgentKey;
 const ROTATE_AFTER: i64 = 7 * 24 * 3600;
 /// Seconds for which a superseded key is kept though no pod names it: one that is being made right now may.
 const SPARE: i64 = 3600;
+/// Seconds until a new key has reached all who call agents: the kubelet brings a Secret's changes to the gateway's pods within two minutes.
+const SETTLE: i64 = 300;
 /// Attempts to write the Secret while other replicas do the same.
 const ATTEMPTS: u32 = 5;
 
@@ -78,7 +80,7 @@ impl Keyring {
             let now = Timestamp::now().as_second();
             match refresh(&self.writer, &self.namespace, &self.name, &in_use.collect(), now)
                 .await
-                .map(|keys| self.hand_over(&keys))
+                .map(|keys| self.hand_over(&keys, now))
             {
                 Ok(Some(key)) => {
                     self.newest.send_replace(key);
@@ -91,13 +93,13 @@ impl Keyring {
         }
     }
 
-    fn hand_over(&self, keys: &Keys) -> Option<AgentKey> {
+    fn hand_over(&self, keys: &Keys, now: i64) -> Option<AgentKey> {
         for (id, pkcs8) in keys {
             if let Err(error) = self.private.insert(id, pkcs8) {
                 tracing::warn!(secret = self.name, %error, "a key of the agents");
             }
         }
-        newest(keys)
+        newest(keys, now)
     }
 
     /// Does so again and again.
@@ -154,14 +156,18 @@ async fn refresh(writer: &Writer, namespace: &str, name: &str, in_use: &BTreeSet
     }))
 }
 
-/// The newest key, as pods get it.
-fn newest(keys: &Keys) -> Option<AgentKey> {
-    keys.iter().rev().find_map(|(id, pkcs8)| {
-        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).ok()?;
-        Some(AgentKey {
-            id: id.clone(),
-            public_key: STANDARD.encode(pair.public_key()),
-        })
+/// The newest key that every caller has by now, as pods get it.
+fn newest(keys: &Keys, now: i64) -> Option<AgentKey> {
+    let known: Vec<_> = keys
+        .iter()
+        .filter_map(|(id, pkcs8)| Some((id, Ed25519KeyPair::from_pkcs8(pkcs8).ok()?)))
+        .collect();
+    let settled = known.iter().rev().find(|(id, _)| made_at(id) + SETTLE <= now);
+    // The very first one: nobody has an older one either.
+    let (id, pair) = settled.or(known.last())?;
+    Some(AgentKey {
+        id: (*id).clone(),
+        public_key: STANDARD.encode(pair.public_key()),
     })
 }
 
@@ -207,13 +213,13 @@ mod tests {
     fn a_pod_of_thirty_days_keeps_its_key_through_rotations_and_no_longer() {
         let start = 1_790_000_000;
         let mut keys = after(&Keys::new(), &[], start);
-        let first = newest(&keys).unwrap().id;
+        let first = newest(&keys, start).unwrap().id;
         for day in 1..=30 {
             keys = after(&keys, &[&first], start + day * DAY);
         }
         assert!(keys.contains_key(&first));
         assert_eq!(keys.len(), 2, "the keys between are dropped: no pod names them");
-        assert_ne!(newest(&keys).unwrap().id, first);
+        assert_ne!(newest(&keys, start + 30 * DAY).unwrap().id, first);
         let end = after(&keys, &[], start + 30 * DAY + SPARE);
         assert!(!end.contains_key(&first));
     }
@@ -224,6 +230,9 @@ mod tests {
         assert_eq!(after(&keys, &[], 1_790_000_000 + ROTATE_AFTER - 1), keys);
         let rotated = after(&keys, &[], 1_790_000_000 + ROTATE_AFTER);
         assert_eq!(rotated.len(), 2, "the old one is spared for pods that are being made");
+        let given = |after: i64| newest(&rotated, 1_790_000_000 + ROTATE_AFTER + after).unwrap().id;
+        assert_eq!(Some(&given(SETTLE - 1)), rotated.keys().next(), "the new one has not reached everybody");
+        assert_eq!(Some(&given(SETTLE)), rotated.keys().last());
         assert_eq!(after(&rotated, &[], 1_790_000_000 + ROTATE_AFTER + SPARE).len(), 1);
     }
 }
