@@ -49,11 +49,11 @@ struct Scale {
 }
 
 const FULL: Scale = Scale {
-    phases: [("burst", 500, None, 2), ("20-per-s", 300, Some(20), 1), ("50-per-s", 500, Some(50), 1)],
+    phases: [("burst", 500, None, 2), ("steady-20", 300, Some(20), 1), ("steady-50", 500, Some(50), 1)],
     total: 10_000,
 };
 const QUICK: Scale = Scale {
-    phases: [("burst", 50, None, 1), ("20-per-s", 40, Some(20), 1), ("50-per-s", 50, Some(50), 1)],
+    phases: [("burst", 50, None, 1), ("steady-20", 40, Some(20), 1), ("steady-50", 50, Some(50), 1)],
     total: 300,
 };
 
