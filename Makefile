@@ -5,7 +5,7 @@ TARGET := x86_64-unknown-linux-gnu
 BINARY := target/$(TARGET)/release/sandbox-operator
 CLUSTER := tests/cluster/cluster
 
-.PHONY: help run test unit lint generate binary image cluster cluster-down install e2e api
+.PHONY: help run test unit lint generate binary image cluster cluster-down install e2e api bench
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -29,6 +29,11 @@ api: install ## Tests of the API on a real API server
 
 e2e: install ## Tests with real pods
 	@eval "$$($(CLUSTER) env)"; cargo test --locked --test e2e -- --ignored --test-threads 1
+
+bench: install ## Speed and cost next to bare pods; BENCH=--quick: small numbers
+	@eval "$$($(CLUSTER) env)"; kubectl --namespace sandbox-operator rollout restart deployment sandbox-operator > /dev/null; \
+	  kubectl --namespace sandbox-operator rollout status deployment sandbox-operator --timeout 180s > /dev/null; \
+	  RUSTFLAGS="-C target-feature=+crt-static" cargo bench --locked --target $(TARGET) --bench scale -- $(BENCH)
 
 generate: cluster ## Write crds/ and deploy/ anew
 	tests/generate.sh

@@ -52,6 +52,7 @@ apiserver_request_total{code="200",group="",resource="pods",scope="resource",sub
 apiserver_request_total{code="201",resource="sandboxes",subresource="",verb="POST"} 9
 apiserver_request_total{code="200",resource="sandboxes",subresource="status",verb="PATCH"} 1.2e+01
 apiserver_request_total{code="200",resource="sandboxes",subresource="",verb="LIST"} 99
+apiserver_request_total{code="200",resource="sandboxes",subresource="",verb="DELETE"} 99
 apiserver_request_total_other{resource="secrets",subresource="",verb="POST"} 99
 process_cpu_seconds_total 1.5
 "#;

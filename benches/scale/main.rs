@@ -49,11 +49,11 @@ struct Scale {
 }
 
 const FULL: Scale = Scale {
-    phases: [("burst", 500, None, 2), ("20-per-s", 300, Some(20), 1), ("50-per-s", 500, Some(50), 1)],
+    phases: [("burst", 500, None, 2), ("steady-20", 300, Some(20), 1), ("steady-50", 500, Some(50), 1)],
     total: 10_000,
 };
 const QUICK: Scale = Scale {
-    phases: [("burst", 50, None, 1), ("20-per-s", 40, Some(20), 1), ("50-per-s", 50, Some(50), 1)],
+    phases: [("burst", 50, None, 1), ("steady-20", 40, Some(20), 1), ("steady-50", 50, Some(50), 1)],
     total: 300,
 };
 
@@ -73,16 +73,17 @@ async fn bench(options: Options) -> Result<(), Failure> {
     let operator = Operator::leading(&client, &options.namespace, &options.lease).await?;
     let mut ground = Ground::new(&client).await?;
     let scale = if options.quick { QUICK } else { FULL };
+    let mut report = Report::default();
     let measured = tokio::select! {
-        measured = measure(&client, &operator, &mut ground, scale) => measured,
+        measured = measure(&client, &operator, &mut ground, scale, &mut report) => measured,
         () = interrupted() => Err("interrupted".into()),
     };
     eprintln!("removing what was made");
     let removed = ground.remove().await;
-    let report = measured?;
+    // Also after a failure: what was measured until then.
     print!("{}", report.table());
     println!("{}", serde_json::to_string(&report)?);
-    removed
+    measured.and(removed)
 }
 
 async fn interrupted() {
@@ -96,12 +97,9 @@ async fn interrupted() {
     }
 }
 
-async fn measure(client: &Client, operator: &Operator, ground: &mut Ground, scale: Scale) -> Result<Report, Failure> {
+async fn measure(client: &Client, operator: &Operator, ground: &mut Ground, scale: Scale, report: &mut Report) -> Result<(), Failure> {
     let began = Instant::now();
-    let mut report = Report {
-        processors: std::thread::available_parallelism()?.get(),
-        ..Report::default()
-    };
+    report.processors = std::thread::available_parallelism()?.get();
     let mut costs = Costs::default();
     report.memory.push(memory(operator, 0).await?);
     ground.copy_shape().await?;
@@ -142,7 +140,7 @@ async fn measure(client: &Client, operator: &Operator, ground: &mut Ground, scal
     tokio::time::sleep(SETTLE).await;
     report.writes_to_end = per_sandbox(&requests::between(&before, &cluster::writes(client).await?, 0), count);
     report.seconds = began.elapsed().as_secs_f64();
-    Ok(report)
+    Ok(())
 }
 
 async fn memory(operator: &Operator, sandboxes: usize) -> Result<Memory, Failure> {
