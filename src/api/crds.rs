@@ -4,7 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{Sandbox, SandboxSession};
+use super::{Sandbox, SandboxSession, SandboxTemplate};
 
 /// Fields of `Sandbox.spec` that may change after creation; each has a rule of its own where it needs one.
 const MUTABLE: [&str; 4] = ["desiredState", "stopGracePeriodSeconds", "tags", "maxLifetimeSeconds"];
@@ -19,7 +19,7 @@ pub fn all() -> Vec<(String, Value)> {
         spec(&mut session),
         vec![one_way("desiredState", "Closed"), only_lower("maxLifetimeSeconds")],
     );
-    [sandbox, session]
+    [sandbox, session, value(SandboxTemplate::crd())]
         .into_iter()
         .map(|mut crd| {
             tidy(&mut crd);

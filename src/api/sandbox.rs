@@ -38,6 +38,8 @@ use super::workload::Workload;
     .message("spec.args: needs spec.command, or spec.entrypoint: Image"))]
 #[x_kube(validation = Rule::new("!has(self.command) || !has(self.entrypoint) || self.entrypoint != 'Image'")
     .message("spec.command: cannot be given with spec.entrypoint: Image"))]
+#[x_kube(validation = Rule::new("!has(self.entrypoint) || self.entrypoint != 'Image' || !has(self.files) || self.files.all(f, f.path.startsWith('/'))")
+    .message("spec.files[].path: must be absolute with spec.entrypoint: Image"))]
 pub struct SandboxSpec {
     /// Name of a `SandboxSession` of this namespace. Defaults come from it, and deleting it deletes this sandbox.
     /// If there is none the sandbox waits as PENDING with reason `SessionNotFound`, and is FAILED with it at `startTimeoutSeconds`.

@@ -1,4 +1,4 @@
-//! The fields that shape a sandbox's pod. A `Sandbox` has them, and a session's `defaults` has the same.
+//! The fields that shape a sandbox's pod. A `Sandbox` has them; a session's `defaults` and a template have the same.
 
 use k8s_openapi::api::core::v1::{Affinity, EnvFromSource, EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -100,7 +100,7 @@ pub struct Workload {
     /// on by default from Kubernetes 1.33). Default: the operator's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_users: Option<bool>,
-    /// Files that are there, read-only, before the main command starts. At most 128.
+    /// Files of the main container that are there before the main command starts. At most 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
     pub files: Option<Vec<File>>,
@@ -108,6 +108,10 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub volumes: Option<Vec<Volume>>,
+    /// Where volumes are mounted in the main container, in addition to their own `mountPath`. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub mounts: Option<Vec<Mount>>,
     /// Ports on which the sandbox listens. With at least one a Service with the name of the pod is made; who may connect is said by `network.ingress`. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -196,11 +200,12 @@ pub enum SecurityProfile {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.content), has(self.contentBase64), has(self.secretKeyRef), has(self.configMapKeyRef)].filter(x, x).size() == 1")
     .message("files[]: give exactly one of content, contentBase64, secretKeyRef and configMapKeyRef"))]
-#[x_kube(validation = Rule::new("!self.path.contains('/../') && !self.path.endsWith('/..') && !self.path.endsWith('/') && !self.path.contains(':')")
-    .message("files[].path: must be an absolute path of a file, without '..' and ':'"))]
+#[x_kube(validation = Rule::new("!self.path.startsWith('../') && !self.path.contains('/../') && !self.path.endsWith('/..') && self.path != '..' && !self.path.endsWith('/') && !self.path.contains(':')")
+    .message("files[].path: must be the path of a file, without '..' and ':'"))]
 pub struct File {
-    /// Absolute path in the main container. Missing parent directories are made.
-    #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/"))]
+    /// Path in the container; missing parent directories are made. An absolute path is a read-only mount. A relative one begins at the working directory,
+    /// wherever the image has it: the agent copies the file there, so it needs a `command` or no entrypoint of the image.
+    #[schemars(length(min = 1, max = 1024))]
     pub path: String,
     /// The content as text. All inline content of a sandbox is at most 256 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,16 +243,17 @@ pub struct KeyRef {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.scratch) != has(self.persistentVolumeClaim)")
     .message("volumes[]: give exactly one of scratch and persistentVolumeClaim"))]
-#[x_kube(validation = Rule::new("!self.mountPath.contains(':') && self.mountPath != '/' && !self.mountPath.startsWith('/.sandbox-operator')")
+#[x_kube(validation = Rule::new("!has(self.mountPath) || (!self.mountPath.contains(':') && self.mountPath != '/' && !self.mountPath.startsWith('/.sandbox-operator'))")
     .message("volumes[].mountPath: must be an absolute path other than / and /.sandbox-operator, without ':'"))]
 pub struct Volume {
     /// Name, unique in the sandbox: a DNS label. Names that begin with `sandbox-operator` are ours.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = Rule::new("!self.startsWith('sandbox-operator')").message("volumes[].name: names that begin with sandbox-operator are reserved"))]
     pub name: String,
-    /// Absolute path in the main container.
+    /// Absolute path in the main container. Without it only `mounts` say where the volume is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 1024), regex(pattern = r"^/"))]
-    pub mount_path: String,
+    pub mount_path: Option<String>,
     /// A path inside the volume to mount instead of its root; relative, without `..`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -313,6 +319,7 @@ pub struct Port {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name != 'main' && !self.name.startsWith('sandbox-operator')").message("sidecars[].name: main and names that begin with sandbox-operator are reserved"))]
+#[x_kube(validation = Rule::new("has(self.command) || !has(self.files) || self.files.all(f, f.path.startsWith('/'))").message("sidecars[].files[].path: a relative path needs sidecars[].command"))]
 pub struct Sidecar {
     /// Name, unique in the sandbox: a DNS label.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -328,13 +335,39 @@ pub struct Sidecar {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024), inner(length(max = 131_072)))]
     pub args: Option<Vec<String>>,
-    /// Environment variables, as in a pod. At most 512.
+    /// Working directory: an absolute path. Default: the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096), regex(pattern = r"^/"))]
+    pub working_dir: Option<String>,
+    /// Environment variables, as in a pod. `CW_SANDBOX_ID` is set by the operator. At most 512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub env: Option<Vec<EnvVar>>,
+    /// Secrets and ConfigMaps whose keys become environment variables, as in a pod. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub env_from: Option<Vec<EnvFromSource>>,
     /// Requests and limits, as in a pod; those not named get the operator's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+    /// As the sandbox's, for this container. Default: the sandbox's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_profile: Option<SecurityProfile>,
+    /// User (uid) this container runs as. Default: the sandbox's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_294_i64))]
+    pub run_as_user: Option<i64>,
+    /// Group (gid) this container runs as. Default: the sandbox's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_294_i64))]
+    pub run_as_group: Option<i64>,
+    /// Whether this container's root file system is read-only. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only_root_filesystem: Option<bool>,
+    /// Files that are there before this container starts. At most 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
+    pub files: Option<Vec<File>>,
     /// Where volumes of the sandbox are mounted in this container. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -342,8 +375,12 @@ pub struct Sidecar {
 }
 
 /// Where a volume is mounted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.mountPath.contains(':') && self.mountPath != '/' && !self.mountPath.startsWith('/.sandbox-operator')")
+    .message("mounts[].mountPath: must be an absolute path other than / and /.sandbox-operator, without ':'"))]
+#[x_kube(validation = Rule::new("!has(self.subPath) || (!self.subPath.startsWith('/') && !self.subPath.split('/').exists(p, p == '..'))")
+    .message("mounts[].subPath: must be relative and without '..'"))]
 pub struct Mount {
     /// Name of one of the sandbox's `volumes`.
     #[schemars(length(min = 1, max = 63))]

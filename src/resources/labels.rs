@@ -72,9 +72,43 @@ pub fn reserved<'a>(keys: impl IntoIterator<Item = &'a String>) -> Option<&'a st
     })
 }
 
+/// Whether Kubernetes takes `text` as the value of a label, and as more than nothing.
+pub fn is_value(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+/// Whether Kubernetes takes `key` as the key of a label or an annotation.
+pub fn is_key(key: &str) -> bool {
+    let part = |l: &str| is_value(l) && l.chars().all(|c| !c.is_ascii_uppercase() && c != '_');
+    match key.split_once('/') {
+        None => is_value(key),
+        Some((domain, name)) => is_value(name) && domain.len() <= 253 && domain.split('.').all(part),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_of_labels_and_annotations() {
+        for (key, good) in [
+            ("a", true),
+            ("example.com/A_b.c", true),
+            ("", false),
+            ("a/b/c", false),
+            ("Ex.com/a", false),
+            ("/a", false),
+            ("a b", false),
+        ] {
+            assert_eq!(is_key(key), good, "{key}");
+        }
+        assert!(is_value("a_B.1") && !is_value("") && !is_value("a,b=c") && !is_value("-a"));
+    }
 
     #[test]
     fn reserved_prefixes_and_their_subdomains_are_refused() {

@@ -120,19 +120,24 @@ fn internet(lists: &Lists) -> NetworkPolicyEgressRule {
 }
 
 fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRule, String> {
-    let peer = peer(
-        rule.cidr.as_deref(),
-        rule.except.as_deref(),
-        &rule.pod_selector,
-        &rule.namespace_selector,
-        &lists.never,
-    )?;
+    let to = if rule.internet == Some(true) {
+        internet(lists).to
+    } else {
+        let peer = peer(
+            rule.cidr.as_deref(),
+            rule.except.as_deref(),
+            &rule.pod_selector,
+            &rule.namespace_selector,
+            &lists.never,
+        )?;
+        Some(vec![peer])
+    };
     let ports = rule
         .ports
         .as_ref()
         .filter(|p| !p.is_empty())
         .map(|ports| ports.iter().map(declared_port).collect());
-    Ok(NetworkPolicyEgressRule { to: Some(vec![peer]), ports })
+    Ok(NetworkPolicyEgressRule { to, ports })
 }
 
 /// Gateway and operator on the agent's port, as one peer (an intersection of namespace and labels), then the declared rules.
