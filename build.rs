@@ -20,6 +20,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
     // File contents and output come as `Bytes`: passing them on does not copy them.
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // Ordered maps where a request is hashed: equal requests must have equal bytes.
+    let hashed = ["Container", "PartialContainer", "SandboxSpec", "PartialSandboxSpec", "SelectorBlock"];
+    hashed
+        .iter()
+        .fold(tonic_prost_build::configure().bytes("."), |builder, message| {
+            builder.btree_map(format!(".coreweave.sandbox.v1.{message}"))
+        })
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -64,8 +64,8 @@ pub fn verify(public_key: &[u8], token: &str, pod: &str, now: i64) -> Result<(),
     if claims.pod != pod {
         return Err(Refused::OtherPod);
     }
-    let left = claims.expires - now;
-    if left < -SKEW_SECONDS || left > LIFETIME_SECONDS + SKEW_SECONDS {
+    let left = claims.expires.saturating_sub(now);
+    if !(-SKEW_SECONDS..=LIFETIME_SECONDS + SKEW_SECONDS).contains(&left) {
         return Err(Refused::Expired);
     }
     Ok(())

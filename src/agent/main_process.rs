@@ -1,112 +1,202 @@
-//! The main command as a child of PID 1.
+//! PID 1: the main command as its child, and what the kernel expects of the first process.
 
-use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
-use std::io::{ErrorKind, Write};
+use super::reaper::{NOT_EXECUTABLE, Reaper, Started, not_started};
+use super::server::{self, Access};
+use super::{POD_UID_VARIABLE, place, say};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures::future::{Either, pending};
+use futures::stream::{SelectAll, Stream, StreamExt, poll_fn};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process_group, set_child_subreaper, setrlimit};
+use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
 
-/// Exit codes of a shell whose command is not there, or cannot be run.
-const NOT_FOUND: u8 = 127;
-const NOT_EXECUTABLE: u8 = 126;
+/// What is not passed on: what cannot be caught, what a process does to itself, and what is for us.
+const NOT_FORWARDED: [Signal; 8] = [
+    Signal::KILL,
+    Signal::STOP,
+    Signal::ILL,
+    Signal::FPE,
+    Signal::SEGV,
+    Signal::BUS,
+    Signal::PIPE,
+    Signal::CHILD,
+];
+/// What ends us when there is no main command.
+const ENDING: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+/// How long an answer takes to leave before the process ends that gave it.
+const FAREWELL: Duration = Duration::from_millis(50);
 
-/// Runs the main command to its end and returns the exit code for the container.
-pub fn run(max_processes: Option<u64>, command: &[String]) -> u8 {
-    // Blocked before the child starts, so that no SIGCHLD or SIGTERM is lost. The child inherits that; see `exec`.
-    let signals = SigSet::all();
-    if let Err(error) = signals.thread_block() {
-        say(&format!("block signals: {error}"));
-        return NOT_EXECUTABLE;
-    }
-    if let Some(limit) = max_processes
-        && let Err(error) = limit_processes(limit)
-    {
-        say(&format!("limit processes to {limit}: {error}"));
-        return NOT_EXECUTABLE;
-    }
-    let main = match command.split_first() {
-        None => None,
-        // A process group of its own, so that signals reach all that the command started.
-        Some(_) => match Command::new("/proc/self/exe")
-            .args(["agent", "exec", "--"])
-            .args(command)
-            .process_group(0)
-            .spawn()
-        {
-            Ok(child) => Some(Pid::from_raw(child.id().cast_signed())),
-            Err(error) => {
-                say(&format!("start: {error}"));
-                return NOT_EXECUTABLE;
-            }
-        },
-    };
-    serve(&signals, main)
+/// How to run as PID 1.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Port for commands and files.
+    #[arg(long, default_value_t = 8971)]
+    port: u16,
+    /// Public key (Ed25519, base64) whose tokens are accepted. May be given more than once; without one nothing is served.
+    #[arg(long = "key", value_parser = public_key)]
+    keys: Vec<PublicKey>,
+    /// UID of this pod: tokens are for one pod only. Without it nothing is served.
+    #[arg(long, env = POD_UID_VARIABLE)]
+    pod_uid: Option<String>,
+    /// Most processes and threads of the sandbox (RLIMIT_NPROC). Only given with a user namespace: without one the kernel would
+    /// count the processes of equal uids in other sandboxes of the node as well.
+    #[arg(long)]
+    max_processes: Option<u64>,
+    /// Folder whose files are copied into the working directory first.
+    #[arg(long)]
+    place: Option<PathBuf>,
+    /// The main command.
+    #[arg(last = true)]
+    command: Vec<String>,
 }
 
-/// Becomes the main command. Unblocks signals here, in the child: in the parent there would be a moment in which one is lost.
-pub fn exec(command: &[String]) -> u8 {
-    let Some((program, args)) = command.split_first() else {
-        return NOT_FOUND;
-    };
-    let error = match SigSet::empty().thread_set_mask() {
-        Ok(()) => Command::new(program).args(args).exec(),
-        Err(error) => error.into(),
-    };
-    say(&format!("start {program}: {error}"));
-    if error.kind() == ErrorKind::NotFound {
-        NOT_FOUND
-    } else {
-        NOT_EXECUTABLE
+/// The 32 bytes of a public key.
+#[derive(Clone, Debug)]
+struct PublicKey(Vec<u8>);
+
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    match BASE64.decode(text) {
+        Ok(key) if key.len() == 32 => Ok(PublicKey(key)),
+        Ok(key) => Err(format!("{} bytes; a public key has 32", key.len())),
+        Err(error) => Err(error.to_string()),
     }
+}
+
+/// Runs the main command to its end and returns the exit code for the container.
+pub fn run(options: &Options) -> u8 {
+    let result = server::runtime().map_err(|e| format!("start: {e}")).and_then(|runtime| {
+        let code = runtime.block_on(live(options));
+        // Waits for no file operation that hangs.
+        runtime.shutdown_background();
+        code
+    });
+    result.unwrap_or_else(|text| {
+        say(&text);
+        NOT_EXECUTABLE
+    })
+}
+
+async fn live(options: &Options) -> Result<u8, String> {
+    // All before the main command starts, so that nothing that it causes is lost.
+    let mut signals = forwarded().map_err(|e| format!("signals: {e}"))?;
+    let mut children = signal(SignalKind::child()).map_err(|e| format!("signals: {e}"))?;
+    if let Some(from) = &options.place {
+        place::place(from, Path::new(".")).map_err(|e| format!("place files: {e}"))?;
+    }
+    server::keep_a_thread().await;
+    if let Some(limit) = options.max_processes {
+        limit_processes(limit).map_err(|e| format!("limit processes to {limit}: {e}"))?;
+    }
+    if !getpid().is_init() {
+        // The pod's containers share their processes: those of this one must not become the pause container's.
+        let _ = set_child_subreaper(Some(getpid()));
+    }
+    let reaper = Reaper::new(true);
+    let (stop, mut stops) = mpsc::channel(1);
+    if let Some(access) = access(options) {
+        server::listen(options.port, access, reaper.clone(), stop).await;
+    }
+
+    let (main, ended) = match start(&reaper, &options.command) {
+        Ok(Some(main)) => (Some(main.pid), Either::Left(main.exit)),
+        Ok(None) => (None, Either::Right(pending())),
+        Err(code) => return Ok(code),
+    };
+    let mut ended = std::pin::pin!(ended);
+    let mut kill_at: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            _ = children.recv() => reaper.reap(),
+            code = &mut ended => {
+                if kill_at.is_some() {
+                    sleep(FAREWELL).await;
+                }
+                return Ok(code.unwrap_or(u8::MAX));
+            }
+            Some(signal) = signals.next() => match main {
+                Some(main) => to_group(&reaper, main, signal),
+                None if ENDING.contains(&signal) => return Ok(0),
+                None => {}
+            },
+            Some(grace) = stops.recv() => {
+                let Some(main) = main else {
+                    sleep(FAREWELL).await;
+                    return Ok(0);
+                };
+                if grace > Duration::ZERO {
+                    to_group(&reaper, main, Signal::TERM);
+                }
+                let at = Instant::now() + grace;
+                kill_at = Some(kill_at.map_or(at, |before| before.min(at)));
+            }
+            () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
+                main.into_iter().for_each(|main| kill_all(&reaper, main));
+                kill_at = Some(Instant::now() + Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+/// The main command, if there is one; the exit code if it could not be started.
+fn start(reaper: &Reaper, command: &[String]) -> Result<Option<Started>, u8> {
+    let Some((program, args)) = command.split_first() else {
+        return Ok(None);
+    };
+    // A process group of its own, so that signals reach all that the command started.
+    let mut command = Command::new(program);
+    command.args(args).env_remove(POD_UID_VARIABLE).process_group(0);
+    reaper.spawn(&mut command).map(Some).map_err(|error| {
+        say(&format!("start {program}: {error}"));
+        not_started(&error)
+    })
+}
+
+/// Who may call, if the pod says so.
+fn access(options: &Options) -> Option<Access> {
+    let pod_uid = options.pod_uid.clone().filter(|uid| !uid.is_empty())?;
+    let keys: Vec<Vec<u8>> = options.keys.iter().map(|key| key.0.clone()).collect();
+    (!keys.is_empty()).then(|| Access::new(keys, pod_uid))
 }
 
 /// Never above what the container was given: raising a limit takes a right that a sandbox has not.
-fn limit_processes(limit: u64) -> nix::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC)?;
-    let limit = limit.min(hard);
-    setrlimit(Resource::RLIMIT_NPROC, limit, limit)
+fn limit_processes(limit: u64) -> rustix::io::Result<()> {
+    let limit = Some(getrlimit(Resource::Nproc).maximum.map_or(limit, |hard| limit.min(hard)));
+    let both = Rlimit {
+        current: limit,
+        maximum: limit,
+    };
+    setrlimit(Resource::Nproc, both)
 }
 
-fn serve(signals: &SigSet, main: Option<Pid>) -> u8 {
-    loop {
-        // A signal may stand for several children: reap before waiting again.
-        if let Some(code) = reap(main) {
-            return code;
-        }
-        match (signals.wait(), main) {
-            (Ok(Signal::SIGCHLD) | Err(_), _) => {}
-            (Ok(signal), Some(group)) => {
-                // ESRCH: it has just ended, and its exit is about to be reaped.
-                let _ = kill(Pid::from_raw(-group.as_raw()), signal);
-            }
-            (Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP), None) => {
-                return 0;
-            }
-            (Ok(_), None) => {}
+/// Every signal that is passed on.
+fn forwarded() -> io::Result<impl Stream<Item = Signal> + Unpin> {
+    let mut all = SelectAll::new();
+    for number in 1..32 {
+        if let Some(named) = Signal::from_named_raw(number).filter(|named| !NOT_FORWARDED.contains(named)) {
+            let mut source = signal(SignalKind::from_raw(number))?;
+            all.push(poll_fn(move |cx| source.poll_recv(cx).map(|one| one.map(|()| named))));
         }
     }
+    Ok(all)
 }
 
-/// Reaps every child that has ended; the exit code once the main one has.
-fn reap(main: Option<Pid>) -> Option<u8> {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if Some(pid) == main => {
-                return Some(code.to_le_bytes()[0]);
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if Some(pid) == main => {
-                return Some(128u8.saturating_add((signal as i32).to_le_bytes()[0]));
-            }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
-            Ok(_) | Err(_) => {}
-        }
+fn to_group(reaper: &Reaper, main: Pid, signal: Signal) {
+    reaper.while_running(main, |main| {
+        let _ = kill_process_group(main, signal);
+    });
+}
+
+fn kill_all(reaper: &Reaper, main: Pid) {
+    to_group(reaper, main, Signal::KILL);
+    if getpid().is_init() {
+        // The "group" of process 1 is -1: everybody in the container but us.
+        let _ = kill_process_group(Pid::INIT, Signal::KILL);
     }
-}
-
-/// One line on stderr, which is the sandbox's log. A closed stderr is no reason to stop.
-pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "sandbox-operator agent: {text}");
 }

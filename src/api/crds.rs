@@ -4,14 +4,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{Sandbox, SandboxSession, State, rules};
+use super::{Sandbox, SandboxSession, SandboxTemplate, State, rules};
 
 /// Fields of `Sandbox.spec` that may change after creation; each has a rule of its own where it needs one.
 const MUTABLE: [&str; 4] = ["desiredState", "stopGracePeriodSeconds", "tags", "maxLifetimeSeconds"];
 
 /// All CustomResourceDefinitions with their file names.
 pub fn all() -> Vec<(String, Value)> {
-    [sandbox(), session()]
+    [sandbox(), session(), template()]
         .into_iter()
         .map(|mut crd| {
             tidy(&mut crd);
@@ -43,6 +43,13 @@ fn session() -> Value {
     let spec = &mut schema["properties"]["spec"];
     rules::workload(&mut spec["properties"]["defaults"], "spec.defaults", "!has(self.volumes)");
     rules::add(spec, [one_way("desiredState", "Closed"), only_lower("maxLifetimeSeconds")]);
+    crd
+}
+
+fn template() -> Value {
+    let mut crd = value(SandboxTemplate::crd());
+    // A sandbox made from it may bring volumes of its own.
+    rules::workload(&mut schema(&mut crd)["properties"]["spec"], "spec", "!has(self.volumes)");
     crd
 }
 

@@ -7,11 +7,13 @@ pub mod reason;
 mod rules;
 pub mod sandbox;
 pub mod session;
+pub mod template;
 pub mod workload;
 
 pub use network::{Egress, EgressMode, EgressRule, Ingress, IngressRule, Network, NetworkPort};
 pub use sandbox::{DesiredState, Sandbox, SandboxSpec, SandboxStatus, State};
 pub use session::{SandboxSession, SandboxSessionSpec, SandboxSessionStatus, SessionDesiredState, SessionState};
+pub use template::{SandboxTemplate, SandboxTemplateSpec};
 pub use workload::*;
 
 /// API group of every custom resource.
@@ -29,6 +31,28 @@ pub const LABEL_SESSION: &str = "sandbox-operator.dev/session";
 pub const ANNOTATION_AGENT_KEY: &str = "sandbox-operator.dev/agent-key";
 /// Annotation of a Sandbox that is not complete yet: whoever made it still adds objects that it refers to, and then takes this away.
 pub const ANNOTATION_HOLD: &str = "sandbox-operator.dev/hold";
+/// Label of a Secret that sandboxes made through the gateway may take secrets from: `"true"`.
+pub const LABEL_SECRET_STORE: &str = "sandbox-operator.dev/secret-store";
+/// Label of a PersistentVolumeClaim that is registered as a volume: its id.
+pub const VOLUME_ID: &str = "sandbox-operator.dev/volume-id";
+/// Annotation of a registered PersistentVolumeClaim: `"true"` if sandboxes may only read it.
+pub const VOLUME_READ_ONLY: &str = "sandbox-operator.dev/volume-read-only";
+/// Annotation of a registered PersistentVolumeClaim: the folder in it that is the volume.
+pub const VOLUME_SUB_PATH: &str = "sandbox-operator.dev/volume-sub-path";
+/// Annotation of a registered PersistentVolumeClaim: a description for people.
+pub const VOLUME_DESCRIPTION: &str = "sandbox-operator.dev/volume-description";
+/// Annotation of a Sandbox made through the gateway: SHA-256 of the request, so that one that is sent again gets the same sandbox.
+pub const ANNOTATION_REQUEST: &str = "sandbox-operator.dev/request-sha256";
+/// Annotation of a Sandbox made through the gateway: what the request said that no field of the spec says.
+pub const ANNOTATION_REQUEST_FACTS: &str = "sandbox-operator.dev/request-facts";
+/// Annotation of a Sandbox made through the gateway: the name that the request gave the main container.
+pub const ANNOTATION_MAIN_NAME: &str = "sandbox-operator.dev/main-name";
+/// Annotation of a Sandbox made through the gateway: a name for people.
+pub const ANNOTATION_DISPLAY_NAME: &str = "sandbox-operator.dev/display-name";
+/// Annotation of a Sandbox made from a SandboxTemplate: its name.
+pub const ANNOTATION_TEMPLATE: &str = "sandbox-operator.dev/template";
+/// Annotation of a Sandbox made from a SandboxTemplate: its generation.
+pub const ANNOTATION_TEMPLATE_REVISION: &str = "sandbox-operator.dev/template-revision";
 /// Kubernetes' own label for the tool that manages an object; our watches select on it.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`], and the field manager of every write.

@@ -84,12 +84,17 @@ impl Protocol {
     }
 }
 
-/// A destination: either `cidr`, or `podSelector` and/or `namespaceSelector`.
+/// A destination: one of `internet`, `cidr`, and `podSelector` and/or `namespaceSelector`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::one_peer("network.egress.rules[]"))]
+#[x_kube(validation = Rule::new("[has(self.internet), has(self.cidr), has(self.podSelector) || has(self.namespaceSelector)].filter(x, x).size() == 1")
+    .message("network.egress.rules[]: give one of internet, cidr, and podSelector and/or namespaceSelector"))]
 #[x_kube(validation = rules::except_in_cidr("network.egress.rules[]"))]
 pub struct EgressRule {
+    /// True: the public addresses that `mode: Internet` allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self").message("network.egress.rules[].internet: is true, or left out"))]
+    pub internet: Option<bool>,
     /// An address range such as `203.0.113.0/24` or `2001:db8::/32`. Addresses that no sandbox may reach are taken out of it; a range wholly of such is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]

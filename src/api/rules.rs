@@ -20,6 +20,16 @@ pub(super) fn path(field: &str) -> Rule {
     )
 }
 
+/// As [`path`], or a relative one. The agent's folder is not below any working directory.
+pub(super) fn path_of_file(field: &str) -> Rule {
+    let ours = format!("self == '{AGENT_DIRECTORY}' || self.startsWith('{AGENT_DIRECTORY}/')");
+    let part = "([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*";
+    rule(
+        format!("self.matches('^/?{part}(/{part})*$') && !({ours})"),
+        format!("{field}: must be the path of a file without ':', '.', '..' and empty parts, not in {AGENT_DIRECTORY}"),
+    )
+}
+
 /// A path inside a volume.
 pub(super) fn sub_path(field: &str) -> Rule {
     rule(
@@ -120,8 +130,22 @@ pub(super) fn workload(schema: &mut Value, at: &str, volumes_from_elsewhere: &st
             format!("{at}.command: cannot be given with {at}.entrypoint: Image"),
         ),
         rule(
-            "!has(self.files) || !has(self.volumes) || self.files.all(f, self.volumes.all(v, v.mountPath != f.path))",
+            "!has(self.files) || !has(self.volumes) || self.files.all(f, self.volumes.all(v, !has(v.mountPath) || v.mountPath != f.path))",
             format!("{at}.files[].path: must not be the mountPath of a volume"),
+        ),
+        rule(
+            "!has(self.files) || !has(self.entrypoint) || self.entrypoint != 'Image' || self.files.all(f, f.path.startsWith('/'))",
+            format!("{at}.files[].path: must be absolute with {at}.entrypoint: Image"),
+        ),
+        rule(
+            "!has(self.sidecars) || self.sidecars.all(s, has(s.command) || !has(s.files) || s.files.all(f, f.path.startsWith('/')))",
+            format!("{at}.sidecars[].files[].path: a relative path needs {at}.sidecars[].command"),
+        ),
+        rule(
+            format!(
+                "({volumes_from_elsewhere}) || !has(self.mounts) || self.mounts.all(m, has(self.volumes) && self.volumes.exists(v, v.name == m.name))"
+            ),
+            format!("{at}.mounts[].name: must be the name of one of {at}.volumes"),
         ),
         rule(
             format!(

@@ -1,4 +1,4 @@
-//! The fields that shape a sandbox's pod. A `Sandbox` has them, and a session's `defaults` has the same.
+//! The fields that shape a sandbox's pod. A `Sandbox` has them; a session's `defaults` and a template have the same.
 
 use k8s_openapi::api::core::v1::{Affinity, EnvFromSource, EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -101,15 +101,19 @@ pub struct Workload {
     /// on by default from Kubernetes 1.33). Default: the operator's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_users: Option<bool>,
-    /// Files that are there, read-only, before the main command starts. At most 128.
+    /// Files of the main container that are there before the main command starts. At most 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
     pub files: Option<Vec<File>>,
     /// Volumes of the sandbox: scratch space or existing PersistentVolumeClaims. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    #[x_kube(validation = rules::unique(|v| format!("{v}.mountPath"), "volumes[].mountPath: must not be that of another volume"))]
+    #[x_kube(validation = rules::unique(|v| format!("{v}.?mountPath.orValue({v}.name)"), "volumes[].mountPath: must not be that of another volume"))]
     pub volumes: Option<Vec<Volume>>,
+    /// Where volumes are mounted in the main container, in addition to their own `mountPath`. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
+    pub mounts: Option<Vec<Mount>>,
     /// Ports on which the sandbox listens, each number once per protocol. With at least one a Service with the name of the pod is made;
     /// who may connect is said by `network.ingress`. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -209,9 +213,10 @@ pub enum SecurityProfile {
 #[x_kube(validation = Rule::new("[has(self.content), has(self.contentBase64), has(self.secretKeyRef), has(self.configMapKeyRef)].filter(x, x).size() == 1")
     .message("files[]: give exactly one of content, contentBase64, secretKeyRef and configMapKeyRef"))]
 pub struct File {
-    /// Absolute path in the main container, not the mountPath of a volume. Missing parent directories are made.
+    /// Path in the container, not the mountPath of a volume; missing parent directories are made. An absolute path is a read-only mount.
+    /// A relative one begins at the working directory, wherever the image has it: the agent copies the file there before the command starts.
     #[schemars(length(max = 1024))]
-    #[x_kube(validation = rules::path("files[].path"))]
+    #[x_kube(validation = rules::path_of_file("files[].path"))]
     pub path: String,
     /// The content as text. All inline content of a sandbox is at most 256 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -254,10 +259,11 @@ pub struct Volume {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = rules::name("volumes[].name"))]
     pub name: String,
-    /// Absolute path in the main container, of no other volume or file.
+    /// Absolute path in the main container, of no other volume or file. Without it only `mounts` say where the volume is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::path("volumes[].mountPath"))]
-    pub mount_path: String,
+    pub mount_path: Option<String>,
     /// A path inside the volume to mount instead of its root; relative, without `..`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -342,13 +348,39 @@ pub struct Sidecar {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024), inner(length(max = 131_072)))]
     pub args: Option<Vec<String>>,
-    /// Environment variables, as in a pod. At most 512; the main container's are not here.
+    /// Working directory: an absolute path. Default: the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096), regex(pattern = r"^/"))]
+    pub working_dir: Option<String>,
+    /// Environment variables, as in a pod. `CW_SANDBOX_ID` is set by the operator; the main container's are not here. At most 512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub env: Option<Vec<EnvVar>>,
+    /// Secrets and ConfigMaps whose keys become environment variables, as in a pod. At most 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub env_from: Option<Vec<EnvFromSource>>,
     /// Requests and limits, as in a pod; those not named get the operator's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+    /// As the sandbox's, for this container. Default: the sandbox's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_profile: Option<SecurityProfile>,
+    /// User (uid) this container runs as. Default: the sandbox's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_294_i64))]
+    pub run_as_user: Option<i64>,
+    /// Group (gid) this container runs as. Default: the sandbox's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_294_i64))]
+    pub run_as_group: Option<i64>,
+    /// Whether this container's root file system is read-only. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only_root_filesystem: Option<bool>,
+    /// Files that are there before this container starts. At most 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
+    pub files: Option<Vec<File>>,
     /// Where volumes of the sandbox are mounted in this container. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
@@ -358,6 +390,10 @@ pub struct Sidecar {
 /// Where a volume is mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.mountPath.contains(':') && self.mountPath != '/' && !self.mountPath.startsWith('/.sandbox-operator')")
+    .message("mounts[].mountPath: must be an absolute path other than / and /.sandbox-operator, without ':'"))]
+#[x_kube(validation = Rule::new("!has(self.subPath) || (!self.subPath.startsWith('/') && !self.subPath.split('/').exists(p, p == '..'))")
+    .message("mounts[].subPath: must be relative and without '..'"))]
 pub struct Mount {
     /// Name of one of the sandbox's `volumes`.
     #[schemars(length(min = 1, max = 63))]

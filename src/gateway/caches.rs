@@ -45,6 +45,11 @@ impl Caches {
         self.read().get(namespace).map(|n| n.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// All sandboxes of all namespaces, in no order.
+    pub fn all_sandboxes(&self) -> Vec<Arc<Sandbox>> {
+        self.read().values().flat_map(|n| n.values().cloned()).collect()
+    }
+
     /// How many objects are kept.
     pub fn len(&self) -> usize {
         self.read().values().map(HashMap::len).sum()

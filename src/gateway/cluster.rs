@@ -1,7 +1,8 @@
 //! The gateway's only way to the API server. Every call has a timeout, and only so many run at once. Callers pass errors through
 //! [`super::error::of_kube`].
 
-use futures::AsyncBufRead;
+use futures::future::BoxFuture;
+use futures::{AsyncBufRead, FutureExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, ObjectList};
@@ -22,8 +23,14 @@ const TIMEOUT: Duration = Duration::from_secs(12);
 const AT_ONCE: usize = 256;
 
 /// A kind that lives in namespaces.
-pub trait Namespaced: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned {}
-impl<K> Namespaced for K where K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned {}
+pub trait Namespaced:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
+{
+}
+impl<K> Namespaced for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
+{
+}
 
 /// Reads and writes of the gateway.
 #[derive(Clone)]
@@ -54,7 +61,7 @@ impl Cluster {
             field_manager: Some(MANAGER.into()),
             ..PostParams::default()
         };
-        self.call::<K, _>("create", api.create(&params, object)).await
+        self.call::<K, _>("create", api.create(&params, object).boxed()).await
     }
 
     /// A live read; none if there is no such object.
@@ -62,7 +69,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::create`].
     pub async fn get<K: Namespaced>(&self, namespace: &str, name: &str) -> kube::Result<Option<K>> {
-        self.call::<K, _>("get", self.api::<K>(namespace).get_opt(name)).await
+        self.call::<K, _>("get", self.api::<K>(namespace).get_opt(name).boxed()).await
     }
 
     /// A live list of one namespace.
@@ -70,7 +77,18 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::create`].
     pub async fn list<K: Namespaced>(&self, namespace: &str, params: &ListParams) -> kube::Result<ObjectList<K>> {
-        self.call::<K, _>("list", self.api::<K>(namespace).list(params)).await
+        self.call::<K, _>("list", self.api::<K>(namespace).list(params).boxed()).await
+    }
+
+    /// A live list of a kind that has no namespaces.
+    ///
+    /// # Errors
+    /// As [`Cluster::create`].
+    pub async fn list_all<K>(&self, params: &ListParams) -> kube::Result<ObjectList<K>>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Send,
+    {
+        self.call::<K, _>("list", Api::<K>::all(self.client.clone()).list(params).boxed()).await
     }
 
     /// A JSON merge patch: `null` removes a field. Name `metadata.uid` or `metadata.resourceVersion` in it, and it fails with 409 if
@@ -84,7 +102,7 @@ impl Cluster {
             ..PatchParams::default()
         };
         let api = self.api::<K>(namespace);
-        self.call::<K, _>("patch", api.patch(name, &params, &Patch::Merge(patch))).await
+        self.call::<K, _>("patch", api.patch(name, &params, &Patch::Merge(patch)).boxed()).await
     }
 
     /// Deletes the object of this UID. One that is gone already, or another of the same name, is as good.
@@ -96,7 +114,7 @@ impl Cluster {
             uid: Some(uid.into()),
             resource_version: None,
         });
-        match self.call::<K, _>("delete", self.api::<K>(namespace).delete(name, &params)).await {
+        match self.call::<K, _>("delete", self.api::<K>(namespace).delete(name, &params).boxed()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
             other => other.map(drop),
         }
@@ -108,10 +126,10 @@ impl Cluster {
     /// As [`Cluster::create`].
     pub async fn review<K>(&self, review: &K) -> kube::Result<K>
     where
-        K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync,
     {
         let api: Api<K> = Api::all(self.client.clone());
-        self.call::<K, _>("create", api.create(&PostParams::default(), review)).await
+        self.call::<K, _>("create", api.create(&PostParams::default(), review).boxed()).await
     }
 
     /// A pod's log. The time limit is for its beginning only.
@@ -120,14 +138,15 @@ impl Cluster {
     /// As [`Cluster::create`].
     pub async fn logs(&self, namespace: &str, pod: &str, params: &LogParams) -> kube::Result<impl AsyncBufRead + Send + use<>> {
         let api: Api<Pod> = self.api(namespace);
-        self.call::<Pod, _>("log", api.log_stream(pod, params)).await
+        self.call::<Pod, _>("log", api.log_stream(pod, params).boxed()).await
     }
 
     fn api<K: Namespaced>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    async fn call<K: Resource<DynamicType = ()>, T>(&self, verb: &'static str, call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    /// The call comes in a box: kube's futures have kilobytes, and each future around one has them again.
+    async fn call<K: Resource<DynamicType = ()>, T>(&self, verb: &'static str, call: BoxFuture<'_, kube::Result<T>>) -> kube::Result<T> {
         let began = Instant::now();
         let placed = async {
             // The semaphore is never closed; without a place the call goes ahead.

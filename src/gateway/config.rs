@@ -162,7 +162,11 @@ impl Config {
                 "between 1 and 2592000",
                 (1..=crate::api::limits::MAX_LIFETIME_SECONDS).contains(&self.default_lifetime_seconds),
             ),
-            ("maxFileBytes", "between 1 and 33554432", (1..=MAX_FILE_BYTES).contains(&self.max_file_bytes)),
+            (
+                "maxFileBytes",
+                "between 1 and 33554432",
+                (1..=MAX_FILE_BYTES).contains(&self.max_file_bytes),
+            ),
             ("agents.port", "between 1 and 65535", self.agents.port > 0),
             ("authentication.audience", "set", !self.authentication.audience.is_empty()),
             ("drainSeconds", "at most 20", self.drain_seconds <= MAX_DRAIN_SECONDS),

@@ -49,6 +49,8 @@ pub mod reason {
     pub const SNAPSHOT_NOT_SUPPORTED: &str = "CWSANDBOX_FSS_NOT_SUPPORTED";
     /// No such volume.
     pub const VOLUME_NOT_FOUND: &str = "CWSANDBOX_VOLUME_NOT_FOUND";
+    /// The claim that a volume names is not there.
+    pub const VOLUME_BACKEND_NOT_FOUND: &str = "CWSANDBOX_VOLUME_BACKEND_NOT_FOUND";
     /// The volume is used by a sandbox.
     pub const VOLUME_IN_USE: &str = "CWSANDBOX_VOLUME_IN_USE";
     /// The claim behind the volume is not bound.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod convert;
 pub mod create;
 pub mod data;
+pub mod discovery;
 pub mod error;
 pub mod identity;
 pub mod limits;
@@ -21,6 +22,7 @@ pub mod server;
 pub mod service;
 pub mod state;
 pub mod tls;
+pub mod volumes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -99,10 +101,11 @@ pub fn run(options: Options) -> Result<(), Failure> {
     crate::telemetry::init(options.log_json);
     let config: Config = options.config.as_deref().map(process::read_config).transpose()?.unwrap_or_default();
     config.check()?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(serve(options, config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(options, config));
+    // Not a moment more for what is on its own by now.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(options: Options, config: Config) -> Result<(), Failure> {
@@ -167,7 +170,7 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
         tracing::info!("stopping");
         leaving.store(true, Ordering::Release);
         health.set(false).await;
-        drain(&gateway, &stop).await;
+        drain(&gateway, health.clone(), &stop).await;
     };
     let background = async {
         tokio::select! {
@@ -214,12 +217,13 @@ async fn ports(
 
 /// From SIGTERM to the end: first nobody is sent here any more, then nobody is taken, then long streams are sent to another replica.
 /// The calls under way end by themselves, which ends the server; this ends when they have not.
-async fn drain(gateway: &Gateway, stop: &CancellationToken) {
+async fn drain(gateway: &Gateway, health: server::Health, stop: &CancellationToken) {
     tokio::time::sleep(NEWS).await;
     stop.cancel();
     let pause = Duration::from_secs(gateway.config.drain_seconds);
     tokio::time::sleep(pause.saturating_sub(NEWS)).await;
     gateway.draining.cancel();
+    health.end().await;
     tokio::time::sleep(DRAIN.saturating_sub(pause.max(NEWS))).await;
     tracing::warn!("calls under way are cut off");
 }

@@ -20,12 +20,16 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::auth::Entrance;
+use super::discovery::Discovery;
 use super::methods::{self, LARGEST};
 use super::metrics::Metrics;
 use super::service::Sandboxes;
 use super::state::Gateway;
+use super::volumes::Volumes;
+use crate::proto::sandbox::discovery_service_server::DiscoveryServiceServer;
 use crate::proto::sandbox::sandbox_data_plane_service_server::SandboxDataPlaneServiceServer;
 use crate::proto::sandbox::sandbox_service_server::SandboxServiceServer;
+use crate::proto::sandbox::volume_service_server::VolumeServiceServer;
 
 /// Longest TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -62,10 +66,22 @@ impl Health {
             self.0.set_service_status(service, status).await;
         }
     }
+
+    /// Ends the calls that watch it.
+    pub async fn end(mut self) {
+        for service in SERVED.iter().chain(&[""]) {
+            self.0.clear_service_status(service).await;
+        }
+    }
 }
 
 /// The services that are served. Health and reflection tell of these.
-const SERVED: [&str; 2] = ["coreweave.sandbox.v1.SandboxService", "coreweave.sandbox.v1.SandboxDataPlaneService"];
+const SERVED: &[&str] = &[
+    "coreweave.sandbox.v1.SandboxService",
+    "coreweave.sandbox.v1.SandboxDataPlaneService",
+    "coreweave.sandbox.v1.DiscoveryService",
+    "coreweave.sandbox.v1.VolumeService",
+];
 
 /// All services. One more is one more line here, and its name in [`SERVED`].
 pub fn routes(gateway: &Arc<Gateway>, health: &Health) -> Routes {
@@ -74,6 +90,8 @@ pub fn routes(gateway: &Arc<Gateway>, health: &Health) -> Routes {
     // The first layer knows what each method takes; this is the most that any does.
     routes.add_service(SandboxServiceServer::new(sandboxes.clone()).max_decoding_message_size(LARGEST));
     routes.add_service(SandboxDataPlaneServiceServer::new(sandboxes).max_decoding_message_size(LARGEST));
+    routes.add_service(DiscoveryServiceServer::new(Discovery(gateway.clone())));
+    routes.add_service(VolumeServiceServer::new(Volumes(gateway.clone())));
     let health = HealthService::from_health_reporter(health.0.clone());
     routes.add_service(tonic_health::pb::health_server::HealthServer::new(health));
     reflect(&mut routes);
@@ -81,7 +99,7 @@ pub fn routes(gateway: &Arc<Gateway>, health: &Health) -> Routes {
 }
 
 fn reflect(routes: &mut RoutesBuilder) {
-    let builder = || tonic_reflection::server::Builder::configure().register_file_descriptor_set(methods::reflected(&SERVED));
+    let builder = || tonic_reflection::server::Builder::configure().register_file_descriptor_set(methods::reflected(SERVED));
     match (builder().build_v1(), builder().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => {
             routes.add_service(v1).add_service(v1alpha);

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
-use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, Sandbox};
+use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, RESERVED_DOMAINS, Sandbox};
 
 /// Kubernetes' label with a namespace's name.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -65,4 +65,63 @@ pub fn undisturbed() -> BTreeMap<String, String> {
         ("cluster-autoscaler.kubernetes.io/safe-to-evict".into(), "false".into()),
         ("karpenter.sh/do-not-disrupt".into(), "true".into()),
     ])
+}
+
+/// Whether only we, or Kubernetes, may set this key of a pod's labels and annotations. The custom resources have the same as a rule.
+pub fn is_reserved(key: &str) -> bool {
+    let domain = key.split_once('/').map(|(domain, _)| domain);
+    domain.is_some_and(|d| RESERVED_DOMAINS.iter().any(|r| d == *r || d.ends_with(&format!(".{r}"))))
+}
+
+/// Whether Kubernetes takes `text` as the value of a label, and as more than nothing.
+pub fn is_value(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+/// Whether Kubernetes takes `key` as the key of a label or an annotation.
+pub fn is_key(key: &str) -> bool {
+    let part = |l: &str| is_value(l) && l.chars().all(|c| !c.is_ascii_uppercase() && c != '_');
+    match key.split_once('/') {
+        None => is_value(key),
+        Some((domain, name)) => is_value(name) && domain.len() <= 253 && domain.split('.').all(part),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_labels_and_annotations() {
+        for (key, good) in [
+            ("a", true),
+            ("example.com/A_b.c", true),
+            ("", false),
+            ("a/b/c", false),
+            ("Ex.com/a", false),
+            ("/a", false),
+            ("a b", false),
+        ] {
+            assert_eq!(is_key(key), good, "{key}");
+        }
+        assert!(is_value("a_B.1") && !is_value("") && !is_value("a,b=c") && !is_value("-a"));
+    }
+
+    #[test]
+    fn reserved_domains_and_their_subdomains() {
+        for (key, reserved) in [
+            ("sandbox-operator.dev/x", true),
+            ("container.apparmor.security.beta.kubernetes.io/main", true),
+            ("karpenter.sh/do-not-disrupt", true),
+            ("team", false),
+            ("example.com/kubernetes.io", false),
+            ("notkubernetes.io/x", false),
+        ] {
+            assert_eq!(is_reserved(key), reserved, "{key}");
+        }
+    }
 }

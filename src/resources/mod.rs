@@ -8,6 +8,7 @@ pub mod names;
 pub mod network_policy;
 pub mod pod;
 pub mod pod_containers;
+pub mod quantity;
 pub mod service;
 pub mod settings;
 

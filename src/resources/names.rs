@@ -76,6 +76,46 @@ pub fn policy_owner(pod: &ObjectMeta) -> Option<&str> {
         .map(|o| o.uid.as_str())
 }
 
+/// Name of a sandbox made through the gateway, from 32 bytes: of a hash of who asked for it and by which request, or random ones.
+pub fn of_request(bytes: &[u8; 32]) -> String {
+    // 120 bits are far from colliding by chance, and leave room in the children's names.
+    let digits: String = bytes[..15].iter().map(|b| format!("{b:02x}")).collect();
+    format!("sbx-{digits}")
+}
+
+/// Name of the Secret with the contents of a request's files; there may be several.
+pub fn files_secret(sandbox: &str, number: usize) -> String {
+    format!("{sandbox}-files-{number}")
+}
+
+/// Name of the Secret with the values of variables that a request takes out of its secret stores.
+pub fn values_secret(sandbox: &str) -> String {
+    format!("{sandbox}-values")
+}
+
+/// Name of the Secret with the credentials for a request's images.
+pub fn registry_secret(sandbox: &str) -> String {
+    format!("{sandbox}-registry")
+}
+
+/// Metadata of an object of that name which the Sandbox owns, and which goes when it goes.
+pub fn owned_meta(sandbox: &Sandbox, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        ..child_meta(sandbox)
+    }
+}
+
+/// Whether Kubernetes takes `text` as the name of an object. What callers name is checked by it before it becomes a part of a URL.
+pub fn is_name(text: &str) -> bool {
+    let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let label = |l: &str| {
+        let bytes = l.as_bytes();
+        bytes.first().is_some_and(|b| edge(*b)) && bytes.last().is_some_and(|b| edge(*b)) && bytes.iter().all(|b| edge(*b) || *b == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
 fn owner<K: Resource<DynamicType = ()>>(object: &K) -> OwnerReference {
     OwnerReference {
         api_version: K::api_version(&()).into_owned(),
@@ -110,6 +150,34 @@ mod tests {
         let long = child(&named(&format!("a{}", "b".repeat(62))));
         assert_eq!((long.len(), long.ends_with("b-1234abcd")), (63, true));
         assert!(!child(&named(&format!("{}-{}", "a".repeat(53), "b".repeat(9)))).contains("--"));
+    }
+
+    #[test]
+    fn names_of_requests_are_stable_and_fit_with_their_children() {
+        let name = of_request(&[0xab; 32]);
+        assert_eq!((name.len(), name.starts_with("sbx-abab")), (34, true));
+        assert!(is_name(&name) && child(&named(&name)).starts_with(&name), "nothing of it is cut off");
+        assert_ne!(of_request(&[0xac; 32]), name);
+    }
+
+    #[test]
+    fn nothing_that_leads_elsewhere_is_a_name() {
+        for text in [
+            "",
+            "..",
+            "a/b",
+            "a?x=y",
+            "../secrets/a",
+            "A",
+            "a..b",
+            "-a",
+            "a%2fb",
+            "a#",
+            &"a".repeat(254),
+        ] {
+            assert!(!is_name(text), "{text}");
+        }
+        assert!(is_name("a") && is_name("a-1.b"));
     }
 
     #[test]

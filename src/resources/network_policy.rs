@@ -155,15 +155,24 @@ fn internet(lists: &Lists) -> Option<NetworkPolicyEgressRule> {
 }
 
 fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRule, String> {
-    let peer = peer(
-        rule.cidr.as_deref(),
-        rule.except.as_deref(),
-        &rule.pod_selector,
-        &rule.namespace_selector,
-        &lists.never,
-    )?;
+    let to = if rule.internet == Some(true) {
+        internet(lists).and_then(|r| r.to)
+    } else {
+        let peer = peer(
+            rule.cidr.as_deref(),
+            rule.except.as_deref(),
+            &rule.pod_selector,
+            &rule.namespace_selector,
+            &lists.never,
+        )?;
+        Some(vec![peer])
+    };
+    // A rule without peers would be for all peers.
+    let Some(to) = to else {
+        return Err("network.egress.rules[].internet: no public address is left".into());
+    };
     let ports = some(rule.ports.iter().flatten().map(declared_port).collect());
-    Ok(NetworkPolicyEgressRule { to: Some(vec![peer]), ports })
+    Ok(NetworkPolicyEgressRule { to: Some(to), ports })
 }
 
 /// Gateway and operator on the agent's port, as one peer (an intersection of namespace and labels), then the declared rules.

@@ -22,7 +22,7 @@ const SANDBOX_ID: &str = "CW_SANDBOX_ID";
 /// The environment variable that tells the agent its pod's UID; it takes it out before it starts anything.
 const POD_UID: &str = "SANDBOX_OPERATOR_POD_UID";
 /// What package managers and `su` need of root's capabilities; all are in Pod Security's `baseline`.
-const BASELINE_CAPABILITIES: [&str; 8] = [
+pub const BASELINE_CAPABILITIES: [&str; 8] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",
@@ -37,12 +37,12 @@ const BASELINE_CAPABILITIES: [&str; 8] = [
 pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: Option<&AgentKey>) -> Container {
     let w = &effective.workload;
     let mut mounts = common_mounts(effective);
-    mounts.extend(
-        w.volumes
-            .iter()
-            .flatten()
-            .map(|v| mount(&v.name, &v.mount_path, v.sub_path.as_ref(), v.read_only)),
-    );
+    mounts.extend(w.volumes.iter().flatten().filter_map(|v| {
+        let path = v.mount_path.as_deref()?;
+        Some(mount(&v.name, path, v.sub_path.as_ref(), v.read_only))
+    }));
+    let further = w.mounts.iter().flatten();
+    mounts.extend(further.map(|m| mount(&m.name, &m.mount_path, m.sub_path.as_ref(), m.read_only)));
     mounts.extend(files::mounts(effective));
     let ports = w.ports.iter().flatten().map(|p| ContainerPort {
         name: Some(p.name.clone()),
@@ -164,12 +164,10 @@ fn common_mounts(effective: &Effective) -> Vec<VolumeMount> {
 
 /// Whether the user mounts something of their own at `/dev/shm`.
 pub(super) fn mounts_shm(effective: &Effective) -> bool {
-    effective
-        .workload
-        .volumes
-        .iter()
-        .flatten()
-        .any(|v| v.mount_path.trim_end_matches('/') == SHM)
+    let w = &effective.workload;
+    let own = w.volumes.iter().flatten().filter_map(|v| v.mount_path.as_deref());
+    let further = w.mounts.iter().flatten().map(|m| m.mount_path.as_str());
+    own.chain(further).any(|path| path.trim_end_matches('/') == SHM)
 }
 
 fn mount(name: &str, path: &str, sub_path: Option<&String>, read_only: Option<bool>) -> VolumeMount {

@@ -1,7 +1,5 @@
 //! What the process itself uses, read anew for each scrape, under the names that Prometheus' own client libraries give it.
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -19,13 +17,19 @@ impl Collector for Process {
             let memory = ConstGauge::new(bytes);
             memory.encode(encoder.encode_descriptor("process_resident_memory_bytes", "Resident memory", None, memory.metric_type())?)?;
         }
-        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-            let micros = (usage.user_time() + usage.system_time()).num_microseconds();
-            let cpu = ConstCounter::new(micros as f64 / 1e6);
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        if let Some(ticks) = ticks(&stat) {
+            let cpu = ConstCounter::new(ticks as f64 / rustix::param::clock_ticks_per_second() as f64);
             cpu.encode(encoder.encode_descriptor("process_cpu_seconds", "Processor time, user and system", None, cpu.metric_type())?)?;
         }
         Ok(())
     }
+}
+
+/// Fields 14 and 15, user and system, counted from behind the name, which may have spaces in it.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
 fn resident(status: &str) -> Option<i64> {
@@ -37,6 +41,13 @@ fn resident(status: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processor_time_is_user_and_system() {
+        let stat = "42 (a) b) S 1 42 42 0 -1 4194560 1 0 0 0 170 30 0 0 20 0 1 0 100 1 1";
+        assert_eq!(ticks(stat), Some(200));
+        assert_eq!(ticks("42 (a"), None);
+    }
 
     #[test]
     fn resident_memory_is_read_in_bytes() {

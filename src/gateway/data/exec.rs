@@ -12,6 +12,7 @@ use tonic::{Request, Status, Streaming};
 use super::deadline::Deadline;
 use super::target::{self, Place};
 use crate::agent_client::{CutOff, MAX_PIECE};
+use crate::gateway::audit::about;
 use crate::gateway::error::{Violation, draining, invalid};
 use crate::gateway::identity::Caller;
 use crate::gateway::service::Answers;
@@ -99,6 +100,7 @@ pub async fn stream_exec(
         let Some(Input::Init(init)) = first else {
             return Err(invalid(vec![Violation::new("init", "must come first")]));
         };
+        about(&init.sandbox_id);
         check(&init.sandbox_id, &init.command, &init.env)?;
         let terminal = init.tty.then(|| size(init.tty_width, init.tty_height)).transpose()?;
         let mut place = target::place(gateway, caller, &init.sandbox_id, &init.container).await?;

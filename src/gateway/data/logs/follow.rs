@@ -114,14 +114,18 @@ impl Log {
                 Ok(Now::NotStarted) => None,
                 Ok(Now::Running(pod)) => self.read(&pod, true, entries).await.err(),
                 Ok(Now::Ended(pod)) => match self.read(&pod, false, entries).await {
-                    Ok(()) => return Ok(()),
-                    Err(broken) => Some(broken),
+                    // All of it only if that was nothing new: the end of a connection is not always the end of a log.
+                    Ok(()) if self.offset == before => return Ok(()),
+                    other => other.err(),
                 },
-                Err(status) if status.code() == Code::NotFound => return Err(Err(status)),
+                Err(status) if status.code() != Code::Unavailable => return Err(Err(status)),
                 Err(status) => Some(Broken::Failed(status)),
             };
             if self.offset > before {
                 (failures, pause) = (0, PAUSE);
+                if failed.is_none() {
+                    continue;
+                }
             }
             match failed {
                 None => failures = 0,

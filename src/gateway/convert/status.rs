@@ -1,0 +1,120 @@
+//! The status of a Sandbox as the SDK reads it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::echo::{main_name, runtime_class};
+use super::facts::Facts;
+use super::{network, resources, services};
+use crate::api::network::Protocol;
+use crate::api::{DesiredState, Sandbox, SandboxStatus, State};
+use crate::gateway::config::Config;
+use crate::proto::sandbox as pb;
+use crate::resources::names;
+
+/// Where a sandbox is in its life. A stop counts from when it is asked for: the operator's word for it may come a moment later.
+pub fn state(sandbox: &Sandbox) -> State {
+    let state = sandbox.status.as_ref().map(|s| s.state).unwrap_or_default();
+    let ending = sandbox.spec.desired_state == DesiredState::Stopped || sandbox.metadata.deletion_timestamp.is_some();
+    if ending && !state.is_final() { State::Terminating } else { state }
+}
+
+/// The state on the wire.
+pub fn state_to_proto(state: State) -> pb::State {
+    match state {
+        State::Pending => pb::State::Pending,
+        State::Creating => pb::State::Creating,
+        State::Running => pb::State::Running,
+        State::Terminating => pb::State::Terminating,
+        State::Completed => pb::State::Completed,
+        State::Failed => pb::State::Failed,
+        State::Terminated => pb::State::Terminated,
+    }
+}
+
+/// The status.
+pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config) -> pb::SandboxStatus {
+    let w = &sandbox.spec.workload;
+    let none = SandboxStatus::default();
+    let status = sandbox.status.as_ref().unwrap_or(&none);
+    let state = state(sandbox);
+    let wire_state = state_to_proto(state).into();
+    let lifetime = status.max_lifetime_seconds.or(w.max_lifetime_seconds);
+    let rules = w.network.as_ref().and_then(|n| n.ingress.as_ref()).map(|i| i.rules.as_slice());
+    let requirements = resources::to_proto(w.resources.as_ref(), w.node_selector.as_ref(), &config.gpus);
+    pb::SandboxStatus {
+        state: wire_state,
+        state_reason: state_reason(status),
+        create_time: time(sandbox.metadata.creation_timestamp.as_ref()),
+        start_time: time(status.started_at.as_ref()),
+        end_time: time(status.finished_at.as_ref()),
+        services: service_statuses(sandbox, facts, state),
+        resource_usage: None,
+        exit_code: status.exit_code,
+        effective_resources: requirements.as_ref().and_then(|r| r.limits.clone()),
+        effective_max_lifetime_seconds: lifetime.and_then(|s| i32::try_from(s).ok()).unwrap_or_default(),
+        container_statuses: vec![pb::ContainerStatus {
+            name: main_name(sandbox).into(),
+            state: wire_state,
+            exit_code: status.exit_code.unwrap_or_default(),
+            // The main container is never started again.
+            restart_count: 0,
+        }],
+        runner_id: config.runner_id.clone(),
+        runner_group_id: String::new(),
+        effective_ingress: network::ingress_to_proto(rules.unwrap_or_default()),
+        effective_egress: network::effective_egress(w.network.as_ref()),
+        effective_resource_requirements: requirements,
+        attached_volume_ids: facts.volumes.values().cloned().collect(),
+        effective_runtime_class: runtime_class(w),
+        effective_dns_egress: network::effective_dns(w.network.as_ref()).into(),
+    }
+}
+
+fn state_reason(status: &SandboxStatus) -> String {
+    match (&status.reason, &status.message) {
+        (Some(reason), Some(message)) if !message.is_empty() => format!("{reason}: {message}"),
+        (reason, message) => reason.clone().or_else(|| message.clone()).unwrap_or_default(),
+    }
+}
+
+/// With an address where somebody may connect, while somebody would answer.
+fn service_statuses(sandbox: &Sandbox, facts: &Facts, state: State) -> Vec<pb::ServiceStatus> {
+    let w = &sandbox.spec.workload;
+    let ports = w.ports.as_deref().unwrap_or_default();
+    let rules = w.network.as_ref().and_then(|n| n.ingress.as_ref()).map(|i| i.rules.as_slice());
+    let host = format!("{}.{}.svc", names::child(sandbox), sandbox.namespace().unwrap_or_default());
+    let said = services::to_proto(ports, &facts.visibilities, rules.unwrap_or_default());
+    ports
+        .iter()
+        .zip(said)
+        .map(|(port, service)| {
+            let reachable = state == State::Running && service.visibility != i32::from(pb::Visibility::Unspecified);
+            let scheme = match port.protocol.unwrap_or_default() {
+                Protocol::TCP => "http",
+                Protocol::UDP => "udp",
+                Protocol::SCTP => "sctp",
+            };
+            pb::ServiceStatus {
+                port: service.port,
+                name: service.name,
+                protocol: service.protocol,
+                visibility: service.visibility,
+                endpoint: None,
+                url: if reachable {
+                    format!("{scheme}://{host}:{}", port.port)
+                } else {
+                    String::new()
+                },
+            }
+        })
+        .collect()
+}
+
+fn time(time: Option<&Time>) -> Option<prost_types::Timestamp> {
+    let time = time?.0;
+    Some(prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    })
+}

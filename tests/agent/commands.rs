@@ -1,0 +1,225 @@
+//! Commands without a terminal: what they get, what they give, how they end.
+
+use crate::support::{Agent, Call, PATIENCE, close, run, runs, shell, start, stdin, within};
+use sandbox_operator::proto::agent::ExecStart;
+use sandbox_operator::proto::agent::exec_response::Message as Tell;
+use std::time::{Duration, Instant};
+use tonic::Code;
+
+#[tokio::test]
+async fn a_command_has_its_arguments_its_environment_and_its_folder() {
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    std::fs::create_dir(agent.folder.join("work")).unwrap();
+    let ended = run(
+        &client,
+        ExecStart {
+            env: [("A".to_owned(), "1 2".to_owned())].into(),
+            working_dir: "work".into(),
+            ..start(&[
+                "sh",
+                "-c",
+                r#"echo "$1|$A|${PWD##*/}|$SANDBOX_OPERATOR_POD_UID|"; echo oops >&2; exit 7"#,
+                "sh",
+                "a  b",
+            ])
+        },
+    )
+    .await;
+    assert_eq!(ended.text(), "a  b|1 2|work||\n");
+    assert_eq!(ended.stderr, b"oops\n");
+    assert_eq!((ended.ready, ended.exit, ended.error), (true, Some(7), None));
+    let pwd = run(&client, start(&["pwd"])).await;
+    assert_eq!(pwd.text().trim(), agent.folder.0.to_str().unwrap(), "by default the agent's own");
+    let killed = run(&client, shell("kill -KILL $$")).await;
+    assert_eq!(killed.exit, Some(128 + 9));
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_says_why() {
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    std::fs::write(agent.folder.join("plain"), "text").unwrap();
+    let in_folder = |working_dir: &str| ExecStart {
+        working_dir: working_dir.into(),
+        ..start(&["true"])
+    };
+    for (start, code, text) in [
+        (start(&["no-such-program"]), 127, "no-such-program: No such file"),
+        (start(&["/no/such/program"]), 127, "/no/such/program: No such file"),
+        (start(&["./plain"]), 126, "./plain: Permission denied"),
+        (start(&["/"]), 126, "/: Permission denied"),
+        (start(&[]), 126, "no command"),
+        (in_folder("nowhere"), 126, "working directory nowhere: No such file"),
+        (in_folder("plain"), 126, "true: Not a directory"),
+    ] {
+        let ended = run(&client, start).await;
+        let (got, message) = ended.error.unwrap();
+        assert_eq!((got, ended.exit, ended.ready), (code, None, false), "{message}");
+        assert!(message.contains(text), "{message}");
+    }
+    let nothing = client.clone().exec(tokio_stream::empty()).await.map(|_| ()).unwrap_err();
+    assert_eq!(nothing.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn input_ends_with_close_and_with_the_requests() {
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    let data: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect();
+
+    let mut call = Call::start(&client, start(&["cat"])).await;
+    assert!(matches!(call.next().await, Some(Tell::Ready(_))));
+    let requests = call.requests.clone();
+    let sender = {
+        let data = data.clone();
+        tokio::spawn(async move {
+            for part in data.chunks(64 * 1024) {
+                requests.send(stdin(part.to_vec())).await.unwrap();
+            }
+        })
+    };
+    let ended = call.finish().await;
+    sender.await.unwrap();
+    assert!(ended.stdout == data && ended.exit == Some(0), "half-close ends it");
+
+    // After close the call is open in both directions; more input is dropped.
+    let call = Call::start(&client, shell("sort; sleep 0.2; echo done")).await;
+    for request in [stdin("b\n"), stdin("a\n"), close(), stdin("c\n"), close()] {
+        call.send(request).await;
+    }
+    let keep = call.requests.clone();
+    let ended = call.finish().await;
+    drop(keep);
+    assert_eq!((ended.text(), ended.exit), ("a\nb\ndone\n", Some(0)));
+}
+
+#[tokio::test]
+async fn input_that_nobody_reads_is_dropped_or_waits_but_stops_nothing() {
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    // It has closed its input.
+    let call = Call::start(&client, shell("exec <&-; sleep 0.3; echo fine")).await;
+    for _ in 0..32 {
+        call.send(stdin(vec![0; 64 * 1024])).await;
+    }
+    let ended = call.finish().await;
+    assert_eq!((ended.text(), ended.exit), ("fine\n", Some(0)));
+    // Many that never read theirs, on one connection: others are served all the same.
+    let mut stuck = vec![];
+    for _ in 0..64 {
+        let call = Call::start(&client, start(&["sleep", "300"])).await;
+        for _ in 0..4 {
+            let _ = call.requests.try_send(stdin(vec![0; 64 * 1024]));
+        }
+        stuck.push(call);
+    }
+    let ended = tokio::time::timeout(PATIENCE, run(&client, start(&["echo", "free"]))).await.unwrap();
+    assert_eq!(ended.text(), "free\n");
+}
+
+/// Starts a command with a child in its group, and one that only the session holds together. Their process ids.
+async fn family(call: &mut Call) -> Vec<i32> {
+    let line = call.line().await;
+    line.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_or_too_late_takes_the_group_along() {
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    let script = "trap '' TERM HUP; sleep 300 & echo $$ $!; wait; wait; sleep 300";
+
+    let mut call = Call::start(&client, shell(script)).await;
+    let pids = family(&mut call).await;
+    assert!(pids.iter().all(|pid| runs(*pid)));
+    drop(call);
+    for pid in pids {
+        within("the end of a cancelled command", async || (!runs(pid)).then_some(())).await;
+    }
+
+    let begun = Instant::now();
+    let mut call = Call::request(&client, shell(script), |mut request| {
+        request.set_timeout(Duration::from_secs(1));
+        request
+    })
+    .await;
+    let pids = family(&mut call).await;
+    let status = loop {
+        match call.answers.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("no status"),
+            Err(status) => break status,
+        }
+    };
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(900));
+    for pid in pids {
+        within("the end of a late command", async || (!runs(pid)).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn the_agent_keeps_the_deadline_itself() {
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    // The client does not know of this deadline: it is only in the header.
+    let mut call = Call::request(&client, shell("echo $$; sleep 300"), |mut request| {
+        request.metadata_mut().insert("grpc-timeout", "500m".parse().unwrap());
+        request
+    })
+    .await;
+    let pid: i32 = call.line().await.trim().parse().unwrap();
+    let status = call.answers.message().await.map(|_| ()).unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    within("its end", async || (!runs(pid)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_child_in_the_background_neither_holds_the_call_nor_dies_with_it() {
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    let begun = Instant::now();
+    let script = "(trap '' HUP; sleep 0.5; head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2; echo $? > alive; sleep 300) & echo $!";
+    let ended = run(&client, shell(script)).await;
+    assert_eq!(ended.exit, Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(20), "did not wait for the child");
+    let pid: i32 = ended.text().trim().parse().unwrap();
+    let written = agent.folder.join("alive");
+    let code = within("the child's output to be taken", async || {
+        std::fs::read_to_string(&written).ok().filter(|text| text.ends_with('\n'))
+    })
+    .await;
+    assert_eq!(code, "0\n");
+    assert!(runs(pid));
+    let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL);
+}
+
+#[tokio::test]
+async fn all_output_before_the_exit_comes_before_the_exit() {
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    // The child holds the pipe open, so that its end cannot be waited for.
+    for round in 0..50 {
+        let ended = run(&client, shell("sleep 2 & head -c 60000 /dev/zero; echo end")).await;
+        assert_eq!((ended.stdout.len(), ended.exit), (60_004, Some(0)), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_commands_at_once() {
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    let calls = (0..200).map(|n| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let ended = run(&client, shell(&format!("seq {n} 2000; sleep 1; exit {}", n % 100))).await;
+            let lines: Vec<usize> = ended.text().lines().map(|line| line.parse().unwrap()).collect();
+            assert!(lines.into_iter().eq(n..=2000), "{n}");
+            assert_eq!(ended.exit, Some(i32::try_from(n % 100).unwrap()));
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+}

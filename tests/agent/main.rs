@@ -1,0 +1,11 @@
+//! The agent as a process of its own, called over its port or its standard input and output. Needs no cluster.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod access;
+mod commands;
+mod files;
+mod flow;
+mod lifecycle;
+mod stdio;
+mod support;
+mod terminal;

@@ -1,0 +1,104 @@
+//! Overrides of a template replace on presence.
+
+use crate::support::{config, draft_from};
+use sandbox_operator::api::Workload;
+use sandbox_operator::gateway::convert::request::overrides;
+use sandbox_operator::proto::sandbox as pb;
+
+fn template() -> Workload {
+    serde_json::from_value(serde_json::json!({
+        "containerImage": "redis:7", "entrypoint": "Image", "args": ["--port", "1"], "runAsUser": 999, "securityProfile": "Restricted",
+        "env": [{"name": "A", "value": "1"}],
+        "sidecars": [{"name": "log", "image": "busybox", "mounts": [{"name": "v", "mountPath": "/v"}]}],
+        "volumes": [{"name": "v", "mountPath": "/data", "scratch": {}}],
+        "ports": [{"name": "redis", "port": 6379}],
+        "network": {"egress": {"mode": "None"}, "ingress": {"rules": [{"podSelector": {}, "ports": [{"port": 6379}]}]}},
+        "tags": ["from-template"], "podAnnotations": {"a": "b"}, "maxLifetimeSeconds": 77, "tolerations": [{"operator": "Exists"}],
+        "runtimeClassName": "gvisor",
+    }))
+    .unwrap()
+}
+
+fn with(change: impl FnOnce(&mut pb::PartialSandboxSpec)) -> Workload {
+    let mut partial = pb::PartialSandboxSpec::default();
+    change(&mut partial);
+    draft_from(Some(&template()), overrides(partial)).unwrap().workload
+}
+
+#[test]
+fn without_overrides_the_template_is_what_is_made() {
+    assert_eq!(with(|_| {}), template());
+}
+
+#[test]
+fn a_container_replaces_all_containers_and_nothing_else() {
+    let w = with(|p| {
+        p.containers = vec![pb::PartialContainer {
+            name: "main".into(),
+            image: "python:3.12".into(),
+            command: "sh".into(),
+            ..pb::PartialContainer::default()
+        }];
+    });
+    let mut expected = Workload {
+        container_image: Some("python:3.12".into()),
+        command: Some(vec!["sh".into()]),
+        entrypoint: None,
+        args: None,
+        env: None,
+        run_as_user: None,
+        security_profile: None,
+        sidecars: None,
+        ..template()
+    };
+    expected.volumes.as_mut().unwrap()[0].mount_path = None;
+    assert_eq!(w, expected);
+}
+
+#[test]
+fn each_of_the_others_replaces_itself() {
+    assert_eq!(with(|p| p.tags = vec!["own".into()]).tags, Some(vec!["own".into()]));
+    assert_eq!(with(|p| p.max_lifetime_seconds = 5).max_lifetime_seconds, Some(5));
+    assert_eq!(
+        with(|p| drop(p.annotations.insert("c".into(), "d".into())))
+            .pod_annotations
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(with(|p| p.runtime_class = "<node-default>".into()).runtime_class_name, None);
+    assert_eq!(with(|p| p.network = Some(pb::NetworkOptions::default())).network, None);
+    let opened = with(|p| {
+        p.services = vec![pb::Service {
+            port: 80,
+            visibility: pb::Visibility::Private.into(),
+            ..pb::Service::default()
+        }];
+    });
+    assert_eq!(opened.ports.as_ref().unwrap()[0].name, "port-80");
+    let network = opened.network.unwrap();
+    assert_eq!(
+        (network.egress, network.ingress.unwrap().rules.len()),
+        (template().network.unwrap().egress, 2)
+    );
+}
+
+#[test]
+fn a_mount_of_a_volume_that_is_replaced_away_is_named() {
+    let partial = pb::PartialSandboxSpec {
+        volumes: vec![pb::SandboxVolume {
+            name: "other".into(),
+            source: Some(pb::sandbox_volume::Source::Scratch(pb::ScratchVolume::default())),
+        }],
+        ..pb::PartialSandboxSpec::default()
+    };
+    let status = draft_from(Some(&template()), overrides(partial)).err().unwrap();
+    assert!(status.message().contains("there is no volume \"v\""), "{}", status.message());
+}
+
+#[test]
+fn a_template_without_a_lifetime_gets_the_default() {
+    let base = Workload::default();
+    let w = draft_from(Some(&base), pb::SandboxSpec::default()).unwrap().workload;
+    assert_eq!(w.max_lifetime_seconds, Some(config().default_lifetime_seconds));
+}

@@ -1,0 +1,308 @@
+//! Exec and StreamExec.
+
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Status, Streaming};
+
+use super::support::*;
+use pb::exec_stream_request::Message as Input;
+use pb::exec_stream_response::Message as Output;
+use sandbox_operator::proto::sandbox as pb;
+
+type Outputs = Streaming<pb::ExecStreamResponse>;
+
+fn words(script: &str) -> Vec<String> {
+    ["sh", "-c", script].map(String::from).to_vec()
+}
+
+fn init(script: &str) -> pb::ExecStreamInit {
+    pb::ExecStreamInit {
+        sandbox_id: "box".into(),
+        command: words(script),
+        ..pb::ExecStreamInit::default()
+    }
+}
+
+fn message(message: Input) -> pb::ExecStreamRequest {
+    pb::ExecStreamRequest { message: Some(message) }
+}
+
+/// Begins a command whose input stays open.
+async fn begin(
+    client: &mut Client,
+    init: pb::ExecStreamInit,
+    timeout: Option<Duration>,
+) -> (mpsc::Sender<pb::ExecStreamRequest>, Result<Outputs, Status>) {
+    let (input, inputs) = mpsc::channel(1);
+    input.send(message(Input::Init(init))).await.unwrap();
+    let mut request = Request::new(ReceiverStream::new(inputs));
+    if let Some(timeout) = timeout {
+        request.set_timeout(timeout);
+    }
+    let outputs = client.stream_exec(request).await.map(tonic::Response::into_inner);
+    (input, outputs)
+}
+
+/// Runs a command without input.
+async fn run(client: &mut Client, init: pb::ExecStreamInit) -> Result<Vec<Output>, Status> {
+    let (input, outputs) = begin(client, init, None).await;
+    drop(input);
+    rest(&mut outputs?).await
+}
+
+async fn rest(outputs: &mut Outputs) -> Result<Vec<Output>, Status> {
+    let mut all = vec![];
+    while let Some(output) = outputs.message().await? {
+        all.extend(output.message);
+    }
+    Ok(all)
+}
+
+fn bytes(outputs: &[Output], channel: pb::exec_stream_output::Stream) -> Vec<u8> {
+    let of = outputs.iter().filter_map(|o| match o {
+        Output::Output(frame) if frame.stream() == channel => Some(&frame.data[..]),
+        _ => None,
+    });
+    of.collect::<Vec<_>>().concat()
+}
+
+fn exit_code(outputs: &[Output]) -> Option<i32> {
+    match outputs.last()? {
+        Output::Exit(exit) => Some(exit.exit_code),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_command_says_ready_then_its_output_then_how_it_ended() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let mut client = Replica::with_agent(&world, &agent).await.client;
+    let outputs = run(&mut client, init("echo out; echo err >&2; exit 3")).await.unwrap();
+    assert!(matches!(outputs[0], Output::Ready(_)), "{outputs:?}");
+    assert_eq!(bytes(&outputs, pb::exec_stream_output::Stream::Stdout), b"out\n");
+    assert_eq!(bytes(&outputs, pb::exec_stream_output::Stream::Stderr), b"err\n");
+    assert_eq!(exit_code(&outputs), Some(3));
+    let unknown = pb::ExecStreamInit {
+        command: vec!["/no/such/program".into()],
+        ..init("")
+    };
+    let outputs = run(&mut client, unknown).await.unwrap();
+    assert!(
+        matches!(outputs.last(), Some(Output::Error(error)) if error.code == "EXEC_FAILED"),
+        "{outputs:?}"
+    );
+}
+
+#[tokio::test]
+async fn each_write_arrives_when_it_is_written() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let mut client = Replica::with_agent(&world, &agent).await.client;
+    let (input, outputs) = begin(&mut client, init("for i in 1 2 3 4 5; do echo line$i; sleep 0.2; done"), None).await;
+    drop(input);
+    let (mut outputs, mut lines, mut times) = (outputs.unwrap(), vec![], vec![]);
+    while let Some(output) = outputs.message().await.unwrap() {
+        if let Some(Output::Output(frame)) = output.message {
+            lines.push(String::from_utf8(frame.data.to_vec()).unwrap());
+            times.push(Instant::now());
+        }
+    }
+    assert_eq!(lines, ["line1\n", "line2\n", "line3\n", "line4\n", "line5\n"]);
+    assert!(times[4] - times[0] > Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn input_of_megabytes_goes_through_and_its_end_ends_the_command() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let mut client = Replica::with_agent(&world, &agent).await.client;
+    let (input, outputs) = begin(&mut client, init("cat"), None).await;
+    let mut outputs = outputs.unwrap();
+    let sent: Vec<u8> = (0..5 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let pieces: Vec<_> = sent.chunks(1_000_000).map(<[u8]>::to_vec).collect();
+    let feeding = tokio::spawn(async move {
+        for piece in pieces {
+            input.send(message(Input::Stdin(piece.into()))).await.unwrap();
+        }
+        input.send(message(Input::Close(pb::ExecStreamClose {}))).await.unwrap();
+        input
+    });
+    let received = rest(&mut outputs).await.unwrap();
+    assert!(bytes(&received, pb::exec_stream_output::Stream::Stdout) == sent, "all of it, in order");
+    assert_eq!(exit_code(&received), Some(0));
+    feeding.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_terminal_has_the_size_it_is_given() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let mut client = Replica::with_agent(&world, &agent).await.client;
+    let terminal = pb::ExecStreamInit {
+        tty: true,
+        tty_width: 100,
+        tty_height: 40,
+        ..init("stty size; read line; stty size")
+    };
+    let (input, outputs) = begin(&mut client, terminal, None).await;
+    let mut outputs = outputs.unwrap();
+    let mut text = String::new();
+    while !text.contains("40 100") {
+        if let Some(Output::Output(frame)) = outputs.message().await.unwrap().unwrap().message {
+            text.push_str(&String::from_utf8_lossy(&frame.data));
+        }
+    }
+    let resize = pb::ExecStreamResize { width: 120, height: 50 };
+    input.send(message(Input::Resize(resize))).await.unwrap();
+    input.send(message(Input::Stdin("\n".into()))).await.unwrap();
+    let received = rest(&mut outputs).await.unwrap();
+    let text = String::from_utf8(bytes(&received, pb::exec_stream_output::Stream::Stdout)).unwrap();
+    assert!(text.contains("50 120"), "{text}");
+    assert_eq!(exit_code(&received), Some(0));
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_command() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let mut client = Replica::with_agent(&world, &agent).await.client;
+    let (_input, outputs) = begin(&mut client, init("echo $$ > pid; sleep 1000"), Some(Duration::from_secs(1))).await;
+    let status = rest(&mut outputs.unwrap()).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    let pid = std::fs::read_to_string(agent.folder.join("pid")).unwrap();
+    eventually("the command is gone", || !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists()).await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_broken_off_ends_the_command_before_it_sees_the_end_of_its_input() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let replica = Replica::with_agent(&world, &agent).await;
+    for i in 0..10 {
+        let script = format!("echo $$ > pid{i}; cat > part{i} && mv part{i} whole{i}");
+        let deadline = (i % 2 == 0).then_some(Duration::from_millis(700));
+        let address = replica.address;
+        // A runtime of its own, so that the client can vanish without a word.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.spawn(async move {
+            let mut client = Client::connect(format!("http://{address}")).await.unwrap();
+            let (input, outputs) = begin(&mut client, init(&script), deadline).await;
+            input.send(message(Input::Stdin("half of it".into()))).await.unwrap();
+            let mut outputs = outputs.unwrap();
+            while outputs.message().await.is_ok() {}
+            std::future::pending::<()>().await;
+            drop(input);
+        });
+        let file = |name: &str| std::fs::read_to_string(agent.folder.join(format!("{name}{i}"))).unwrap_or_default();
+        eventually("the input is there", || file("part") == "half of it").await;
+        let process = format!("/proc/{}", file("pid").trim());
+        let runtime = match deadline {
+            Some(_) => Some(runtime),
+            None => {
+                runtime.shutdown_background();
+                None
+            }
+        };
+        eventually("the command is gone", || !std::path::Path::new(&process).exists()).await;
+        runtime.map(tokio::runtime::Runtime::shutdown_background);
+        assert_eq!(file("whole"), "", "half an upload passed for a whole one");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_agent_is_an_end_of_the_sandbox_or_worth_another_try() {
+    let world = World::new();
+    for ended in [true, false] {
+        let mut agent = RunningAgent::start();
+        let mut client = Replica::with_agent(&world, &agent).await.client;
+        let (_input, outputs) = begin(&mut client, init("sleep 1000"), None).await;
+        let mut outputs = outputs.unwrap();
+        assert!(outputs.message().await.unwrap().is_some());
+        agent.kill();
+        if ended {
+            world.container_has_ended();
+        }
+        let status = rest(&mut outputs).await.unwrap_err();
+        let expected = match ended {
+            true => (Code::Cancelled, ("CWSANDBOX_SANDBOX_NOT_RUNNING".to_owned(), false)),
+            false => (Code::Unavailable, ("CWSANDBOX_BACKEND_UNAVAILABLE".to_owned(), true)),
+        };
+        assert_eq!((status.code(), reason(&status)), expected);
+        world.container_runs();
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_ends_says_so() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let mut replica = Replica::with_agent(&world, &agent).await;
+    let (_input, outputs) = begin(&mut replica.client, init("sleep 1000"), None).await;
+    let mut outputs = outputs.unwrap();
+    assert!(outputs.message().await.unwrap().is_some());
+    replica.draining.cancel();
+    let status = rest(&mut outputs).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).1), (Code::Unavailable, true));
+}
+
+#[tokio::test]
+async fn what_is_not_a_command_is_refused() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let mut client = Replica::with_agent(&world, &agent).await.client;
+    let late = [message(Input::Stdin("x".into()))];
+    let status = client.stream_exec(tokio_stream::iter(late)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let twice = [message(Input::Init(init("sleep 1000"))), message(Input::Init(init("true")))];
+    let mut outputs = client.stream_exec(tokio_stream::iter(twice)).await.unwrap().into_inner();
+    assert_eq!(rest(&mut outputs).await.unwrap_err().code(), Code::InvalidArgument);
+    world.set_state("CREATING");
+    let status = run(&mut client, init("true")).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status).0.as_str()),
+        (Code::FailedPrecondition, "CWSANDBOX_SANDBOX_NOT_RUNNING")
+    );
+}
+
+#[tokio::test]
+async fn a_unary_command_has_bounded_output() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let mut client = Replica::with_agent(&world, &agent).await.client;
+    let request = |script: &str, max_output_bytes| pb::ExecRequest {
+        sandbox_id: "box".into(),
+        command: words(script),
+        max_output_bytes,
+        ..pb::ExecRequest::default()
+    };
+    let answer = client
+        .exec(request("head -c 300000 /dev/zero; echo err >&2; exit 4", 1000))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (answer.stdout.len(), answer.stdout_truncated, answer.stdout_bytes_produced),
+        (1000, true, 300_000)
+    );
+    assert_eq!((&answer.stderr[..], answer.stderr_truncated, answer.exit_code), (&b"err\n"[..], false, 4));
+    let missing = pb::ExecRequest {
+        command: vec!["/no/such".into()],
+        ..request("", 0)
+    };
+    let answer = client.exec(missing).await.unwrap().into_inner();
+    assert_eq!((answer.exit_code, answer.stderr.is_empty()), (127, false));
+}
+
+#[tokio::test]
+async fn a_slow_reader_slows_the_command() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let mut client = Replica::with_agent(&world, &agent).await.client;
+    let script = "i=0; while [ $i -lt 400 ]; do head -c 100000 /dev/zero; i=$((i+1)); echo $i > written; done";
+    let (_input, outputs) = begin(&mut client, init(script), None).await;
+    let mut outputs = outputs.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let written: u32 = std::fs::read_to_string(agent.folder.join("written")).unwrap().trim().parse().unwrap();
+    assert!(
+        written < 100,
+        "{written} of 400 pieces of 100 kB were taken from the command though nobody read them"
+    );
+    let received = rest(&mut outputs).await.unwrap();
+    assert_eq!(bytes(&received, pb::exec_stream_output::Stream::Stdout).len(), 40_000_000);
+}
