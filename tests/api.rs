@@ -20,15 +20,17 @@ type Update = (&'static str, &'static str, Value, Result<(), &'static str>);
 enum Kind {
     Sandbox,
     Session,
+    Template,
 }
 
-use Kind::{Sandbox, Session};
+use Kind::{Sandbox, Session, Template};
 
 impl Kind {
     fn word(self) -> (&'static str, &'static str) {
         match self {
             Sandbox => ("Sandbox", "sandboxes"),
             Session => ("SandboxSession", "sandboxsessions"),
+            Template => ("SandboxTemplate", "sandboxtemplates"),
         }
     }
 
@@ -221,6 +223,20 @@ fn workload() -> Vec<Case> {
         (Sandbox, "sidecar without an image", json!({"sidecars": [{"name": "a"}]}), Err("spec.sidecars[0].image")),
         (
             Sandbox,
+            "sidecar with all",
+            json!({"sidecars": [{"name": "a", "image": "b", "command": ["c"], "workingDir": "/w", "envFrom": [{"secretRef": {"name": "s"}}],
+                "securityProfile": "Restricted", "runAsUser": 1, "runAsGroup": 1, "readOnlyRootFilesystem": true,
+                "files": [{"path": "a", "content": "x"}], "mounts": [{"name": "v", "mountPath": "/v"}]}]}),
+            Ok(()),
+        ),
+        (
+            Sandbox,
+            "sidecar with a relative file and no command",
+            json!({"sidecars": [{"name": "a", "image": "b", "files": [{"path": "a", "content": "x"}]}]}),
+            Err("sidecars[].files[].path: a relative path needs"),
+        ),
+        (
+            Sandbox,
             "two sidecars of a name",
             json!({"sidecars": [{"name": "a", "image": "b"}, {"name": "a", "image": "c"}]}),
             Err("spec.sidecars[1]: Duplicate"),
@@ -231,6 +247,9 @@ fn workload() -> Vec<Case> {
         (Session, "unknown state of a session", json!({"desiredState": "Stopped"}), Err("spec.desiredState: Unsupported value")),
         (Session, "session in defaults", json!({"defaults": {"sessionName": "x"}}), Err("spec.defaults.sessionName")),
         (Session, "state in defaults", json!({"defaults": {"desiredState": "Stopped"}}), Err("spec.defaults.desiredState")),
+        (Template, "template", json!({"containerImage": "busybox", "files": [{"path": "a", "content": "x"}], "maxLifetimeSeconds": 5}), Ok(())),
+        (Template, "state in a template", json!({"desiredState": "Stopped"}), Err("spec.desiredState")),
+        (Template, "rules in a template", egress(json!({"cidr": "10.0.0.1/8"})), Err("network.egress.rules[].cidr: must be")),
         (Session, "rules in defaults", json!({"defaults": egress(json!({"cidr": "10.0.0.1/8"}))}), Err("network.egress.rules[].cidr: must be")),
     ]
 }
@@ -250,8 +269,17 @@ fn storage() -> Vec<Case> {
         (Sandbox, "file with two contents", file(json!({"path": "/a", "content": "x", "contentBase64": "eA=="})), Err(source)),
         (Sandbox, "file with text and Secret", file(json!({"path": "/a", "content": "x", "secretKeyRef": secret})), Err(source)),
         (Sandbox, "file with bad base64", file(json!({"path": "/a", "contentBase64": "?"})), Err("spec.files[0].contentBase64")),
-        (Sandbox, "relative file", file(json!({"path": "a", "content": "x"})), Err("spec.files[0].path")),
-        (Sandbox, "file /", file(json!({"path": "/", "content": "x"})), Err("spec.files[0].path")),
+        (Sandbox, "relative file", file(json!({"path": "a/b", "content": "x"})), Ok(())),
+        (Sandbox, "relative file up", file(json!({"path": "../a", "content": "x"})), Err(path)),
+        (Sandbox, "file ..", file(json!({"path": "..", "content": "x"})), Err(path)),
+        (Sandbox, "file without a path", file(json!({"path": "", "content": "x"})), Err("spec.files[0].path")),
+        (
+            Sandbox,
+            "relative file with the image's entrypoint",
+            json!({"entrypoint": "Image", "files": [{"path": "a", "content": "x"}]}),
+            Err("spec.files[].path: must be absolute"),
+        ),
+        (Sandbox, "file /", file(json!({"path": "/", "content": "x"})), Err(path)),
         (Sandbox, "file that is a folder", file(json!({"path": "/a/", "content": "x"})), Err(path)),
         (Sandbox, "file through ..", file(json!({"path": "/a/../b", "content": "x"})), Err(path)),
         (Sandbox, "file that ends in ..", file(json!({"path": "/a/..", "content": "x"})), Err(path)),
@@ -270,6 +298,10 @@ fn storage() -> Vec<Case> {
         (Sandbox, "too large a file", file(json!({"path": "/a", "content": "x".repeat(262_145)})), Err("spec.files[0].content")),
         (Sandbox, "scratch", at("/data"), Ok(())),
         (Sandbox, "claim", volume(json!({"name": "a", "mountPath": "/a", "persistentVolumeClaim": {"claimName": "c"}})), Ok(())),
+        (Sandbox, "volume that only mounts mount", json!({"volumes": [{"name": "a", "scratch": {}}], "mounts": [{"name": "a", "mountPath": "/a"}]}), Ok(())),
+        (Sandbox, "mount at /", json!({"mounts": [{"name": "a", "mountPath": "/"}]}), Err("spec.mounts[0].mountPath")),
+        (Sandbox, "mount over the agent", json!({"mounts": [{"name": "a", "mountPath": "/.sandbox-operator"}]}), Err("mounts[].mountPath: must be")),
+        (Sandbox, "mount up", json!({"mounts": [{"name": "a", "mountPath": "/a", "subPath": "b/.."}]}), Err("mounts[].subPath: must be")),
         (Sandbox, "volume of nothing", volume(json!({"name": "a", "mountPath": "/a"})), Err(volume_source)),
         (
             Sandbox,
@@ -306,7 +338,7 @@ fn storage() -> Vec<Case> {
 
 #[rustfmt::skip]
 fn network() -> Vec<Case> {
-    let (one, cidr) = ("network.egress.rules[]: give either", "network.egress.rules[].cidr: must be");
+    let (one, cidr) = ("network.egress.rules[]: give one of", "network.egress.rules[].cidr: must be");
     let (except, ports) = ("network.egress.rules[].except", json!([{"port": 80}]));
     let selector = json!({"matchLabels": {"a": "b"}});
     let rule_in = |more: Value| {
@@ -328,6 +360,9 @@ fn network() -> Vec<Case> {
         (Sandbox, "range", egress(json!({"cidr": "203.0.113.0/24", "except": ["203.0.113.7/32"], "ports": ports})), Ok(())),
         (Sandbox, "IPv6 range", egress(json!({"cidr": "2001:db8::/32"})), Ok(())),
         (Sandbox, "selectors", egress(json!({"podSelector": selector, "namespaceSelector": selector})), Ok(())),
+        (Sandbox, "public addresses on a port", egress(json!({"internet": true, "ports": ports})), Ok(())),
+        (Sandbox, "public addresses, denied", egress(json!({"internet": false})), Err("rules[].internet: is true")),
+        (Sandbox, "public addresses and a range", egress(json!({"internet": true, "cidr": "10.0.0.0/8"})), Err(one)),
         (Sandbox, "every namespace", egress(json!({"namespaceSelector": {}})), Ok(())),
         (Sandbox, "range and selector", egress(json!({"cidr": "10.0.0.0/8", "podSelector": selector})), Err(one)),
         (Sandbox, "neither range nor selector", egress(json!({"ports": ports})), Err(one)),

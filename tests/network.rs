@@ -255,6 +255,7 @@ fn rules_reach_what_they_name_minus_what_no_sandbox_may() {
     let cases: Vec<Case> = vec![
         ("no rules", json!([]), vec![], [&PUBLIC[..], &PRIVATE, metadata].concat()),
         ("everything", json!([{"cidr": "0.0.0.0/0"}, {"cidr": "::/0"}]), [&PUBLIC[..], &private_v4, &["fd00::1"]].concat(), metadata.to_vec()),
+        ("the internet", json!([{"internet": true}]), PUBLIC.to_vec(), [&PRIVATE[..], metadata].concat()),
         ("IPv4 only", json!([{"cidr": "0.0.0.0/0"}]), vec!["8.8.8.8", "10.0.0.1"], vec!["2606:4700::1", "169.254.169.254"]),
         ("private", json!([{"cidr": "10.0.0.0/8"}]), vec!["10.0.0.1", "10.255.255.255"], vec!["11.0.0.0", "8.8.8.8", "192.168.0.1"]),
         (
