@@ -72,6 +72,7 @@ pub fn verify(public_key: &[u8], token: &str, pod: &str, now: i64) -> Result<(),
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use ring::rand::SystemRandom;

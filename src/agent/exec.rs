@@ -283,6 +283,7 @@ fn deadline(metadata: &MetadataMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -41,6 +41,7 @@ fn copy(from: &Path, to: &Path, depth: u32) -> Result<(), String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};

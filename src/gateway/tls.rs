@@ -59,11 +59,10 @@ impl Certificate {
     /// # Errors
     /// They cannot be used.
     pub fn new(files: &Tls) -> Result<Certificate, TlsError> {
-        let (digest, certificate, key) = read(files)?;
-        let key = parse(files, &certificate, &key)?;
+        let current = Mutex::new(Pem::read(files)?.parse(files)?);
         Ok(Certificate {
             files: files.clone(),
-            current: Mutex::new(Current { digest, key }),
+            current,
         })
     }
 
@@ -84,12 +83,12 @@ impl Certificate {
     /// # Errors
     /// They cannot be used.
     pub fn renew(&self) -> Result<bool, TlsError> {
-        let (digest, certificate, key) = read(&self.files)?;
-        if digest == self.current().digest {
+        let pem = Pem::read(&self.files)?;
+        if pem.digest() == self.current().digest {
             return Ok(false);
         }
-        let key = parse(&self.files, &certificate, &key)?;
-        *self.current() = Current { digest, key };
+        let renewed = pem.parse(&self.files)?;
+        *self.current() = renewed;
         Ok(true)
     }
 
@@ -117,26 +116,43 @@ pub fn acceptor(certificate: Arc<Certificate>) -> Result<TlsAcceptor, TlsError> 
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-fn read(files: &Tls) -> Result<([u8; 32], Vec<u8>, Vec<u8>), TlsError> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|source| TlsError::Read {
-            path: path.display().to_string(),
-            source,
-        })
-    };
-    let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
-    let digest = Sha256::new().chain_update(&certificate).chain_update([0]).chain_update(&key).finalize();
-    Ok((digest.into(), certificate, key))
+/// What the files hold.
+struct Pem {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
 }
 
-fn parse(files: &Tls, certificate: &[u8], key: &[u8]) -> Result<Arc<CertifiedKey>, TlsError> {
-    let broken = |path: &std::path::Path| {
-        let path = path.display().to_string();
-        move |source| TlsError::Pem { path, source }
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
-    let chain = chain.map_err(broken(&files.certificate))?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(broken(&files.key))?;
-    // Checks that they belong together.
-    Ok(Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider())?))
+impl Pem {
+    fn read(files: &Tls) -> Result<Pem, TlsError> {
+        let read = |path: &std::path::Path| {
+            std::fs::read(path).map_err(|source| TlsError::Read {
+                path: path.display().to_string(),
+                source,
+            })
+        };
+        Ok(Pem {
+            certificate: read(&files.certificate)?,
+            key: read(&files.key)?,
+        })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let digest = Sha256::new().chain_update(&self.certificate).chain_update([0]).chain_update(&self.key);
+        digest.finalize().into()
+    }
+
+    fn parse(&self, files: &Tls) -> Result<Current, TlsError> {
+        let broken = |path: &std::path::Path| {
+            let path = path.display().to_string();
+            move |source| TlsError::Pem { path, source }
+        };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.certificate).collect();
+        let chain = chain.map_err(broken(&files.certificate))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(broken(&files.key))?;
+        Ok(Current {
+            digest: self.digest(),
+            // Checks that they belong together.
+            key: Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider())?),
+        })
+    }
 }

@@ -119,7 +119,7 @@ fn a_field_that_is_wrong_is_named() {
         ("sandbox.spec.containers[0].environment_variables", |s| {
             s.containers[0].environment_variables.insert("CW_SANDBOX_ID".into(), "x".into());
         }),
-        ("sandbox.spec.containers[0].environment_variables", |s| {
+        ("sandbox.spec.containers[0].environment_variables[\"A\"]", |s| {
             s.containers[0].environment_variables.insert("A".into(), "\0".into());
         }),
         ("sandbox.spec.containers[0].secret_stores[0].secrets[0].env_var", |s| {
@@ -342,19 +342,17 @@ fn a_field_that_is_wrong_is_named() {
         ("sandbox.spec.tags[0]", |s| s.tags = vec![String::new()]),
         ("sandbox.spec.tags", |s| s.tags = vec!["t".into(); 65]),
     ];
+    let mut other = vec![];
     for (field, change) in cases {
         let status = refused(*change);
-        assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status:?}");
-        let fields: Vec<String> = status
-            .get_details_bad_request()
-            .unwrap()
-            .field_violations
-            .into_iter()
-            .map(|v| v.field)
-            .collect();
-        assert_eq!(fields, [field.to_owned()], "{}", status.message());
-        assert!(status.message().starts_with(&format!("{field}: ")), "{}", status.message());
+        let violations = status.get_details_bad_request().map(|b| b.field_violations).unwrap_or_default();
+        let only_it = !violations.is_empty() && violations.iter().all(|v| v.field == *field);
+        let told = status.message().starts_with(&format!("{field}: "));
+        if !(only_it && told && status.code() == Code::InvalidArgument) {
+            other.push(format!("{field}: {status:?}"));
+        }
     }
+    assert!(other.is_empty(), "{}", other.join("\n"));
 }
 
 #[test]

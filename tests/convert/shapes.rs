@@ -4,7 +4,6 @@ use crate::support::{NAME, container, draft, echoed, minimum, objects_of, sandbo
 use sandbox_operator::api::{
     ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, DesiredState, Entrypoint, Sandbox, SandboxSpec, SandboxStatus, SecurityProfile, State,
 };
-use sandbox_operator::gateway::convert::echo::container_in_pod;
 use sandbox_operator::gateway::convert::files::MAX_SECRET_BYTES;
 use sandbox_operator::proto::sandbox as pb;
 
@@ -66,15 +65,6 @@ fn the_primary_container_is_the_main_one_under_its_own_name() {
     assert_eq!(sidecars.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["redis", "container-2"]);
     assert_eq!((&sidecars[0].command, &sidecars[0].args), (&None, &None));
     assert_eq!(sandbox.metadata.annotations.as_ref().unwrap()[ANNOTATION_MAIN_NAME], "app");
-    for (asked, found) in [
-        ("", Some("main")),
-        ("app", Some("main")),
-        ("redis", Some("redis")),
-        ("main", Some("main")),
-        ("other", None),
-    ] {
-        assert_eq!(container_in_pod(&sandbox, asked), found, "{asked}");
-    }
     let told = echoed(&sandbox).spec.unwrap().containers;
     let told: Vec<_> = told.iter().map(|c| (c.name.as_str(), c.primary)).collect();
     assert_eq!(told, [("app", Some(true)), ("redis", None), ("container-2", None)]);

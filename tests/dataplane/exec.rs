@@ -204,7 +204,9 @@ async fn a_call_that_is_broken_off_ends_the_command_before_it_sees_the_end_of_it
             }
         };
         eventually("the command is gone", || !std::path::Path::new(&process).exists()).await;
-        runtime.map(tokio::runtime::Runtime::shutdown_background);
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
         assert_eq!(file("whole"), "", "half an upload passed for a whole one");
     }
 }

@@ -37,15 +37,6 @@ pub fn main_name(sandbox: &Sandbox) -> &str {
     sandbox.annotations().get(ANNOTATION_MAIN_NAME).map_or(MAIN, String::as_str)
 }
 
-/// The name in the pod of the container that callers call `name`; empty: the main one. None: there is none.
-pub fn container_in_pod<'a>(sandbox: &'a Sandbox, name: &str) -> Option<&'a str> {
-    if ["", MAIN, main_name(sandbox)].contains(&name) {
-        return Some(MAIN);
-    }
-    let sidecars = sandbox.spec.workload.sidecars.iter().flatten();
-    sidecars.map(|s| s.name.as_str()).find(|n| *n == name)
-}
-
 /// The spec.
 fn spec(sandbox: &Sandbox, facts: &Facts, config: &Config) -> pb::SandboxSpec {
     let w = &sandbox.spec.workload;
