@@ -1,5 +1,6 @@
 //! Namespaces of the benchmark's own, and what the cluster tells of the operator.
 
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -15,7 +16,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
-use crate::load::{LABEL, Target};
+use crate::load::{IN_FLIGHT, LABEL, Target};
 use crate::requests::{self, Writes};
 
 /// Longest wait for what takes moments unless something is wrong.
@@ -96,11 +97,14 @@ impl Ground {
     /// Removes everything: sandboxes first, since a pod that goes before its sandbox is news that the operator would write down.
     pub async fn remove(self) -> Result<(), Failure> {
         let namespace = &self.sandboxes.namespace;
-        // One call may end at the API server's time limit before all are deleted.
-        while count::<Sandbox>(&self.client, namespace).await? > 0 {
-            let all: Api<Sandbox> = Api::namespaced(self.client.clone(), namespace);
-            let _ = all.delete_collection(&DeleteParams::background(), &ListParams::default()).await;
-        }
+        let all: Api<Sandbox> = Api::namespaced(self.client.clone(), namespace);
+        // Many at once: the API server deletes a collection one by one.
+        let names = all.list_metadata(&ListParams::default()).await?.items.into_iter().map(|s| s.name_any());
+        let deletions = stream::iter(names).map(|name| {
+            let all = all.clone();
+            async move { all.delete(&name, &DeleteParams::background()).await }
+        });
+        deletions.buffer_unordered(IN_FLIGHT).try_for_each(|_| std::future::ready(Ok(()))).await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         for target in [&self.pods, &self.sandboxes] {
             namespaces.delete(&target.namespace, &DeleteParams::background()).await?;
@@ -141,6 +145,8 @@ fn sandbox() -> Value {
         "metadata": {},
         "spec": {
             "command": ["sleep", "infinity"],
+            // A backlog that is being measured must not end as StartTimeout.
+            "startTimeoutSeconds": 3600,
             "nodeSelector": {"type": "kwok"},
             "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}],
         },

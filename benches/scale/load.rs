@@ -20,8 +20,8 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::Failure;
 use crate::stats::Samples;
 
-/// Creates that are under way at once: as many as the operator's reconciles.
-const IN_FLIGHT: usize = 64;
+/// Requests that are under way at once: as many as the operator's reconciles.
+pub const IN_FLIGHT: usize = 64;
 /// Label with the phase that an object belongs to; each phase watches its own objects only.
 pub const LABEL: &str = "bench/phase";
 
