@@ -11,23 +11,120 @@ use k8s_openapi::api::core::v1::{
 use std::collections::BTreeMap;
 
 use super::{Effective, names};
-use crate::api::{File, KeyRef, Sandbox, limits};
+use crate::api::{File, KeyRef, Sandbox, Sidecar, limits};
 
-/// Name of the pod's volume that holds the files.
+/// Name of the pod's volume that holds the main container's files.
 pub const VOLUME: &str = "sandbox-operator-files";
-/// Name of the pod's volume that holds the files with relative paths, each at its path.
+/// Name of the pod's volume that holds those with relative paths, each at its path.
 const PLACED_VOLUME: &str = "sandbox-operator-placed-files";
 /// Where the agent finds them.
 pub(super) const PLACED_DIRECTORY: &str = "/.sandbox-operator-files";
 /// Permission bits of a file that names none: 0644.
 const DEFAULT_MODE: i32 = 0o644;
 
+/// The files of one container.
+#[derive(Clone, Copy)]
+pub struct Files<'a> {
+    files: &'a [File],
+    /// The place of its sidecar; none for the main container.
+    sidecar: Option<usize>,
+}
+
+impl<'a> Files<'a> {
+    /// The main container's.
+    pub fn of_main(effective: &'a Effective) -> Files<'a> {
+        Files {
+            files: effective.workload.files.as_deref().unwrap_or_default(),
+            sidecar: None,
+        }
+    }
+
+    /// A sidecar's.
+    pub fn of_sidecar(place: usize, sidecar: &'a Sidecar) -> Files<'a> {
+        Files {
+            files: sidecar.files.as_deref().unwrap_or_default(),
+            sidecar: Some(place),
+        }
+    }
+
+    fn of_all(effective: &'a Effective) -> impl Iterator<Item = Files<'a>> {
+        let sidecars = effective.workload.sidecars.iter().flatten().enumerate();
+        std::iter::once(Files::of_main(effective)).chain(sidecars.map(|(place, sidecar)| Files::of_sidecar(place, sidecar)))
+    }
+
+    /// One mount per file with an absolute path, and one for all the others.
+    pub fn mounts(self) -> Vec<VolumeMount> {
+        let mount = |name: &str, path: &str, key: Option<String>| VolumeMount {
+            name: self.named(name),
+            mount_path: path.into(),
+            sub_path: key,
+            read_only: Some(true),
+            ..VolumeMount::default()
+        };
+        let absolute = self.numbered(false).map(|(i, file)| mount(VOLUME, &file.path, Some(key(i))));
+        let placed = self.are_placed().then(|| mount(PLACED_VOLUME, PLACED_DIRECTORY, None));
+        absolute.chain(placed).collect()
+    }
+
+    /// Whether there are some that the agent has to copy.
+    pub fn are_placed(self) -> bool {
+        self.numbered(true).next().is_some()
+    }
+
+    /// One volume for each way in which they come.
+    fn volumes(self, sandbox: &Sandbox) -> Vec<Volume> {
+        let of = |name: &str, relative: bool| {
+            let sources = self.numbered(relative);
+            let sources: Vec<_> = sources
+                .map(|(i, file)| self.projection(sandbox, i, file, if relative { file.path.clone() } else { key(i) }))
+                .collect();
+            (!sources.is_empty()).then(|| Volume {
+                name: self.named(name),
+                projected: Some(ProjectedVolumeSource {
+                    sources: Some(sources),
+                    ..ProjectedVolumeSource::default()
+                }),
+                ..Volume::default()
+            })
+        };
+        [of(VOLUME, false), of(PLACED_VOLUME, true)].into_iter().flatten().collect()
+    }
+
+    fn numbered(self, relative: bool) -> impl Iterator<Item = (usize, &'a File)> {
+        self.files.iter().enumerate().filter(move |(_, f)| f.path.starts_with('/') != relative)
+    }
+
+    fn named(self, name: &str) -> String {
+        match self.sidecar {
+            None => name.into(),
+            Some(place) => format!("{name}-{place}"),
+        }
+    }
+
+    /// The key of an inline content in the sandbox's own Secret.
+    fn key(self, index: usize) -> String {
+        match self.sidecar {
+            None => key(index),
+            Some(place) => format!("sidecar-{place}-{}", key(index)),
+        }
+    }
+
+    fn field(self) -> String {
+        match self.sidecar {
+            None => "spec.files".into(),
+            Some(place) => format!("spec.sidecars[{place}].files"),
+        }
+    }
+}
+
 /// The Secret with the inline contents; none without such files. An error names the field.
 pub fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<Secret>, String> {
     let mut data = BTreeMap::new();
-    for (i, file) in numbered(effective) {
-        if let Some(content) = inline(file).map_err(|e| format!("spec.files[{i}].contentBase64: {e}"))? {
-            data.insert(key(i), ByteString(content));
+    for of in Files::of_all(effective) {
+        for (i, file) in of.files.iter().enumerate() {
+            if let Some(content) = inline(file).map_err(|e| format!("{}[{i}].contentBase64: {e}", of.field()))? {
+                data.insert(of.key(i), ByteString(content));
+            }
         }
     }
     let size: usize = data.values().map(|b| b.0.len()).sum();
@@ -45,54 +142,9 @@ pub fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<Secret>
     }))
 }
 
-/// The pod's volumes: one for each way in which files come.
+/// The pod's volumes with files.
 pub fn volumes(sandbox: &Sandbox, effective: &Effective) -> Vec<Volume> {
-    let of = |name: &str, relative: bool| {
-        let sources = numbered(effective).filter(|(_, f)| is_relative(f) == relative);
-        let sources: Vec<_> = sources
-            .map(|(i, file)| projection(sandbox, i, file, if relative { file.path.clone() } else { key(i) }))
-            .collect();
-        (!sources.is_empty()).then(|| Volume {
-            name: name.into(),
-            projected: Some(ProjectedVolumeSource {
-                sources: Some(sources),
-                ..ProjectedVolumeSource::default()
-            }),
-            ..Volume::default()
-        })
-    };
-    [of(VOLUME, false), of(PLACED_VOLUME, true)].into_iter().flatten().collect()
-}
-
-/// One mount per file with an absolute path, and one for all the others.
-pub fn mounts(effective: &Effective) -> Vec<VolumeMount> {
-    let mount = |name: &str, path: &str, key: Option<String>| VolumeMount {
-        name: name.into(),
-        mount_path: path.into(),
-        sub_path: key,
-        read_only: Some(true),
-        ..VolumeMount::default()
-    };
-    let absolute = numbered(effective).filter(|(_, f)| !is_relative(f));
-    let placed = places(effective).then(|| mount(PLACED_VOLUME, PLACED_DIRECTORY, None));
-    absolute.map(|(i, file)| mount(VOLUME, &file.path, Some(key(i)))).chain(placed).collect()
-}
-
-/// Whether the agent has files to copy.
-pub fn places(effective: &Effective) -> bool {
-    files(effective).iter().any(is_relative)
-}
-
-fn is_relative(file: &File) -> bool {
-    !file.path.starts_with('/')
-}
-
-fn numbered(effective: &Effective) -> impl Iterator<Item = (usize, &File)> {
-    files(effective).iter().enumerate()
-}
-
-fn files(effective: &Effective) -> &[File] {
-    effective.workload.files.as_deref().unwrap_or_default()
+    Files::of_all(effective).flat_map(|of| of.volumes(sandbox)).collect()
 }
 
 fn key(index: usize) -> String {
@@ -110,40 +162,42 @@ fn inline(file: &File) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-fn projection(sandbox: &Sandbox, index: usize, file: &File, path: String) -> VolumeProjection {
-    let item = |from: &str| {
-        Some(vec![KeyToPath {
-            key: from.into(),
-            path: path.clone(),
-            mode: Some(file.mode.unwrap_or(DEFAULT_MODE)),
-        }])
-    };
-    let of_secret = |r: &KeyRef| SecretProjection {
-        name: r.name.clone(),
-        items: item(&r.key),
-        optional: None,
-    };
-    match (&file.secret_key_ref, &file.config_map_key_ref) {
-        (Some(r), _) => VolumeProjection {
-            secret: Some(of_secret(r)),
-            ..VolumeProjection::default()
-        },
-        (None, Some(r)) => VolumeProjection {
-            config_map: Some(ConfigMapProjection {
-                name: r.name.clone(),
-                items: item(&r.key),
-                optional: None,
-            }),
-            ..VolumeProjection::default()
-        },
-        (None, None) => {
-            let own = KeyRef {
-                name: names::child(sandbox),
-                key: key(index),
-            };
-            VolumeProjection {
-                secret: Some(of_secret(&own)),
+impl Files<'_> {
+    fn projection(self, sandbox: &Sandbox, index: usize, file: &File, path: String) -> VolumeProjection {
+        let item = |from: &str| {
+            Some(vec![KeyToPath {
+                key: from.into(),
+                path: path.clone(),
+                mode: Some(file.mode.unwrap_or(DEFAULT_MODE)),
+            }])
+        };
+        let of_secret = |r: &KeyRef| SecretProjection {
+            name: r.name.clone(),
+            items: item(&r.key),
+            optional: None,
+        };
+        match (&file.secret_key_ref, &file.config_map_key_ref) {
+            (Some(r), _) => VolumeProjection {
+                secret: Some(of_secret(r)),
                 ..VolumeProjection::default()
+            },
+            (None, Some(r)) => VolumeProjection {
+                config_map: Some(ConfigMapProjection {
+                    name: r.name.clone(),
+                    items: item(&r.key),
+                    optional: None,
+                }),
+                ..VolumeProjection::default()
+            },
+            (None, None) => {
+                let own = KeyRef {
+                    name: names::child(sandbox),
+                    key: self.key(index),
+                };
+                VolumeProjection {
+                    secret: Some(of_secret(&own)),
+                    ..VolumeProjection::default()
+                }
             }
         }
     }

@@ -68,7 +68,8 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
     metadata.annotations = Some(annotations);
 
     let install = (agent.by == AgentBy::InitContainer).then(|| install_agent(settings, effective));
-    let sidecars = w.sidecars.iter().flatten().map(|s| sidecar(s, sandbox, effective, settings));
+    let sidecars = w.sidecars.iter().flatten().enumerate();
+    let sidecars = sidecars.map(|(place, s)| sidecar(place, s, sandbox, effective, settings));
     let init: Vec<_> = install.into_iter().chain(sidecars).collect();
     let no_dns = dns(effective) == Dns::None;
     Ok(Pod {

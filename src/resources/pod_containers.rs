@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
-use super::{AgentKey, Effective, Settings, files};
+use super::files::{Files, PLACED_DIRECTORY};
+use super::{AgentKey, Effective, Settings};
 use crate::api::{AGENT_DIRECTORY, Sandbox, SecurityProfile, Sidecar};
 
 /// Name of the main container, whose end is the sandbox's.
@@ -43,7 +44,7 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
     }));
     let further = w.mounts.iter().flatten();
     mounts.extend(further.map(|m| mount(&m.name, &m.mount_path, m.sub_path.as_ref(), m.read_only)));
-    mounts.extend(files::mounts(effective));
+    mounts.extend(Files::of_main(effective).mounts());
     let ports = w.ports.iter().flatten().map(|p| ContainerPort {
         name: Some(p.name.clone()),
         container_port: p.port,
@@ -62,7 +63,12 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
         env_from: w.env_from.clone(),
         ports: (!ports.is_empty()).then_some(ports),
         resources: Some(resources(w.resources.as_ref(), settings)),
-        security_context: Some(security_context(effective, w.read_only_root_filesystem)),
+        security_context: Some(security_context(
+            w.security_profile,
+            w.run_as_user,
+            w.run_as_group,
+            w.read_only_root_filesystem,
+        )),
         volume_mounts: Some(mounts),
         // A process that is killed can leave no message; the kubelet then takes the end of the log.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
@@ -70,7 +76,10 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
     }
 }
 
-pub(super) fn sidecar(sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Container {
+/// `place`: its place among the sidecars.
+pub(super) fn sidecar(place: usize, sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Container {
+    let w = &effective.workload;
+    let files = Files::of_sidecar(place, sidecar);
     let mut mounts = common_mounts(effective);
     mounts.extend(
         sidecar
@@ -79,23 +88,36 @@ pub(super) fn sidecar(sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effectiv
             .flatten()
             .map(|m| mount(&m.name, &m.mount_path, m.sub_path.as_ref(), m.read_only)),
     );
+    mounts.extend(files.mounts());
     Container {
         name: sidecar.name.clone(),
         image: Some(sidecar.image.clone()),
-        image_pull_policy: effective.workload.image_pull_policy.map(|p| p.as_str().into()),
-        command: sidecar.command.clone(),
+        image_pull_policy: w.image_pull_policy.map(|p| p.as_str().into()),
+        command: match &sidecar.command {
+            // The agent copies the files and runs the command; nobody calls it here.
+            Some(command) if files.are_placed() => Some(agent_argv(&["--place", PLACED_DIRECTORY], command)),
+            command => command.clone(),
+        },
         args: sidecar.args.clone(),
+        working_dir: sidecar.working_dir.clone(),
         env: Some(env(sandbox, sidecar.env.as_deref())),
+        env_from: sidecar.env_from.clone(),
         resources: Some(resources(sidecar.resources.as_ref(), settings)),
         // Makes an init container a native sidecar: it runs beside the main one and does not keep the pod from ending.
         restart_policy: Some("Always".into()),
-        security_context: Some(security_context(effective, None)),
+        security_context: Some(security_context(
+            sidecar.security_profile.or(w.security_profile),
+            sidecar.run_as_user.or(w.run_as_user),
+            sidecar.run_as_group.or(w.run_as_group),
+            sidecar.read_only_root_filesystem,
+        )),
         volume_mounts: Some(mounts),
         ..Container::default()
     }
 }
 
 pub(super) fn install_agent(settings: &Settings, effective: &Effective) -> Container {
+    let w = &effective.workload;
     let directory = "/install";
     Container {
         name: INSTALL_AGENT.into(),
@@ -103,30 +125,32 @@ pub(super) fn install_agent(settings: &Settings, effective: &Effective) -> Conta
         image_pull_policy: Some(settings.agent.image_pull_policy.clone()),
         command: Some(["/sandbox-operator", "agent", "install", directory].map(String::from).to_vec()),
         resources: Some(small()),
-        security_context: Some(SecurityContext {
-            read_only_root_filesystem: Some(true),
-            ..security_context(effective, None)
-        }),
+        security_context: Some(security_context(w.security_profile, w.run_as_user, w.run_as_group, Some(true))),
         volume_mounts: Some(vec![mount(AGENT_VOLUME, directory, None, None)]),
         ..Container::default()
     }
 }
 
 fn agent_command(effective: &Effective, settings: &Settings, key: &AgentKey) -> Vec<String> {
-    let mut argv: Vec<String> = [&format!("{AGENT_DIRECTORY}/sandbox-operator"), "agent", "run"]
-        .map(String::from)
-        .to_vec();
-    argv.extend(["--port".into(), settings.agent.port.to_string(), "--key".into(), key.public_key.clone()]);
-    if files::places(effective) {
-        argv.extend(["--place".into(), files::PLACED_DIRECTORY.into()]);
+    let (port, most) = (settings.agent.port.to_string(), settings.agent.max_processes.to_string());
+    let mut options = vec!["--port", &port, "--key", &key.public_key];
+    if Files::of_main(effective).are_placed() {
+        options.extend(["--place", PLACED_DIRECTORY]);
     }
     // Without a user namespace the kernel counts processes by uid across the whole node: one sandbox could starve another.
     if !effective.workload.host_users.unwrap_or(settings.defaults.host_users) {
-        argv.extend(["--max-processes".into(), settings.agent.max_processes.to_string()]);
+        options.extend(["--max-processes", &most]);
     }
-    argv.push("--".into());
-    argv.extend(effective.workload.command.iter().flatten().cloned());
-    argv
+    agent_argv(&options, effective.workload.command.as_deref().unwrap_or_default())
+}
+
+fn agent_argv(options: &[&str], command: &[String]) -> Vec<String> {
+    let program = format!("{AGENT_DIRECTORY}/sandbox-operator");
+    let argv = [program.as_str(), "agent", "run"]
+        .into_iter()
+        .chain(options.iter().copied())
+        .chain(["--"]);
+    argv.map(String::from).chain(command.iter().cloned()).collect()
 }
 
 fn env(sandbox: &Sandbox, own: Option<&[EnvVar]>) -> Vec<EnvVar> {
@@ -180,9 +204,8 @@ fn mount(name: &str, path: &str, sub_path: Option<&String>, read_only: Option<bo
     }
 }
 
-fn security_context(effective: &Effective, read_only_root: Option<bool>) -> SecurityContext {
-    let w = &effective.workload;
-    let add = match w.security_profile.unwrap_or_default() {
+fn security_context(profile: Option<SecurityProfile>, user: Option<i64>, group: Option<i64>, read_only_root: Option<bool>) -> SecurityContext {
+    let add = match profile.unwrap_or_default() {
         SecurityProfile::Baseline => Some(BASELINE_CAPABILITIES.map(String::from).to_vec()),
         SecurityProfile::Restricted => None,
     };
@@ -193,10 +216,10 @@ fn security_context(effective: &Effective, read_only_root: Option<bool>) -> Secu
             drop: Some(vec!["ALL".into()]),
         }),
         read_only_root_filesystem: read_only_root,
-        run_as_user: w.run_as_user,
-        run_as_group: w.run_as_group,
+        run_as_user: user,
+        run_as_group: group,
         // Known to be true where a uid is named; never guessed for an image's own user.
-        run_as_non_root: w.run_as_user.filter(|uid| *uid != 0).map(|_| true),
+        run_as_non_root: user.filter(|uid| *uid != 0).map(|_| true),
         ..SecurityContext::default()
     }
 }
