@@ -392,7 +392,7 @@ pub struct Sidecar {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!self.mountPath.contains(':') && self.mountPath != '/' && !self.mountPath.startsWith('/.sandbox-operator')")
     .message("mounts[].mountPath: must be an absolute path other than / and /.sandbox-operator, without ':'"))]
-#[x_kube(validation = Rule::new("!has(self.subPath) || (!self.subPath.startsWith('/') && !self.subPath.split('/').exists(p, p == '..'))")
+#[x_kube(validation = Rule::new("!has(self.subPath) || (!self.subPath.startsWith('/') && !('/' + self.subPath + '/').contains('/../'))")
     .message("mounts[].subPath: must be relative and without '..'"))]
 pub struct Mount {
     /// Name of one of the sandbox's `volumes`.

@@ -1,22 +1,19 @@
 //! Who calls, and what they may do. The API server decides both: TokenReview and SubjectAccessReview, remembered for seconds.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use governor::DefaultKeyedRateLimiter;
 use http::HeaderMap;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 use tonic::{Code, Status};
 
 use super::cluster::Cluster;
 use super::config::Config;
+use super::credentials::{Credentials, digest, file_name, service_account, time_left};
 use super::error::{reason, retry, status, with_metadata};
 use super::limits;
 use super::remember::Remember;
@@ -120,12 +117,6 @@ pub struct Identity {
     strangers: DefaultKeyedRateLimiter<IpAddr>,
 }
 
-/// What a caller shows.
-enum Credentials<'a> {
-    Token(&'a str),
-    ApiKey(&'a str),
-}
-
 impl Identity {
     /// Identities as `config` wants them checked.
     pub fn new(cluster: Cluster, config: &Config) -> Identity {
@@ -145,7 +136,7 @@ impl Identity {
     /// # Errors
     /// UNAUTHENTICATED; UNAVAILABLE when the API server does not answer; RESOURCE_EXHAUSTED for too many unknown credentials.
     pub async fn authenticate(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, Status> {
-        let credentials = credentials(headers).ok_or_else(|| {
+        let credentials = Credentials::of(headers).ok_or_else(|| {
             unauthenticated("no credentials: set CWSANDBOX_API_KEY to a ServiceAccount token, made by `kubectl create token` with --audience")
         })?;
         let now = Instant::now();
@@ -230,59 +221,13 @@ impl Identity {
         let Some(folder) = &self.api_keys else {
             return Ok((None, BRIEFLY));
         };
-        let text = match tokio::fs::read_to_string(folder.join(hex(&Sha256::digest(key)))).await {
+        let text = match tokio::fs::read_to_string(folder.join(file_name(key))).await {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((None, BRIEFLY)),
             Err(error) => return Err(unavailable("API keys", &error)),
         };
         Ok((service_account(text.trim()), BRIEFLY))
     }
-}
-
-fn credentials(headers: &HeaderMap) -> Option<Credentials<'_>> {
-    if let Some(value) = headers.get(http::header::AUTHORIZATION) {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("bearer").then_some(Credentials::Token(token.trim()));
-    }
-    headers.get("x-wandb-api-key")?.to_str().ok().map(Credentials::ApiKey)
-}
-
-/// What is remembered of credentials: their hash, and which form they came in.
-fn digest(form: u8, secret: &str) -> [u8; 32] {
-    Sha256::new().chain_update([form]).chain_update(secret).finalize().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// How long a ServiceAccount token for `audience` still holds, by what it says itself; none if it is not one. Its signature is the API
-/// server's to check.
-fn time_left(token: &str, audience: &str, now: SystemTime) -> Option<Duration> {
-    #[derive(Deserialize)]
-    struct Claims {
-        aud: Audiences,
-        exp: u64,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Audiences {
-        One(String),
-        Many(Vec<String>),
-    }
-    let (_header, rest) = token.split_once('.')?;
-    let (claims, signature) = rest.split_once('.')?;
-    if signature.is_empty() {
-        return None;
-    }
-    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
-    let meant_for_us = match claims.aud {
-        Audiences::One(one) => one == audience,
-        Audiences::Many(many) => many.iter().any(|a| a == audience),
-    };
-    let end = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))?;
-    let left = end.duration_since(now).ok().filter(|left| !left.is_zero());
-    left.filter(|_| meant_for_us)
 }
 
 /// The caller of whom the API server says so. An authenticator that knows nothing of audiences names none: that is not enough.
@@ -302,13 +247,6 @@ fn caller_of(status: TokenReviewStatus, audience: &str) -> Option<Caller> {
         extra: user.extra.unwrap_or_default(),
         user: name,
     })
-}
-
-/// The caller that a file `namespace/serviceaccount` names.
-fn service_account(text: &str) -> Option<Caller> {
-    let is_name = |text: &str| !text.is_empty() && text.len() <= 253 && text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'));
-    let (namespace, name) = text.split_once('/').filter(|(ns, sa)| is_name(ns) && is_name(sa))?;
-    Some(Caller::service_account(namespace, name))
 }
 
 fn access_review(caller: &Caller, right: Right) -> SubjectAccessReview {
@@ -350,33 +288,6 @@ mod tests {
 
     const US: &str = "sandbox-operator.dev";
 
-    fn token(claims: &str) -> String {
-        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
-    }
-
-    #[test]
-    fn a_token_that_is_not_for_us_or_not_in_time_is_not_even_asked_about() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        let left = |claims: &str| time_left(&token(claims), US, now).map(|d| d.as_secs());
-        assert_eq!(left(r#"{"aud": ["sandbox-operator.dev"], "exp": 1030}"#), Some(30));
-        assert_eq!(left(r#"{"aud": ["other", "sandbox-operator.dev"], "exp": 9000}"#), Some(8_000));
-        assert_eq!(left(r#"{"aud": "sandbox-operator.dev", "exp": 1001}"#), Some(1));
-        for refused in [
-            r#"{"aud": ["sandbox-operator.dev"], "exp": 1000}"#,
-            r#"{"aud": ["sandbox-operator.dev"], "exp": 18446744073709551615}"#,
-            r#"{"aud": ["https://kubernetes.default.svc"], "exp": 1030}"#,
-            r#"{"aud": [], "exp": 1030}"#,
-            r#"{"aud": ["sandbox-operator.dev"]}"#,
-            r#"{"exp": 1030}"#,
-            "nonsense",
-        ] {
-            assert_eq!(left(refused), None, "{refused}");
-        }
-        for refused in ["", ".", "a.b", "a.!.c", "opaque", "e30.e30."] {
-            assert_eq!(time_left(refused, US, now), None, "{refused}");
-        }
-    }
-
     #[test]
     fn only_a_service_account_that_was_authenticated_for_us_is_a_caller() {
         let says = |authenticated, audiences: &[&str], name: &str| {
@@ -402,36 +313,5 @@ mod tests {
             assert_eq!(says(true, &[US], name), None, "{name}");
         }
         assert_eq!(caller_of(TokenReviewStatus::default(), US), None);
-    }
-
-    #[test]
-    fn the_header_decides_the_form_and_a_broken_one_is_none() {
-        let of = |headers: &[(&'static str, &'static str)]| {
-            let headers: HeaderMap = headers
-                .iter()
-                .map(|(k, v)| (http::HeaderName::from_static(k), http::HeaderValue::from_static(v)))
-                .collect();
-            credentials(&headers).map(|c| match c {
-                Credentials::Token(t) => format!("token {t}"),
-                Credentials::ApiKey(k) => format!("key {k}"),
-            })
-        };
-        assert_eq!(of(&[("authorization", "Bearer abc")]).unwrap(), "token abc");
-        assert_eq!(of(&[("authorization", "bearer abc")]).unwrap(), "token abc");
-        assert_eq!(of(&[("x-wandb-api-key", "abc")]).unwrap(), "key abc");
-        assert_eq!(of(&[("x-wandb-api-key", "abc"), ("authorization", "Bearer t")]).unwrap(), "token t");
-        assert_eq!(of(&[("x-wandb-api-key", "abc"), ("authorization", "Basic t")]), None);
-        assert_eq!(of(&[("authorization", "abc")]), None);
-        assert_eq!(of(&[]), None);
-        assert_ne!(digest(b't', "x"), digest(b'k', "x"));
-    }
-
-    #[test]
-    fn an_api_key_stands_for_a_service_account_and_nothing_else() {
-        assert_eq!(service_account("team-a/bot"), Some(Caller::service_account("team-a", "bot")));
-        for text in ["", "bot", "/bot", "team-a/", "team-a/bot:x", "team-a/b/c", "team a/bot"] {
-            assert_eq!(service_account(text), None, "{text}");
-        }
-        assert_eq!(hex(&[0, 255, 16]), "00ff10");
     }
 }

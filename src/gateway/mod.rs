@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 pub mod convert;
 pub mod create;
+mod credentials;
 pub mod data;
 pub mod discovery;
 pub mod error;
@@ -113,15 +114,8 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
     let metrics = metrics::Metrics::default();
     let caches = caches::Caches::new(&config.watch_namespaces);
     let cluster = cluster::Cluster::new(client.clone(), metrics.clone());
-    let gateway = Arc::new(Gateway {
-        identity: identity::Identity::new(cluster.clone(), &config),
-        caches: caches.clone(),
-        agents: AgentClient::new(KeyRing::from_folder(&config.agents.keys)?),
-        known_agents: data::target::Agents::default(),
-        draining: CancellationToken::new(),
-        cluster,
-        config,
-    });
+    let agents = AgentClient::new(KeyRing::from_folder(&config.agents.keys)?);
+    let gateway = Arc::new(Gateway::new(cluster, caches.clone(), agents, config));
     let limits = Arc::new(limits::Limits::new(&gateway.config.limits));
     let health = server::Health::new().await;
     let entrance = auth::Entrance {

@@ -25,3 +25,18 @@ pub struct Gateway {
     /// Cancelled when this replica is about to end: long streams then end with [`super::error::draining`], and go on at another replica.
     pub draining: CancellationToken,
 }
+
+impl Gateway {
+    /// A gateway that knows nobody yet. `caches` are filled by whoever runs them.
+    pub fn new(cluster: Cluster, caches: Caches, agents: AgentClient, config: Config) -> Gateway {
+        Gateway {
+            identity: Identity::new(cluster.clone(), &config),
+            known_agents: super::data::target::Agents::default(),
+            draining: CancellationToken::new(),
+            cluster,
+            caches,
+            agents,
+            config,
+        }
+    }
+}

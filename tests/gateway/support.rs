@@ -9,7 +9,6 @@ use sandbox_operator::gateway::auth::Entrance;
 use sandbox_operator::gateway::caches::Caches;
 use sandbox_operator::gateway::cluster::Cluster;
 use sandbox_operator::gateway::config::Config;
-use sandbox_operator::gateway::identity::Identity;
 use sandbox_operator::gateway::limits::Limits;
 use sandbox_operator::gateway::metrics::Metrics;
 use sandbox_operator::gateway::server::{self, Health};
@@ -113,14 +112,7 @@ pub async fn start(config: Config) -> Running {
     let metrics = Metrics::default();
     let cluster = Cluster::new(kube::Client::new(service, "default"), metrics.clone());
     let (limits, connections) = (Limits::new(&config.limits), config.limits.connections as usize);
-    let gateway = Arc::new(Gateway {
-        identity: Identity::new(cluster.clone(), &config),
-        caches: Caches::new(&[]),
-        agents: AgentClient::new(KeyRing::default()),
-        draining: CancellationToken::new(),
-        cluster,
-        config,
-    });
+    let gateway = Arc::new(Gateway::new(cluster, Caches::new(&[]), AgentClient::new(KeyRing::default()), config));
     let lines = Arc::new(Mutex::new(vec![]));
     let kept = lines.clone();
     let entrance = Entrance {
