@@ -3,13 +3,13 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Suffixes with their factors, in thousandths.
-const SUFFIXES: [(&str, f64); 14] = [
+const SUFFIXES: [(&str, f64); 15] = [
     ("Ki", 1024e3),
     ("Mi", 1_048_576e3),
     ("Gi", 1_073_741_824e3),
     ("Ti", 1_099_511_627_776e3),
     ("Pi", 1_125_899_906_842_624e3),
-    ("Ei", 1_152_921_504_606_846_976e3),
+    ("Ei", 1_152_921_504_606_847e6),
     ("n", 1e-6),
     ("u", 1e-3),
     ("m", 1.0),
@@ -18,17 +18,19 @@ const SUFFIXES: [(&str, f64); 14] = [
     ("G", 1e12),
     ("T", 1e15),
     ("P", 1e18),
+    ("E", 1e21),
 ];
 
 /// The thousandths of a quantity, rounded up as Kubernetes does; none if it is not one. Good to 53 bits.
 pub fn thousandths(quantity: &Quantity) -> Option<i64> {
-    let text = quantity.0.trim();
+    let text = quantity.0.as_str();
     let (digits, factor) = SUFFIXES
         .iter()
         .find_map(|(suffix, factor)| text.strip_suffix(suffix).map(|digits| (digits, *factor)))
         .unwrap_or((text, 1e3));
-    // Rust reads more than Kubernetes does: inf, NaN and the like.
-    let plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | 'e' | 'E');
+    // Rust reads more than Kubernetes does: inf, NaN and the like. A suffix is there instead of an exponent.
+    let exponent = digits.len() == text.len();
+    let plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-') || (exponent && matches!(c, 'e' | 'E'));
     let number: f64 = digits.parse().ok().filter(|_| digits.chars().all(plain))?;
     #[allow(clippy::cast_possible_truncation)] // `as` saturates
     Some((number * factor).ceil() as i64)
@@ -52,13 +54,14 @@ mod tests {
             ("1.5Gi", 1_610_612_736_000),
             ("2k", 2_000_000),
             ("1e3", 1_000_000),
+            ("1E", i64::MAX),
             ("1n", 1),
             ("-1", -1000),
         ];
         for (text, wanted) in cases {
             assert_eq!(thousandths(&Quantity(text.into())), Some(wanted), "{text}");
         }
-        for text in ["", "much", "1 Gi", "Gi", "NaN", "inf", "0x10", "1GiB"] {
+        for text in ["", "much", "1 Gi", "Gi", "NaN", "inf", "0x10", "1GiB", " 1", "50%", "1e3Mi", "1e"] {
             assert_eq!(thousandths(&Quantity(text.into())), None, "{text}");
         }
         assert_eq!(units(&Quantity("1500m".into())), Some(2));

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::problems::Problems;
 use super::text;
 use crate::proto::sandbox as pb;
+use crate::resources::quantity::thousandths;
 
 /// Labels of nodes.
 pub type Labels = BTreeMap<String, String>;
@@ -62,7 +63,7 @@ pub fn from_proto(
     let (mut asked, gpu_asked) = quantities(&at_requests, requests, problems);
     let (mut bound, gpu_bound) = quantities(&at_limits, limits, problems);
     for (name, request) in &asked {
-        if bound.get(name).is_some_and(|limit| text::quantity(&request.0) > text::quantity(&limit.0)) {
+        if bound.get(name).is_some_and(|limit| thousandths(request) > thousandths(limit)) {
             problems.wrong(format!("{at_requests}.{name}"), "is more than its limit");
         }
     }

@@ -1,6 +1,9 @@
 //! Rules on single strings, and their forms on both sides.
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::fmt::Write;
+
+use crate::resources::quantity;
 
 /// As Kubernetes reads it in a command, an argument or a variable: the SDK's strings are literal, Kubernetes expands `$(NAME)` and `$$`.
 pub fn escape(text: &str) -> String {
@@ -52,44 +55,10 @@ pub fn no_nul(text: &str) -> Option<&'static str> {
     text.contains('\0').then_some("has a NUL character")
 }
 
-/// The number that a Kubernetes quantity stands for; none if it is not one.
-pub fn quantity(text: &str) -> Option<f64> {
-    const UNITS: [(&str, f64); 15] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("n", 1e-9),
-        ("u", 1e-6),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
-    let (number, unit) = UNITS
-        .into_iter()
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)))
-        .unwrap_or((text, 1.0));
-    let digits = |t: &str| t.bytes().any(|b| b.is_ascii_digit()) && t.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let plain = unit == 1.0 || !number.contains(['e', 'E']);
-    let exponent_good = exponent.strip_prefix(['+', '-']).unwrap_or(exponent).bytes().all(|b| b.is_ascii_digit()) && !exponent.is_empty();
-    if !plain || !exponent_good || !digits(mantissa.strip_prefix('+').unwrap_or(mantissa)) {
-        return None;
-    }
-    number.parse::<f64>().ok().map(|n| n * unit).filter(|n| n.is_finite())
-}
-
 /// What keeps `text` from being a quantity.
 pub fn not_quantity(text: &str) -> Option<String> {
-    quantity(text)
-        .is_none()
-        .then(|| format!("{} is not a quantity such as 500m or 1Gi", quoted(text)))
+    let known = quantity::thousandths(&Quantity(text.into())).filter(|n| *n >= 0);
+    known.is_none().then(|| format!("{} is not a quantity such as 500m or 1Gi", quoted(text)))
 }
 
 /// Whether a path is in a folder that is ours.
@@ -107,26 +76,6 @@ pub fn normal_path(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantities() {
-        for (text, number) in [
-            ("500m", 0.5),
-            ("1Gi", 1_073_741_824.0),
-            ("2", 2.0),
-            ("1.5", 1.5),
-            ("1e3", 1000.0),
-            ("1E", 1e18),
-            ("+1k", 1000.0),
-        ] {
-            assert_eq!(quantity(text), Some(number), "{text}");
-        }
-        for text in [
-            "", "50%", "much", "1 Gi", "1gi", "-1", "Gi", "1e", "1e3Mi", ".", "1.2.3", "inf", "NaN", "0x10", "1_0",
-        ] {
-            assert_eq!(quantity(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn dollars_survive_kubernetes_and_come_back() {
