@@ -5,14 +5,15 @@ TARGET := x86_64-unknown-linux-gnu
 BINARY := target/$(TARGET)/release/sandbox-operator
 CLUSTER := tests/cluster/cluster
 
-.PHONY: help run test unit lint generate binary image cluster cluster-down install e2e api bench
+.PHONY: help run test unit lint generate binary image cluster cluster-down install e2e api sdk bench
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-run: install ## Bring up a cluster if there is none, install the chart, run a sandbox to COMPLETED and show its logs
-	@eval "$$($(CLUSTER) env)"; tests/run-example.sh deploy/examples/run-to-completion.yaml train
+run: install ## Bring up a cluster if there is none, install the chart, run a sandbox to COMPLETED, show its logs, run a script of the SDK
+	@eval "$$($(CLUSTER) env)"; tests/run-example.sh deploy/examples/run-to-completion.yaml train; \
+	  tests/run-script.sh deploy/examples/python/hello.py
 
-test: unit lint api e2e ## Everything that the gate runs
+test: unit lint api e2e sdk ## Everything that the gate runs
 
 lint: cluster ## Format, clippy, generated files, licences, chart
 	cargo fmt --check
@@ -34,6 +35,9 @@ bench: install ## Speed and cost next to bare pods; BENCH=--quick: small numbers
 	@eval "$$($(CLUSTER) env)"; kubectl --namespace sandbox-operator rollout restart deployment sandbox-operator > /dev/null; \
 	  kubectl --namespace sandbox-operator rollout status deployment sandbox-operator --timeout 180s > /dev/null; \
 	  RUSTFLAGS="-C target-feature=+crt-static" cargo bench --locked --target $(TARGET) --bench scale -- $(BENCH)
+
+sdk: install ## Tests with the public SDK
+	@eval "$$($(CLUSTER) env)"; tests/sdk/run.sh
 
 generate: cluster ## Write crds/ and deploy/ anew
 	tests/generate.sh

@@ -6,10 +6,19 @@ image=$1
 namespace=sandbox-operator
 kubectl get namespace "$namespace" >/dev/null 2>&1 || kubectl create namespace "$namespace" >/dev/null
 kubectl label namespace "$namespace" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
+# What the gateway knows of API keys: their hashes, and whose they are. This one is the tests'.
+key=$(printf %s 0123456789abcdef0123456789abcdef01234567 | sha256sum | cut -d' ' -f1)
+kubectl create secret generic sandbox-operator-api-keys -n "$namespace" --from-literal="$key=sdk-tests/tester" --dry-run=client -o yaml |
+  kubectl apply -f - >/dev/null
 helm upgrade --install sandbox-operator charts/sandbox-operator --namespace "$namespace" \
+  --set gateway.service.type=NodePort --set gateway.apiKeysSecret=sandbox-operator-api-keys \
   --set "image.repository=${image%:*}" --set "image.tag=${image##*:}" --wait --timeout 180s >/dev/null
 # An image of the same tag but other content does not make Helm roll anything.
 id=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)
-kubectl --namespace "$namespace" patch deployment sandbox-operator --type merge \
-  --patch '{"spec":{"template":{"metadata":{"annotations":{"sandbox-operator.dev/image-id":"'"$id"'"}}}}}' >/dev/null
-kubectl --namespace "$namespace" rollout status deployment sandbox-operator --timeout 180s
+for deployment in sandbox-operator sandbox-operator-gateway; do
+  kubectl --namespace "$namespace" patch deployment "$deployment" --type merge \
+    --patch '{"spec":{"template":{"metadata":{"annotations":{"sandbox-operator.dev/image-id":"'"$id"'"}}}}}' >/dev/null
+done
+for deployment in sandbox-operator sandbox-operator-gateway; do
+  kubectl --namespace "$namespace" rollout status deployment "$deployment" --timeout 180s
+done

@@ -107,6 +107,14 @@ pub(super) fn unique(key: fn(&str) -> String, message: &str) -> Rule {
     )
 }
 
+/// Items that differ in a field that not all of them have.
+pub(super) fn unique_where_given(field: &str, message: &str) -> Rule {
+    rule(
+        format!("self.all(a, !has(a.{field}) || self.exists_one(b, has(b.{field}) && a.{field} == b.{field}))"),
+        message.to_owned(),
+    )
+}
+
 /// Takes an enum's own description out of its schema: kube puts it in place of an optional field's, which says more.
 pub(super) fn undescribed(schema: &mut Schema) {
     schema.remove("description");

@@ -108,7 +108,7 @@ pub struct Workload {
     /// Volumes of the sandbox: scratch space or existing PersistentVolumeClaims. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    #[x_kube(validation = rules::unique(|v| format!("{v}.?mountPath.orValue({v}.name)"), "volumes[].mountPath: must not be that of another volume"))]
+    #[x_kube(validation = rules::unique_where_given("mountPath", "volumes[].mountPath: must not be that of another volume"))]
     pub volumes: Option<Vec<Volume>>,
     /// Where volumes are mounted in the main container, in addition to their own `mountPath`. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,45 +1,55 @@
 """The protocol files are our own text: they must say what the SDK's say."""
 
-import os
+import pathlib
 
-import grpc
 import pytest
 from cwsandbox._proto import discovery_pb2, runtime_class_pb2, sandbox_data_plane_pb2, sandbox_pb2, sandbox_template_pb2, settings_pb2, volume_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_tools import protoc
 
 MODULES = [discovery_pb2, runtime_class_pb2, sandbox_data_plane_pb2, sandbox_pb2, sandbox_template_pb2, settings_pb2, volume_pb2]
+PROTO = pathlib.Path(__file__).parents[2] / "proto"
 
 
 @pytest.fixture(scope="module")
-def served():
-    with grpc.insecure_channel(os.environ["CWSANDBOX_BASE_URL"].removeprefix("http://")) as channel:
-        yield DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+def ours(tmp_path_factory):
+    out = tmp_path_factory.mktemp("proto") / "descriptors"
+    files = [str(f.relative_to(PROTO)) for f in sorted(PROTO.glob("coreweave/sandbox/v1/*.proto"))]
+    well_known = pathlib.Path(protoc.__file__).parent / "_proto"
+    assert protoc.main(["", f"-I{PROTO}", f"-I{well_known}", "--include_imports", f"--descriptor_set_out={out}", *files]) == 0
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(out.read_bytes()).file:
+        pool.Add(file)
+    return pool
 
 
 def fields(message):
     def of(field):
         other = field.message_type or field.enum_type
         one = field.containing_oneof.name if field.containing_oneof else None
-        return (field.name, field.number, field.type, field.is_repeated, field.has_presence, one, other.full_name if other else None)
+        return (field.name, field.number, field.type, field.label, field.has_presence, one, other.full_name if other else None)
 
     return sorted(of(f) for f in message.fields)
 
 
+def values(enum):
+    return [(v.name, v.number) for v in enum.values]
+
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.split(".")[-1])
-def test_names_numbers_and_types(served, module):
+def test_names_numbers_and_types(ours, module):
     theirs = module.DESCRIPTOR
+    assert theirs.message_types_by_name or theirs.enum_types_by_name or theirs.services_by_name
     for message in theirs.message_types_by_name.values():
-        ours = served.FindMessageTypeByName(message.full_name)
-        assert fields(ours) == fields(message), message.full_name
-        assert {e.name: [(v.name, v.number) for v in e.values] for e in ours.enum_types} == {
-            e.name: [(v.name, v.number) for v in e.values] for e in message.enum_types
-        }
+        same = ours.FindMessageTypeByName(message.full_name)
+        assert fields(same) == fields(message), message.full_name
+        assert {e.name: values(e) for e in same.enum_types} == {e.name: values(e) for e in message.enum_types}
     for enum in theirs.enum_types_by_name.values():
-        ours = served.FindEnumTypeByName(enum.full_name)
-        assert [(v.name, v.number) for v in ours.values] == [(v.name, v.number) for v in enum.values]
+        assert values(ours.FindEnumTypeByName(enum.full_name)) == values(enum)
     for service in theirs.services_by_name.values():
-        ours = served.FindServiceByName(service.full_name)
-        methods = lambda s: sorted((m.name, m.input_type.full_name, m.output_type.full_name, m.client_streaming, m.server_streaming) for m in s.methods)  # noqa: E731
-        assert methods(ours) == methods(service)
+        methods = [
+            sorted((m.name, m.input_type.full_name, m.output_type.full_name, m.client_streaming, m.server_streaming) for m in s.methods)
+            for s in (ours.FindServiceByName(service.full_name), service)
+        ]
+        assert methods[0] == methods[1]
