@@ -193,7 +193,6 @@ async fn large_bodies_pass_where_they_belong_and_their_room_is_given_back() {
     let long = "x".repeat(5 << 20);
     let request = pb::GetSandboxRequest {
         sandbox_id: long.clone(),
-        ..Default::default()
     };
     let refused = client.get_sandbox(request).await.unwrap_err();
     assert_eq!(
@@ -264,7 +263,6 @@ async fn each_call_leaves_one_line_and_is_counted() {
     let mut client = SandboxServiceClient::new(with(channel.clone(), &good("bot")));
     let request = pb::GetSandboxRequest {
         sandbox_id: "sbx-1".into(),
-        ..Default::default()
     };
     let _ = client.get_sandbox(request).await;
     knock(channel).await;

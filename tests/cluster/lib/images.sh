@@ -53,7 +53,8 @@ kube_proxy_image() { # IMAGE
     printf '%s\n' /bin /sbin /lib /lib64 "${programs[@]}" /etc/alternatives /usr/lib/x86_64-linux-gnu/xtables
     (cd "$root" && find usr/sbin -maxdepth 1 -type l \( -name 'ip*tables*' -o -name 'xtables*' -o -name modprobe \) -printf '/%p\n')
     # The names that programs ask for are links: those and the files. (/lib is a link to /usr/lib.)
-    chroot "$root" ldd "${programs[@]}" | grep -o '/lib[^ ]*' | sort -u | while read -r library; do
+    # The matches of iptables are libraries that need libraries.
+    chroot "$root" bash -c 'ldd "$@" /usr/lib/x86_64-linux-gnu/xtables/*.so' - "${programs[@]}" | grep -o '/lib[^ ]*' | grep -v ':$' | sort -u | while read -r library; do
       printf '/usr%s\n' "$library"
       chroot "$root" readlink -f "$library"
     done
