@@ -1,8 +1,9 @@
 //! The pod of a sandbox, in full: `tests/snapshots`. Made anew by `INSTA_UPDATE=always cargo test --test pod`.
 #![allow(clippy::unwrap_used)]
+#![recursion_limit = "256"]
 
 use k8s_openapi::api::core::v1::Pod;
-use sandbox_operator::api::{ANNOTATION_AGENT_KEY, Sandbox, Workload};
+use sandbox_operator::api::{ANNOTATION_AGENT_KEY, Sandbox, Sidecar, Workload};
 use sandbox_operator::resources::pod::{AgentBy, build};
 use sandbox_operator::resources::{AgentIn, AgentKey, Effective, Settings, names};
 use serde_json::{Value, json};
@@ -39,16 +40,22 @@ fn full() -> Value {
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
             {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]}}},
         "securityProfile": "Restricted", "runAsUser": 1000, "runAsGroup": 1000, "readOnlyRootFilesystem": true, "hostUsers": true,
-        "files": [{"path": "/work/train.py", "content": "print(1)", "mode": 493}, {"path": "/etc/token", "secretKeyRef": {"name": "t", "key": "k"}}],
+        "files": [{"path": "/work/train.py", "content": "print(1)", "mode": 493}, {"path": "/etc/token", "secretKeyRef": {"name": "t", "key": "k"}},
+            {"path": "conf/a.json", "content": "{}", "mode": 384}],
         "volumes": [
             {"name": "scratch", "mountPath": "/scratch", "scratch": {"size": "1Gi", "medium": "Memory"}},
             {"name": "data", "mountPath": "/data", "subPath": "a", "readOnly": true, "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "cache", "scratch": {}},
         ],
+        "mounts": [{"name": "cache", "mountPath": "/cache", "subPath": "m", "readOnly": true}, {"name": "data", "mountPath": "/more"}],
         "ports": [{"name": "http", "port": 8080}, {"name": "dns", "port": 53, "protocol": "UDP"}],
         "network": {"dns": "None"},
         "sidecars": [{
-            "name": "proxy", "image": "proxy:1", "command": ["proxy"], "args": ["-v"], "env": [{"name": "B", "value": "2"}],
-            "resources": {"limits": {"cpu": "500m"}}, "mounts": [{"name": "data", "mountPath": "/d", "subPath": "b", "readOnly": true}],
+            "name": "proxy", "image": "proxy:1", "command": ["proxy"], "args": ["-v"], "workingDir": "/srv",
+            "env": [{"name": "B", "value": "2"}], "envFrom": [{"configMapRef": {"name": "proxy"}}], "resources": {"limits": {"cpu": "500m"}},
+            "securityProfile": "Baseline", "runAsUser": 0, "runAsGroup": 0, "readOnlyRootFilesystem": true,
+            "files": [{"path": "/etc/proxy.conf", "configMapKeyRef": {"name": "c", "key": "k"}}, {"path": "b.txt", "contentBase64": "eA=="}],
+            "mounts": [{"name": "data", "mountPath": "/d", "subPath": "b", "readOnly": true}, {"name": "cache", "mountPath": "/c"}],
         }],
         "podAnnotations": {"example.com/a": "1", "karpenter.sh/do-not-disrupt": "false"}, "podLabels": {"team": "a"},
         "maxLifetimeSeconds": 3600, "terminationGracePeriodSeconds": 30,
@@ -58,14 +65,13 @@ fn full() -> Value {
 
 #[test]
 fn full_is_every_field() {
-    let schema = serde_json::to_value(schemars::schema_for!(Workload)).unwrap();
-    let missing: Vec<&String> = schema["properties"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .filter(|field| full()[*field].is_null())
-        .collect();
-    assert_eq!(missing, Vec::<&String>::new());
+    let missing = |schema: schemars::Schema, full: &Value| -> Vec<String> {
+        let fields = schema.get("properties").unwrap().as_object().unwrap().keys();
+        fields.filter(|field| full[*field].is_null()).cloned().collect()
+    };
+    let (full, none): (Value, Vec<String>) = (full(), vec![]);
+    assert_eq!(missing(schemars::schema_for!(Workload), &full), none);
+    assert_eq!(missing(schemars::schema_for!(Sidecar), &full["sidecars"][0]), none);
 }
 
 #[test]

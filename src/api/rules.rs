@@ -11,22 +11,32 @@ fn rule(cel: impl Into<String>, message: String) -> Rule {
     Rule::new(cel).message(message.as_str())
 }
 
-/// An absolute path outside the agent's folder. There is one way to write each, so that two of them can be compared.
-pub(super) fn path(field: &str) -> Rule {
-    let ours = format!("self == '{AGENT_DIRECTORY}' || self.startsWith('{AGENT_DIRECTORY}/')");
-    rule(
-        format!("self.matches('^(/([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*)+$') && !({ours})"),
-        format!("{field}: must be an absolute path without ':', '.', '..' and empty parts, not / and not in {AGENT_DIRECTORY}"),
+/// The agent is in the one folder, and the files that it is to place in the other.
+fn not_ours() -> String {
+    let outside = |folder: String| format!("self != '{folder}' && !self.startsWith('{folder}/')");
+    format!(
+        "{} && {}",
+        outside(AGENT_DIRECTORY.to_owned()),
+        outside(format!("{AGENT_DIRECTORY}-files"))
     )
 }
 
-/// As [`path`], or a relative one. The agent's folder is not below any working directory.
+/// An absolute path outside the agent's folders. There is one way to write each, so that two of them can be compared.
+pub(super) fn path(field: &str) -> Rule {
+    rule(
+        format!("self.matches('^(/([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*)+$') && {}", not_ours()),
+        format!(
+            "{field}: must be an absolute path without ':', '.', '..' and empty parts, not / and not in {AGENT_DIRECTORY} or {AGENT_DIRECTORY}-files"
+        ),
+    )
+}
+
+/// As [`path`], or a relative one. The agent's folders are not below any working directory.
 pub(super) fn path_of_file(field: &str) -> Rule {
-    let ours = format!("self == '{AGENT_DIRECTORY}' || self.startsWith('{AGENT_DIRECTORY}/')");
     let part = "([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*";
     rule(
-        format!("self.matches('^/?{part}(/{part})*$') && !({ours})"),
-        format!("{field}: must be the path of a file without ':', '.', '..' and empty parts, not in {AGENT_DIRECTORY}"),
+        format!("self.matches('^/?{part}(/{part})*$') && {}", not_ours()),
+        format!("{field}: must be the path of a file without ':', '.', '..' and empty parts, not in {AGENT_DIRECTORY} or {AGENT_DIRECTORY}-files"),
     )
 }
 

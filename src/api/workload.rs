@@ -363,7 +363,7 @@ pub struct Sidecar {
     /// Requests and limits, as in a pod; those not named get the operator's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// As the sandbox's, for this container. Default: the sandbox's.
+    /// `Baseline` or `Restricted`: as the sandbox's, for this container. Default: the sandbox's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_profile: Option<SecurityProfile>,
     /// User (uid) this container runs as. Default: the sandbox's.
@@ -390,22 +390,18 @@ pub struct Sidecar {
 /// Where a volume is mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!self.mountPath.contains(':') && self.mountPath != '/' && !self.mountPath.startsWith('/.sandbox-operator')")
-    .message("mounts[].mountPath: must be an absolute path other than / and /.sandbox-operator, without ':'"))]
-#[x_kube(validation = Rule::new("!has(self.subPath) || (!self.subPath.startsWith('/') && !('/' + self.subPath + '/').contains('/../'))")
-    .message("mounts[].subPath: must be relative and without '..'"))]
 pub struct Mount {
     /// Name of one of the sandbox's `volumes`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Absolute path in this container, of no other mount.
     #[schemars(length(max = 1024))]
-    #[x_kube(validation = rules::path("sidecars[].mounts[].mountPath"))]
+    #[x_kube(validation = rules::path("mounts[].mountPath"))]
     pub mount_path: String,
     /// A path inside the volume to mount instead of its root; relative, without `..`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
-    #[x_kube(validation = rules::sub_path("sidecars[].mounts[].subPath"))]
+    #[x_kube(validation = rules::sub_path("mounts[].subPath"))]
     pub sub_path: Option<String>,
     /// Whether this container may only read it. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]

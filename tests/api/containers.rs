@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Case;
+use crate::{Case, many};
 
 fn port(name: &str, port: i64) -> Value {
     json!({"ports": [{"name": name, "port": port}]})
@@ -58,6 +58,39 @@ pub fn cases() -> Vec<Case> {
         ("sidecar with our name", sidecar("sandbox-operator-agent"), Err("sidecars[].name: names that begin")),
         ("sidecar in capitals", sidecar("Proxy"), Err("spec.sidecars[0].name")),
         ("sidecar without an image", json!({"sidecars": [{"name": "a"}]}), Err("spec.sidecars[0].image")),
+        ("sidecar with all",
+            json!({"volumes": [{"name": "v", "scratch": {}}], "sidecars": [{
+                "name": "a", "image": "b", "command": ["c"], "args": ["d"], "workingDir": "/w", "env": [{"name": "A", "value": "1"}],
+                "envFrom": [{"secretRef": {"name": "s"}}], "resources": {"limits": {"cpu": 1}}, "securityProfile": "Restricted",
+                "runAsUser": 1, "runAsGroup": 1, "readOnlyRootFilesystem": true, "files": [{"path": "a", "content": "x"}],
+                "mounts": [{"name": "v", "mountPath": "/v", "subPath": "s", "readOnly": true}]}]}),
+            Ok(()),
+        ),
+        ("sidecar with a file and no command", of_sidecar(json!({"files": [{"path": "/a", "content": "x"}]})), Ok(())),
+        ("sidecar with a relative file and no command",
+            of_sidecar(json!({"files": [{"path": "/a", "content": "x"}, {"path": "a", "content": "x"}]})),
+            Err("spec.sidecars[].files[].path: a relative path needs spec.sidecars[].command"),
+        ),
+        ("sidecar with a relative file beside the image's entrypoint",
+            json!({"entrypoint": "Image", "sidecars": [{"name": "a", "image": "b", "command": ["c"], "files": [{"path": "a", "content": "x"}]}]}),
+            Ok(()),
+        ),
+        ("sidecar with a file up", of_sidecar(json!({"command": ["c"], "files": [{"path": "../a", "content": "x"}]})), Err("files[].path: must be")),
+        ("sidecar with a file of nothing", of_sidecar(json!({"files": [{"path": "/a"}]})), Err("files[]: give exactly one")),
+        ("sidecar with two files at a path",
+            of_sidecar(json!({"files": [{"path": "/a", "content": "x"}, {"path": "/a", "content": "y"}]})),
+            Err("spec.sidecars[0].files[1]: Duplicate"),
+        ),
+        ("sidecar with 64 files", of_sidecar(json!({"files": many(64, |i| json!({"path": format!("/{i}"), "content": ""}))})), Ok(())),
+        ("sidecar with 65 files",
+            of_sidecar(json!({"files": many(65, |i| json!({"path": format!("/{i}"), "content": ""}))})),
+            Err("spec.sidecars[0].files: Too many"),
+        ),
+        ("sidecar in a relative workingDir", of_sidecar(json!({"workingDir": "w"})), Err("spec.sidecars[0].workingDir")),
+        ("sidecar of an unknown profile", of_sidecar(json!({"securityProfile": "Privileged"})), Err("spec.sidecars[0].securityProfile: Unsupported value")),
+        ("sidecar of user -1", of_sidecar(json!({"runAsUser": -1})), Err("spec.sidecars[0].runAsUser")),
+        ("sidecar of group 4294967295", of_sidecar(json!({"runAsGroup": 4_294_967_295_i64})), Err("spec.sidecars[0].runAsGroup")),
+        ("sidecar with ports", of_sidecar(json!({"ports": []})), Err("spec.sidecars[0].ports")),
         ("two sidecars of a name",
             json!({"sidecars": [{"name": "a", "image": "b"}, {"name": "a", "image": "c"}]}),
             Err("spec.sidecars[1]: Duplicate"),

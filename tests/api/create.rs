@@ -58,6 +58,8 @@ fn sandboxes() -> Vec<Case> {
             Err("spec.sidecars[].mounts[].name: must be the name"),
         ),
         ("no volumes", json!({"sidecars": [mounting("data")]}), Err("spec.sidecars[].mounts[].name: must be the name")),
+        ("its session's volumes in the main container", json!({"sessionName": "s", "mounts": [mount("data")]}), Ok(())),
+        ("no volumes in the main container", json!({"mounts": [mount("data")]}), Err("spec.mounts[].name: must be the name")),
     ]
 }
 
@@ -71,12 +73,30 @@ fn sessions() -> Vec<Case> {
         ("unknown state of a session", json!({"desiredState": "Stopped"}), Err("spec.desiredState: Unsupported value")),
         ("session in defaults", json!({"defaults": {"sessionName": "x"}}), Err("spec.defaults.sessionName")),
         ("state in defaults", json!({"defaults": {"desiredState": "Stopped"}}), Err("spec.defaults.desiredState")),
-        ("a sandbox's volumes", json!({"defaults": {"sidecars": [mounting("data")]}}), Ok(())),
+        ("a sandbox's volumes", json!({"defaults": {"mounts": [mount("data")], "sidecars": [mounting("data")]}}), Ok(())),
     ]
 }
 
+/// What only a template has, and has not.
+#[rustfmt::skip]
+fn templates() -> Vec<Case> {
+    vec![
+        ("template", json!({"containerImage": "busybox", "files": [{"path": "a", "content": "x"}], "maxLifetimeSeconds": 5}), Ok(())),
+        ("state in a template", json!({"desiredState": "Stopped"}), Err("spec.desiredState")),
+        ("grace in a template", json!({"stopGracePeriodSeconds": 1}), Err("spec.stopGracePeriodSeconds")),
+        ("session in a template", json!({"sessionName": "s"}), Err("spec.sessionName")),
+        ("volumes of a sandbox from the template", json!({"mounts": [mount("data")], "sidecars": [mounting("data")]}), Ok(())),
+        ("not a template's own volumes", json!({"volumes": [], "mounts": [mount("data")]}), Err("spec.mounts[].name: must be the name")),
+        ("no spec", json!(null), Err("spec")),
+    ]
+}
+
+fn mount(volume: &str) -> Value {
+    json!({"name": volume, "mountPath": "/a"})
+}
+
 fn mounting(volume: &str) -> Value {
-    json!({"name": "proxy", "image": "busybox", "mounts": [{"name": volume, "mountPath": "/a"}]})
+    json!({"name": "proxy", "image": "busybox", "mounts": [mount(volume)]})
 }
 
 /// Numbers that shape the pod: field, lowest, highest.
@@ -98,9 +118,10 @@ const OWN_BOUNDS: [(Kind, &str, i64, i64); 3] = [
 
 /// Lists with a greatest length: field, greatest length, and the item of an index.
 type Counted = (&'static str, usize, fn(usize) -> Value);
-const COUNTS: [Counted; 8] = [
+const COUNTS: [Counted; 9] = [
     ("command", 256, |_| json!("true")),
     ("env", 512, |i| json!({"name": format!("A{i}"), "value": "x"})),
+    ("envFrom", 32, |i| json!({"secretRef": {"name": format!("s{i}")}})),
     ("files", 128, |i| json!({"path": format!("/f/{i}"), "content": ""})),
     (
         "volumes",
@@ -138,14 +159,15 @@ fn around(low: i64, high: i64, refused: &str) -> [(i64, Expected<'_>); 4] {
     [(low, Ok(())), (high, Ok(())), (low - 1, Err(refused)), (high + 1, Err(refused))]
 }
 
-/// What is wrong with the answers to a sandbox, and to a session with such defaults: the same holds for both.
+/// What is wrong with the answers to a sandbox, to a template, and to a session with such defaults: the same holds for all.
 async fn try_shape(server: &Server, name: &str, spec: &Value, expected: Expected<'_>) -> Vec<String> {
     let sandbox = server.try_spec(Kind::Sandbox, name, spec, expected).await;
+    let template = server.try_spec(Kind::Template, &format!("template {name}"), spec, expected).await;
     let part = expected.err().unwrap_or_default().replace("spec.", "spec.defaults.");
     let expected = expected.map_err(|_| part.as_str());
     let session = json!({"defaults": spec});
     let session = server.try_spec(Kind::Session, &format!("default {name}"), &session, expected).await;
-    sandbox.into_iter().chain(session).collect()
+    sandbox.into_iter().chain(template).chain(session).collect()
 }
 
 #[tokio::test]
@@ -172,10 +194,10 @@ async fn what_shapes_a_pod_is_accepted_and_refused() {
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
-async fn what_only_sandboxes_or_sessions_have_is_accepted_and_refused() {
+async fn what_only_one_kind_has_is_accepted_and_refused() {
     let server = Server::new("own").await;
     let mut wrong = vec![];
-    for (kind, cases) in [(Kind::Sandbox, sandboxes()), (Kind::Session, sessions())] {
+    for (kind, cases) in [(Kind::Sandbox, sandboxes()), (Kind::Session, sessions()), (Kind::Template, templates())] {
         for (name, spec, expected) in cases {
             wrong.extend(server.try_spec(kind, name, &spec, expected).await);
         }

@@ -44,7 +44,8 @@ fn every_field_is_described_and_so_is_every_choice() {
 #[ignore = "needs a cluster"]
 fn kubectl_explains_every_field() {
     for (resource, schema) in schemas() {
-        for part in ["spec", "status"] {
+        let parts = ["spec", "status"].into_iter();
+        for part in parts.filter(|part| schema["properties"][*part].is_object()) {
             let run = Command::new("kubectl")
                 .args(["explain", "--recursive", &format!("{resource}.{part}")])
                 .output()

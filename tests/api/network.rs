@@ -14,7 +14,7 @@ fn ingress(rule: Value) -> Value {
 
 #[rustfmt::skip]
 pub fn cases() -> Vec<Case> {
-    let (one, cidr) = ("network.egress.rules[]: give either", "network.egress.rules[].cidr: must be");
+    let (one, cidr) = ("network.egress.rules[]: give one of", "network.egress.rules[].cidr: must be");
     let (except, ports) = ("network.egress.rules[].except", json!([{"port": 80}]));
     let selector = json!({"matchLabels": {"a": "b"}});
     let rule_in = |more: Value| {
@@ -34,6 +34,12 @@ pub fn cases() -> Vec<Case> {
         ("range", egress(json!({"cidr": "203.0.113.0/24", "except": ["203.0.113.7/32"], "ports": ports})), Ok(())),
         ("IPv6 range", egress(json!({"cidr": "2001:db8::/32"})), Ok(())),
         ("selectors", egress(json!({"podSelector": selector, "namespaceSelector": selector})), Ok(())),
+        ("public addresses", egress(json!({"internet": true})), Ok(())),
+        ("public addresses on a port", egress(json!({"internet": true, "ports": ports})), Ok(())),
+        ("public addresses, denied", egress(json!({"internet": false})), Err("network.egress.rules[].internet: is true")),
+        ("public addresses and a range", egress(json!({"internet": true, "cidr": "10.0.0.0/8"})), Err(one)),
+        ("public addresses and selectors", egress(json!({"internet": true, "podSelector": selector, "namespaceSelector": selector})), Err(one)),
+        ("public addresses but some", egress(json!({"internet": true, "except": ["8.8.8.0/24"]})), Err(except)),
         ("every namespace", egress(json!({"namespaceSelector": {}})), Ok(())),
         ("range and selector", egress(json!({"cidr": "10.0.0.0/8", "podSelector": selector})), Err(one)),
         ("neither range nor selector", egress(json!({"ports": ports})), Err(one)),
@@ -71,6 +77,7 @@ pub fn cases() -> Vec<Case> {
         ("ingress without ports", ingress(json!({"cidr": "0.0.0.0/0"})), Err("spec.network.ingress.rules[0].ports: Required")),
         ("ingress with no ports", ingress(json!({"cidr": "0.0.0.0/0", "ports": []})), Err("spec.network.ingress.rules[0].ports")),
         ("ingress of nobody", rule_in(json!({})), Err("network.ingress.rules[]: give either")),
+        ("ingress of public addresses", rule_in(json!({"internet": true})), Err("spec.network.ingress.rules[0].internet")),
         ("ingress of both", rule_in(json!({"cidr": "0.0.0.0/0", "podSelector": {}})), Err("network.ingress.rules[]: give either")),
         ("ingress of a bad range", rule_in(json!({"cidr": "10.0.0.1/8"})), Err("network.ingress.rules[].cidr: must be")),
         ("ingress except", rule_in(json!({"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]})), Ok(())),

@@ -16,6 +16,7 @@ pub type Expected<'a> = Result<(), &'a str>;
 pub enum Kind {
     Sandbox,
     Session,
+    Template,
 }
 
 impl Kind {
@@ -23,6 +24,7 @@ impl Kind {
         match self {
             Kind::Sandbox => ("Sandbox", "sandboxes"),
             Kind::Session => ("SandboxSession", "sandboxsessions"),
+            Kind::Template => ("SandboxTemplate", "sandboxtemplates"),
         }
     }
 

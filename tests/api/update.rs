@@ -25,6 +25,11 @@ fn bases() -> Vec<(&'static str, Kind, Value)> {
             json!({"defaults": {"containerImage": "busybox"}, "maxLifetimeSeconds": 600}),
         ),
         ("plain", Kind::Session, json!({})),
+        (
+            "template",
+            Kind::Template,
+            json!({"containerImage": "busybox", "maxLifetimeSeconds": 600}),
+        ),
         ("closed", Kind::Session, json!({"desiredState": "Closed"})),
     ]
 }
@@ -48,6 +53,7 @@ fn updates() -> Vec<Update> {
         ("network removed", "full", json!({"network": null}), Err("spec.network: cannot be changed")),
         ("network added", "bare", json!({"network": {"egress": {"mode": "None"}}}), Err("spec.network: cannot be changed")),
         ("file changed", "full", json!({"files": [{"path": "/a", "content": "y"}]}), Err("spec.files: cannot be changed")),
+        ("mounts added", "bare", json!({"mounts": []}), Err("spec.mounts: cannot be changed")),
         ("ports removed", "full", json!({"ports": null}), Err("spec.ports: cannot be changed")),
         ("host users", "full", json!({"hostUsers": false}), Err("spec.hostUsers: cannot be changed")),
         ("host users added", "bare", json!({"hostUsers": true}), Err("spec.hostUsers: cannot be changed")),
@@ -68,6 +74,8 @@ fn updates() -> Vec<Update> {
         ("started again by default", "stopped", json!({"desiredState": null}), Err("spec.desiredState: Stopped is final")),
         ("stopped faster", "stopped", json!({"stopGracePeriodSeconds": 0}), Ok(())),
         ("stopped twice", "stopped", json!({"desiredState": "Stopped", "tags": ["x"]}), Ok(())),
+        ("template changed", "template", json!({"containerImage": null, "command": ["true"], "maxLifetimeSeconds": 601}), Ok(())),
+        ("bad template", "template", json!({"maxLifetimeSeconds": 0}), Err("spec.maxLifetimeSeconds")),
         ("session defaults changed", "open", json!({"defaults": {"containerImage": "alpine", "tags": ["a"]}}), Ok(())),
         ("session defaults removed", "open", json!({"defaults": null}), Ok(())),
         ("bad session defaults", "open", json!({"defaults": {"maxLifetimeSeconds": 0}}), Err("spec.defaults.maxLifetimeSeconds")),

@@ -68,6 +68,13 @@ fn rules_reach_what_they_name_minus_what_no_sandbox_may() {
     let cases: Vec<Case> = vec![
         ("no rules", json!([]), vec![], [&PUBLIC[..], &PRIVATE, metadata].concat()),
         ("everything", json!([{"cidr": "0.0.0.0/0"}, {"cidr": "::/0"}]), [&PUBLIC[..], &private_v4, &["fd00::1"]].concat(), metadata.to_vec()),
+        ("the internet", json!([{"internet": true}]), PUBLIC.to_vec(), [&PRIVATE[..], metadata].concat()),
+        (
+            "the internet and a private range",
+            json!([{"internet": true}, {"cidr": "10.0.0.0/8"}]),
+            [&PUBLIC[..], &["10.0.0.1"]].concat(),
+            [&["192.168.1.1", "fd00::1"], metadata].concat(),
+        ),
         ("IPv4 only", json!([{"cidr": "0.0.0.0/0"}]), vec!["8.8.8.8", "10.0.0.1"], vec!["2606:4700::1", "169.254.169.254"]),
         ("private", json!([{"cidr": "10.0.0.0/8"}]), vec!["10.0.0.1", "10.255.255.255"], vec!["11.0.0.0", "8.8.8.8", "192.168.0.1"]),
         (
@@ -105,6 +112,7 @@ fn rules_keep_to_their_ports_and_selectors() {
         {"namespaceSelector": {"matchLabels": {"shared": "yes"}}, "ports": [{"port": 80}]},
         {"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["cache"]}]},
          "namespaceSelector": {"matchLabels": {"shared": "yes"}}, "ports": [{"port": 6379}]},
+        {"internet": true, "ports": [{"port": 22}]},
     ])));
     let (db, shared) = (pod("app=db", OWN_NAMESPACE, ""), pod("app=cache", "infra", "shared=yes"));
     for (remote, port, protocol, expected) in [
@@ -116,6 +124,11 @@ fn rules_keep_to_their_ports_and_selectors() {
         (ip("203.0.113.7"), 8003, "TCP", false),
         (ip("203.0.113.7"), 500, "UDP", true),
         (ip("203.0.114.7"), 443, "TCP", false),
+        (ip("8.8.8.8"), 22, "TCP", true),
+        (ip("8.8.8.8"), 22, "UDP", false),
+        (ip("8.8.8.8"), 443, "TCP", false),
+        (ip("10.0.0.1"), 22, "TCP", false),
+        (pod("app=web", OWN_NAMESPACE, ""), 22, "TCP", false),
         (db.clone(), 5432, "TCP", true),
         (db, 5433, "TCP", false),
         (pod("app=db", "infra", ""), 5432, "TCP", false),
