@@ -11,7 +11,7 @@ help: ## List the targets
 
 run: install ## Bring up a cluster if there is none, install the chart, run a sandbox to COMPLETED, show its logs, run a script of the SDK
 	@eval "$$($(CLUSTER) env)"; tests/run-example.sh deploy/examples/run-to-completion.yaml train; \
-	  tests/run-script.sh deploy/examples/python/hello.py
+	  tests/run-script.sh deploy/sdk/hello.py
 
 test: unit lint api e2e sdk ## Everything that the gate runs
 

@@ -191,9 +191,7 @@ async fn large_bodies_pass_where_they_belong_and_their_room_is_given_back() {
     let channel = with(gateway.channel().await, &good("bot"));
     let mut client = SandboxServiceClient::new(channel);
     let long = "x".repeat(5 << 20);
-    let request = pb::GetSandboxRequest {
-        sandbox_id: long.clone(),
-    };
+    let request = pb::GetSandboxRequest { sandbox_id: long.clone() };
     let refused = client.get_sandbox(request).await.unwrap_err();
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
@@ -261,9 +259,7 @@ async fn each_call_leaves_one_line_and_is_counted() {
     let gateway = start(Config::default()).await;
     let channel = gateway.channel().await;
     let mut client = SandboxServiceClient::new(with(channel.clone(), &good("bot")));
-    let request = pb::GetSandboxRequest {
-        sandbox_id: "sbx-1".into(),
-    };
+    let request = pb::GetSandboxRequest { sandbox_id: "sbx-1".into() };
     let _ = client.get_sandbox(request).await;
     knock(channel).await;
     let lines = gateway.lines(2).await;

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import urllib.request
 
 import pytest
 from conftest import apply, eventually, kubectl
@@ -66,9 +65,10 @@ def test_scratch_volumes(defaults):
 
 def test_several_containers_share_network_and_volumes(defaults):
     serve = "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port=8000, bind='127.0.0.1')"
+    shared, small = [VolumeMount(volume="v", mount_path="/v")], {"cpu": "50m", "memory": "64Mi"}
     containers = [
-        Container(name="main", image="python:3.11", command="sleep", args=["infinity"], primary=True, volume_mounts=[VolumeMount(volume="v", mount_path="/v")]),
-        Container(name="web", image="python:3.11", command="python", args=["-c", serve], working_dir="/v", volume_mounts=[VolumeMount(volume="v", mount_path="/v")]),
+        Container(name="main", image="python:3.11", command="sleep", args=["infinity"], primary=True, volume_mounts=shared, resources=small),
+        Container(name="web", image="python:3.11", command="python", args=["-c", serve], working_dir="/v", volume_mounts=shared, resources=small),
     ]
     with Sandbox.run(containers=containers, volumes=[ScratchVolumeOptions(name="v")], defaults=defaults) as sandbox:
         sandbox.write_file("/v/page", b"shared").result()
@@ -80,10 +80,10 @@ def test_several_containers_share_network_and_volumes(defaults):
 
 def test_a_service_answers(defaults):
     with Sandbox.run("python", "-m", "http.server", "8080", services=[Service(port=8080, visibility="private")], defaults=defaults) as server:
-        url = eventually(lambda: server.wait() and server.get_status() and server.service_urls.get(8080) if isinstance(server.service_urls, dict) else server.service_urls)
-        target = url if isinstance(url, str) else str(next(iter(url), ""))
+        ((port, _, url),) = server.wait().service_urls
+        assert port == 8080
         with Sandbox.run(network=NetworkOptions(egress=[EgressRule(tenant="same_user")]), defaults=defaults) as client:
-            fetch = ["python", "-c", f"import urllib.request; print(urllib.request.urlopen('{target}', timeout=10).status)"]
+            fetch = ["python", "-c", f"import urllib.request; print(urllib.request.urlopen('{url}', timeout=10).status)"]
             eventually(lambda: client.exec(fetch).result().stdout == "200\n")
 
 
@@ -98,7 +98,7 @@ def test_the_user_is_the_one_that_was_asked_for(defaults):
     [
         ({"security_context": {"privileged": True}}, "privileged"),
         ({"environment_variables": {"NOT A NAME": "x"}}, "environment_variables"),
-        ({"resources": {"cpu": "much", "memory": "1Gi"}}, "cpu"),
+        ({"max_lifetime_seconds": 2_592_001}, "max_lifetime_seconds"),
         ({"annotations": {"sandbox-operator.dev/x": "y"}}, "annotations"),
         ({"mounted_files": [{"mount_path": "../../etc/passwd", "file_content": b"x"}]}, "files"),
     ],
