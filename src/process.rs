@@ -3,10 +3,23 @@
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use kube::Client;
+use kube::core::NamespaceResourceScope;
+use kube::{Client, Resource};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::Path;
+
+/// A kind that lives in namespaces.
+pub trait Namespaced:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
+{
+}
+impl<K> Namespaced for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
+{
+}
 
 /// The configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]

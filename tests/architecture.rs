@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MAY_ENTER: [(&str, &[&str]); 12] = [
     ("api", &[]),
     ("resources", &["api"]),
-    ("operator", &["agent_client", "api", "process", "resources", "proto", "telemetry"]),
+    ("operator", &["agent_client", "api", "process", "resources", "telemetry"]),
     ("gateway", &["agent_client", "api", "process", "proto", "resources", "telemetry"]),
     ("agent_client", &["proto", "token"]),
     ("agent", &["proto", "token"]),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::Endpoint;
 
+use crate::proto::agent::StopRequest;
 use crate::proto::agent::agent_client::AgentClient as Stub;
 use connection::Credentials;
 pub use connection::{Connection, CutOff};
@@ -20,6 +21,8 @@ const MAX_MESSAGE: usize = 1024 * 1024 + 64 * 1024;
 /// Most bytes of one message to an agent.
 pub const MAX_PIECE: usize = 64 * 1024;
 const CONNECT: Duration = Duration::from_secs(3);
+/// Longest wait for the answer to a stop.
+const ASK: Duration = Duration::from_secs(3);
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_WITHIN: Duration = Duration::from_secs(10);
 /// Connections are kept for this long after their last call began.
@@ -91,6 +94,19 @@ impl AgentClient {
         };
         connections.insert(target.pod_uid.clone(), kept);
         Ok(stub(connection))
+    }
+
+    /// Asks an agent to end its main command, with these seconds between SIGTERM and SIGKILL.
+    ///
+    /// # Errors
+    /// Why it could not be asked, for the log: the sandbox may lie about it.
+    pub async fn stop(&self, target: &Target, grace_seconds: u32) -> Result<(), String> {
+        let mut agent = self.agent(target).map_err(|e| e.to_string())?;
+        match tokio::time::timeout(ASK, agent.stop(StopRequest { grace_seconds })).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(status.code().to_string()),
+            Err(_) => Err(format!("no answer within {} s", ASK.as_secs())),
+        }
     }
 
     /// A client of the agent at the other end of `stream`, which is guarded otherwise. It lasts as long as the client.

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use futures::{AsyncBufRead, FutureExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::{ClusterResourceScope, NamespaceResourceScope, ObjectList};
+use kube::core::{ClusterResourceScope, ObjectList};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,21 +16,12 @@ use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 use crate::api::MANAGER;
+use crate::process::Namespaced;
 
 /// Longest wait for one answer, the wait for a free place included.
 const TIMEOUT: Duration = Duration::from_secs(12);
 /// Calls at once: about that many connections, since Kubernetes' client speaks HTTP/1.1.
 const AT_ONCE: usize = 256;
-
-/// A kind that lives in namespaces.
-pub trait Namespaced:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
-{
-}
-impl<K> Namespaced for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
-{
-}
 
 /// Reads and writes of the gateway.
 #[derive(Clone)]

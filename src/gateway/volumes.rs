@@ -7,6 +7,7 @@ use serde_json::json;
 use std::sync::Arc;
 use tonic::{Code, Request, Response, Status};
 
+use super::convert::status::time;
 use super::error::{Violation, invalid, of_kube, reason, status, with_metadata};
 use super::identity::{Caller, Right};
 use super::service::admit;
@@ -15,6 +16,7 @@ use crate::api::{Sandbox, VOLUME_DESCRIPTION, VOLUME_ID, VOLUME_READ_ONLY, VOLUM
 use crate::proto::sandbox as pb;
 use crate::proto::sandbox::volume_service_server::VolumeService;
 use crate::proto::sandbox::volume_spec::Source;
+use crate::resources::labels;
 
 const DOING: &str = "look after volumes";
 
@@ -28,7 +30,7 @@ impl VolumeService for Volumes {
         let caller = admit(&self.0, &request, Right::RegisterVolumes).await?;
         let asked = request.into_inner().volume.unwrap_or_default();
         let wanted = registration(&asked, &caller.namespace)?;
-        if let Some(there) = self.find(&caller, &asked.volume_id).await? {
+        if let Some(there) = find(&self.0, &caller.namespace, &asked.volume_id).await? {
             if there.name_any() == wanted.claim {
                 return Ok(Response::new(self.volume(&there)));
             }
@@ -61,7 +63,13 @@ impl VolumeService for Volumes {
         if !asked.page_token.is_empty() {
             return Err(invalid(vec![Violation::new("page_token", "all volumes come in one page")]));
         }
-        let claims = self.claims(&caller, VOLUME_ID).await?;
+        let registered = ListParams::default().labels(VOLUME_ID);
+        let claims = self
+            .0
+            .cluster
+            .list(&caller.namespace, &registered)
+            .await
+            .map_err(|e| of_kube(DOING, &e))?;
         let mut volumes: Vec<pb::Volume> = claims.iter().map(|c| self.volume(c)).collect();
         volumes.retain(|v| {
             let state = v.status.as_ref().map(|s| s.state).unwrap_or_default();
@@ -91,7 +99,7 @@ impl VolumeService for Volumes {
     async fn delete_volume(&self, request: Request<pb::DeleteVolumeRequest>) -> Result<Response<pb::Volume>, Status> {
         let caller = admit(&self.0, &request, Right::RegisterVolumes).await?;
         let asked = request.into_inner();
-        let claim = match self.find(&caller, &asked.volume_id).await? {
+        let claim = match find(&self.0, &caller.namespace, &asked.volume_id).await? {
             Some(claim) => claim,
             None if asked.allow_missing => return Ok(Response::new(pb::Volume::default())),
             None => return Err(not_found(&asked.volume_id)),
@@ -119,22 +127,8 @@ impl VolumeService for Volumes {
 }
 
 impl Volumes {
-    async fn find(&self, caller: &Caller, id: &str) -> Result<Option<PersistentVolumeClaim>, Status> {
-        let selector = format!("{VOLUME_ID}={id}");
-        if !is_label_value(id) {
-            return Ok(None);
-        }
-        Ok(self.claims(caller, &selector).await?.into_iter().next())
-    }
-
-    async fn claims(&self, caller: &Caller, selector: &str) -> Result<Vec<PersistentVolumeClaim>, Status> {
-        let params = ListParams::default().labels(selector);
-        let claims = self.0.cluster.list(&caller.namespace, &params).await.map_err(|e| of_kube(DOING, &e))?;
-        Ok(claims.items)
-    }
-
     async fn known(&self, caller: &Caller, id: &str) -> Result<PersistentVolumeClaim, Status> {
-        self.find(caller, id).await?.ok_or_else(|| not_found(id))
+        find(&self.0, &caller.namespace, id).await?.ok_or_else(|| not_found(id))
     }
 
     async fn write(&self, claim: &PersistentVolumeClaim, body: serde_json::Value) -> Result<Response<pb::Volume>, Status> {
@@ -157,6 +151,23 @@ impl Volumes {
     }
 }
 
+/// The claim that is registered as this volume.
+///
+/// # Errors
+/// UNAVAILABLE when the API server does not answer.
+pub async fn find(gateway: &Gateway, namespace: &str, id: &str) -> Result<Option<PersistentVolumeClaim>, Status> {
+    if !labels::is_value(id) {
+        return Ok(None);
+    }
+    let params = ListParams::default().labels(&format!("{VOLUME_ID}={id}")).limit(1);
+    let list = gateway
+        .cluster
+        .list(namespace, &params)
+        .await
+        .map_err(|e| of_kube("looking for a volume", &e))?;
+    Ok(list.items.into_iter().next())
+}
+
 /// What a registration says of a claim.
 #[derive(Debug, PartialEq, Eq)]
 struct Registration {
@@ -170,7 +181,7 @@ fn registration(volume: &pb::Volume, namespace: &str) -> Result<Registration, St
     let spec = volume.spec.clone().unwrap_or_default();
     let source = spec.source.map(|Source::Pvc(pvc)| pvc);
     let mut wrong = vec![];
-    if !is_label_value(&volume.volume_id) {
+    if !labels::is_value(&volume.volume_id) {
         let text = "must be 1 to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends";
         wrong.push(Violation::new("volume.volume_id", text));
     }
@@ -194,14 +205,6 @@ fn registration(volume: &pb::Volume, namespace: &str) -> Result<Registration, St
         read_only: spec.read_only,
         description: spec.description,
     })
-}
-
-fn is_label_value(text: &str) -> bool {
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= 63
-        && ends(text.chars().next())
-        && ends(text.chars().next_back())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 fn attached(claim: &PersistentVolumeClaim, sandboxes: &[Arc<Sandbox>]) -> usize {
@@ -228,10 +231,7 @@ fn volume(claim: &PersistentVolumeClaim, runner: &str, attached: usize) -> pb::V
     let spec = claim.spec.clone().unwrap_or_default();
     let requested = spec.resources.and_then(|r| r.requests).and_then(|mut r| r.remove("storage"));
     let capacity = status.capacity.and_then(|mut c| c.remove("storage")).or(requested);
-    let created = claim.creation_timestamp().map(|t| prost_types::Timestamp {
-        seconds: t.0.as_second(),
-        nanos: 0,
-    });
+    let created = time(claim.metadata.creation_timestamp.as_ref());
     pb::Volume {
         volume_id: claim.labels().get(VOLUME_ID).cloned().unwrap_or_default(),
         spec: Some(pb::VolumeSpec {

@@ -3,28 +3,21 @@
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::NamespaceResourceScope;
-use kube::{Api, Client, Resource};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use kube::{Api, Client};
 use serde_json::{Value, json};
-use std::fmt::Debug;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::metrics::Metrics;
 use crate::api::{Sandbox, SandboxSession, SandboxSessionStatus, SandboxStatus};
+use crate::process::Namespaced;
 
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Most events of one pod that are read.
 const EVENTS: u32 = 50;
-
-/// What our calls need of a kind.
-pub trait Namespaced: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned {}
-impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned> Namespaced for K {}
 
 /// One object, which its UID tells from a successor of the same name.
 #[derive(Clone, Copy)]

@@ -111,7 +111,8 @@ fn service_statuses(sandbox: &Sandbox, facts: &Facts, state: State) -> Vec<pb::S
         .collect()
 }
 
-fn time(time: Option<&Time>) -> Option<prost_types::Timestamp> {
+/// A moment, as the protocol has it.
+pub fn time(time: Option<&Time>) -> Option<prost_types::Timestamp> {
     let time = time?.0;
     Some(prost_types::Timestamp {
         seconds: time.as_second(),

@@ -7,7 +7,6 @@ pub mod order;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::ResourceExt;
-use kube::api::ListParams;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,9 +19,10 @@ use super::convert::{echo, secrets};
 use super::error::{self, of_kube, reason};
 use super::identity::Caller;
 use super::state::Gateway;
-use crate::api::{ANNOTATION_HOLD, LABEL_SECRET_STORE, Sandbox, SandboxTemplate, VOLUME_ID, VOLUME_READ_ONLY, VOLUME_SUB_PATH, Workload};
+use super::volumes::find;
+use crate::api::{ANNOTATION_HOLD, LABEL_SECRET_STORE, Sandbox, SandboxTemplate, VOLUME_READ_ONLY, VOLUME_SUB_PATH, Workload};
 use crate::proto::sandbox as pb;
-use crate::resources::{labels, names};
+use crate::resources::names;
 
 /// CreateSandbox.
 ///
@@ -84,17 +84,14 @@ async fn write(gateway: &Gateway, caller: &Caller, order: Order, base: Option<&W
 
 /// The registered volumes that the request names.
 async fn claims(gateway: &Gateway, caller: &Caller, spec: &pb::SandboxSpec) -> Result<BTreeMap<String, Registered>, Status> {
-    let known_form = volumes::ids(&spec.volumes).into_iter().filter(|id| labels::is_value(id));
-    let found = known_form.map(async |id| {
-        let params = ListParams::default().labels(&format!("{VOLUME_ID}={id}")).limit(1);
-        let list = gateway.cluster.list::<PersistentVolumeClaim>(&caller.namespace, &params).await;
-        let first = list.map_err(|e| of_kube("looking for a volume", &e))?.items.into_iter().next();
+    let found = volumes::ids(&spec.volumes).into_iter().map(async |id| {
         let registered = |claim: PersistentVolumeClaim| Registered {
             claim: claim.name_any(),
             read_only: claim.annotations().get(VOLUME_READ_ONLY).is_some_and(|v| v == "true"),
             sub_path: claim.annotations().get(VOLUME_SUB_PATH).cloned().unwrap_or_default(),
         };
-        Ok::<_, Status>(first.map(|claim| (id.to_owned(), registered(claim))))
+        let claim = find(gateway, &caller.namespace, id).await?;
+        Ok::<_, Status>(claim.map(|claim| (id.to_owned(), registered(claim))))
     });
     Ok(try_join_all(found).await?.into_iter().flatten().collect())
 }

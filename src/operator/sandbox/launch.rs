@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use super::decide::Verdict;
 use super::observed::Observed;
 use crate::api::{State, reason};
-use crate::operator::apply::{Created, Namespaced};
+use crate::operator::apply::Created;
 use crate::operator::caches::reference;
 use crate::operator::context::Context;
 use crate::operator::error::Error;
+use crate::process::Namespaced;
 use crate::resources::network_policy::spec_hash;
 use crate::resources::{AgentIn, files, labels, names, network_policy, pod, service};
 

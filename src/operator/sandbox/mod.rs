@@ -23,14 +23,10 @@ use super::error::Error;
 use super::session_index::owner_uid;
 use crate::agent_client;
 use crate::api::{Sandbox, SandboxSession, SandboxStatus, State};
-use crate::proto::agent::StopRequest;
 use crate::resources::{Effective, names};
 
 /// Pause before a pod that a quota refused is tried again.
 const QUOTA_RETRY: Duration = Duration::from_secs(5);
-
-/// Longest wait for an agent's answer.
-const ASK: Duration = Duration::from_secs(3);
 
 /// One look at one sandbox.
 pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next, Error> {
@@ -227,7 +223,6 @@ async fn act(o: &Observed<'_>, action: &Action, ctx: &Context) -> Result<(), Err
     }
 }
 
-/// The error is for the log: why does not matter, and the sandbox may lie about it.
 async fn ask_to_stop(pod: &PodView, grace: i64, ctx: &Context) -> Result<(), String> {
     let agent = agent_client::Target {
         pod_uid: pod.uid.clone(),
@@ -235,15 +230,7 @@ async fn ask_to_stop(pod: &PodView, grace: i64, ctx: &Context) -> Result<(), Str
         port: ctx.settings.agent.port,
         key_id: pod.agent_key.clone().unwrap_or_default(),
     };
-    let mut agent = ctx.agents.agent(&agent).map_err(|e| e.to_string())?;
-    let request = StopRequest {
-        grace_seconds: u32::try_from(grace).unwrap_or_default(),
-    };
-    match tokio::time::timeout(ASK, agent.stop(request)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(status)) => Err(status.code().to_string()),
-        Err(_) => Err(format!("no answer within {} s", ASK.as_secs())),
-    }
+    ctx.agents.stop(&agent, u32::try_from(grace).unwrap_or_default()).await
 }
 
 fn target<'a>(namespace: &'a str, pod: &'a PodView) -> Target<'a> {
