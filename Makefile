@@ -36,8 +36,8 @@ bench: install ## Speed and cost next to bare pods; BENCH=--quick: small numbers
 	  kubectl --namespace sandbox-operator rollout status deployment sandbox-operator --timeout 180s > /dev/null; \
 	  RUSTFLAGS="-C target-feature=+crt-static" cargo bench --locked --target $(TARGET) --bench scale -- $(BENCH)
 
-sdk: install ## Tests with the public SDK
-	@eval "$$($(CLUSTER) env)"; tests/sdk/run.sh
+sdk: install ## Tests with the public SDK, and with its newest version
+	@eval "$$($(CLUSTER) env)"; tests/sdk/run.sh; SDK=newest tests/sdk/run.sh
 
 generate: cluster ## Write crds/ and deploy/ anew
 	tests/generate.sh

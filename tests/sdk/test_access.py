@@ -1,13 +1,8 @@
 """Who may do what."""
 
-import os
-import subprocess
-
 import pytest
-from conftest import NAMESPACE
-from cwsandbox import CWSandboxAuthenticationError, Sandbox, SandboxNotFoundError, get_runner, list_runners
-
-HERE = os.path.dirname(__file__)
+from conftest import ELSEWHERE, key_of
+from cwsandbox import CWSandboxAuthenticationError, Sandbox, SandboxError, SandboxNotFoundError, get_runner, list_runners
 
 
 def key(monkeypatch, value):
@@ -22,35 +17,23 @@ def test_a_wrong_key(monkeypatch, value):
 
 
 def test_a_token_for_the_api_server_is_refused(monkeypatch):
-    token = subprocess.check_output(["kubectl", "create", "token", "tester", "-n", NAMESPACE], text=True).strip()
-    key(monkeypatch, token)
+    key(monkeypatch, key_of("tester", audience=None))
     with pytest.raises(CWSandboxAuthenticationError):
         Sandbox.list().result()
 
 
-def test_another_tenant_does_not_see_it(monkeypatch, tag):
-    sandbox = Sandbox.run(tags=[tag]).wait()
-    other = f"{NAMESPACE}-other"
-    subprocess.run(["kubectl", "create", "namespace", other], capture_output=True, check=False)
-    subprocess.check_call([f"{HERE}/tenant.sh", other, "stranger"])
-    mine = os.environ["CWSANDBOX_API_KEY"]
-    token = ["kubectl", "create", "token", "stranger", "-n", other, "--audience", "sandbox-operator.dev"]
-    key(monkeypatch, subprocess.check_output(token, text=True).strip())
+def test_another_tenant_does_not_see_it(monkeypatch, tag, defaults):
+    sandbox = Sandbox.run(defaults=defaults).wait()
+    key(monkeypatch, key_of("stranger", namespace=ELSEWHERE))
     with pytest.raises(SandboxNotFoundError):
         Sandbox.from_id(sandbox.sandbox_id).result()
     with pytest.raises(SandboxNotFoundError):
         Sandbox.delete(sandbox.sandbox_id).result()
+    Sandbox.delete(sandbox.sandbox_id, missing_ok=True).result()
     assert Sandbox.list(tags=[tag]).result() == []
-    key(monkeypatch, mine)
+    monkeypatch.undo()
+    assert sandbox.exec(["echo", "mine"]).result().stdout == "mine\n"
     sandbox.stop().result()
-
-
-def test_an_account_without_rights(monkeypatch):
-    subprocess.run(["kubectl", "create", "serviceaccount", "nobody", "-n", NAMESPACE], capture_output=True, check=False)
-    token = ["kubectl", "create", "token", "nobody", "-n", NAMESPACE, "--audience", "sandbox-operator.dev"]
-    key(monkeypatch, subprocess.check_output(token, text=True).strip())
-    with pytest.raises(CWSandboxAuthenticationError):
-        Sandbox.list().result()
 
 
 def test_runners():
@@ -58,3 +41,12 @@ def test_runners():
     assert runner.healthy and runner.max_cpu_millicores > 0 and runner.supported_architectures
     assert get_runner(runner.runner_id, organization_id=runner.organization_id).runner_id == runner.runner_id
     assert list_runners(service_visibility="private")
+
+
+def test_a_runner_can_be_asked_for(defaults):
+    (runner,) = list_runners()
+    with Sandbox.run(runner_ids=[runner.runner_id], defaults=defaults) as sandbox:
+        assert sandbox.wait().runner_id == runner.runner_id
+    with pytest.raises(SandboxError) as caught:
+        Sandbox.run(runner_ids=["another"], defaults=defaults)
+    assert caught.value.reason == "CWSANDBOX_NO_SUITABLE_RUNNER"

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 
+from conftest import eventually
+from cwsandbox import Sandbox
+
 
 def cli(*args, check=True, **more):
-    done = subprocess.run([sys.executable, "-m", "cwsandbox", *args], capture_output=True, text=True, **more)
+    done = subprocess.run([sys.executable, "-m", "cwsandbox", *args], capture_output=True, text=True, timeout=60, **more)
     assert not check or done.returncode == 0, done.stderr
     return done
 
@@ -26,10 +29,10 @@ def test_ls_get_exec_files_logs(box, tmp_path):
     assert cli("logs", ident).stdout == ""
 
 
-def test_stop_and_delete(tag):
-    from cwsandbox import Sandbox
-
-    sandbox = Sandbox.run(tags=[tag]).wait()
+def test_stop_logs_and_delete(defaults):
+    sandbox = Sandbox.run("sh", "-c", "for i in 1 2 3; do echo $i; done; exec sleep infinity", defaults=defaults).wait()
+    eventually(lambda: cli("logs", sandbox.sandbox_id).stdout == "1\n2\n3\n")
+    assert cli("logs", sandbox.sandbox_id, "--tail", "1").stdout == "3\n"
     cli("stop", sandbox.sandbox_id)
     cli("delete", sandbox.sandbox_id, "--missing-ok")
     assert cli("get", "no-such-sandbox", check=False).returncode != 0

@@ -75,6 +75,14 @@ def test_sort_waits_for_the_end_of_input(box):
     assert process.result().stdout == "a\nb\nc\n"
 
 
+def test_a_shell_reads_its_commands(box):
+    process = box.exec(["sh"], stdin=True)
+    for line in ("x=41", "echo $((x + 1))", "exit 6"):
+        process.stdin.writeline(line).result()
+    result = process.result()
+    assert (result.stdout, result.returncode) == ("42\n", 6)
+
+
 def test_much_output_is_complete_and_in_order(box):
     result = box.exec(["seq", "1", "2000000"], timeout_seconds=120).result()
     assert result.stdout_bytes == b"".join(b"%d\n" % i for i in range(1, 2_000_001))

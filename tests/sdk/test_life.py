@@ -38,7 +38,18 @@ def test_a_script_that_is_not_there_fails_with_the_exit_code(defaults):
     sandbox = Sandbox.run("python", "train.py", defaults=defaults)
     with pytest.raises(SandboxFailedError, match="can.t open file"):
         sandbox.wait_until_complete().result()
+    assert [(c.name, c.exit_code) for c in sandbox.container_statuses] == [("main", 2)]
     assert "can't open file" in "".join(Sandbox.from_id(sandbox.sandbox_id).result().stream_logs())
+
+
+def test_a_command_that_sleeps_serves_many_and_is_stopped(defaults):
+    sandbox = Sandbox.run("sleep", "infinity", defaults=defaults)
+    sandbox.exec(["sh", "-c", "echo one > file"], cwd="/tmp", check=True).result()
+    assert sandbox.exec(["cat", "file"], cwd="/tmp").result().stdout == "one\n"
+    assert sandbox.exec(["cat", "/tmp/file"]).result().stdout == "one\n"
+    sandbox.stop(graceful_shutdown_seconds=2).result()
+    with pytest.raises(SandboxTerminatedError):
+        sandbox.wait_until_complete().result()
 
 
 def test_a_command_with_dollars_and_newlines_arrives_to_the_letter(defaults):
@@ -132,12 +143,22 @@ def test_mounted_files_are_there_before_the_command(defaults):
     assert "".join(sandbox.stream_logs()) == f"{hashlib.sha256(bytes(range(256)) * 2048).hexdigest()}  -\nrelative"
 
 
-def test_resources_are_echoed_to_the_letter(defaults):
-    asked = {"requests": {"cpu": "100m", "memory": "0.125Gi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
+@pytest.mark.parametrize(
+    ("asked", "requests", "limits"),
+    [
+        ({"cpu": "0.1", "memory": "256Mi"}, {"cpu": "0.1", "memory": "256Mi"}, {"cpu": "0.1", "memory": "256Mi"}),
+        (
+            {"requests": {"cpu": "100m", "memory": "0.125Gi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
+            {"cpu": "100m", "memory": "0.125Gi"},
+            {"cpu": "1", "memory": "256Mi"},
+        ),
+    ],
+    ids=["guaranteed", "burstable"],
+)
+def test_resources_are_echoed_to_the_letter(defaults, asked, requests, limits):
     with Sandbox.run(resources=asked, defaults=defaults) as sandbox:
         sandbox.wait()
-        assert sandbox.resource_requests == asked["requests"]
-        assert sandbox.resource_limits == asked["limits"]
+        assert (sandbox.resource_requests, sandbox.resource_limits) == (requests, limits)
         pod = kubectl("get", "pods", "-l", f"sandbox-operator.dev/sandbox={sandbox.sandbox_id}", "-o", "jsonpath={..limits.memory}")
         assert pod.split()[0] == "256Mi"
 

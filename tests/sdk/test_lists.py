@@ -3,15 +3,16 @@
 import asyncio
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import cwsandbox
-from conftest import eventually, kubectl
+from conftest import SMALL, eventually, kubectl
 from cwsandbox import Sandbox, SandboxStatus, Session
 
 
-def test_by_tags_and_state(tag):
-    first = Sandbox.run(tags=[tag, "first"])
-    second = Sandbox.run(tags=[tag, "second"])
+def test_by_tags_and_state(tag, defaults):
+    first = Sandbox.run(tags=["first"], defaults=defaults)
+    second = Sandbox.run(tags=["second"], defaults=defaults)
     for sandbox in (first, second):
         sandbox.wait()
 
@@ -29,8 +30,21 @@ def test_by_tags_and_state(tag):
     second.stop().result()
 
 
-def test_another_process_goes_on(tag):
-    sandbox = Sandbox.run(tags=[tag]).wait()
+def test_cleaning_up_by_age(tag, defaults):
+    old = Sandbox.run(defaults=defaults).wait()
+    # Times are told in seconds.
+    limit = old.started_at + timedelta(seconds=1)
+    eventually(lambda: datetime.now(UTC).replace(tzinfo=limit.tzinfo) > limit)
+    young = Sandbox.run(defaults=defaults).wait()
+    (found,) = [s for s in Sandbox.list(tags=[tag]).result() if s.started_at < limit]
+    assert found.sandbox_id == old.sandbox_id
+    Sandbox.delete(found.sandbox_id).result()
+    assert {s.sandbox_id for s in Sandbox.list(tags=[tag], status="running").result()} == {young.sandbox_id}
+    eventually(lambda: Sandbox.from_id(old.sandbox_id).result().status == SandboxStatus.TERMINATED)
+
+
+def test_another_process_goes_on(defaults):
+    sandbox = Sandbox.run(defaults=defaults).wait()
     code = f"from cwsandbox import Sandbox; print(Sandbox.from_id('{sandbox.sandbox_id}').result().exec(['echo', 'hi']).result().stdout, end='')"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "hi\n"
     with Session() as session:
@@ -42,7 +56,7 @@ def test_a_sandbox_of_kubectl_is_used_like_any_other(tag):
     import json
 
     name = f"k-{tag}"
-    spec = {"tags": [tag], "maxLifetimeSeconds": 300}
+    spec = {"tags": [tag], "maxLifetimeSeconds": 300, "resources": SMALL}
     manifest = {"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox", "metadata": {"name": name}, "spec": spec}
     kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
     sandbox = Sandbox.from_id(name).result().wait()
@@ -51,16 +65,16 @@ def test_a_sandbox_of_kubectl_is_used_like_any_other(tag):
     sandbox.stop().result()
 
 
-def test_dozens_at_once(tag):
-    sandboxes = [Sandbox.run(tags=[tag], resources={"cpu": "10m", "memory": "32Mi"}) for _ in range(12)]
+def test_dozens_at_once(defaults):
+    sandboxes = [Sandbox.run(defaults=defaults) for _ in range(24)]
     results = cwsandbox.results([s.exec(["sh", "-c", "echo $CW_SANDBOX_ID"]) for s in sandboxes])
     assert [r.stdout.strip() for r in results] == [s.sandbox_id for s in sandboxes]
     cwsandbox.results([s.stop() for s in sandboxes])
 
 
-def test_await(tag):
+def test_await(defaults):
     async def work():
-        async with Sandbox.run(tags=[tag]) as sandbox:
+        async with Sandbox.run(defaults=defaults) as sandbox:
             return (await sandbox.exec(["echo", "async"])).stdout
 
     assert asyncio.run(work()) == "async\n"
@@ -85,8 +99,8 @@ def test_functions(tag):
             raise AssertionError("the exception got lost")
 
 
-def test_a_record_outlives_its_pod(tag):
-    sandbox = Sandbox.run("sh", "-c", "exit 0", tags=[tag])
+def test_a_record_outlives_its_pod(defaults):
+    sandbox = Sandbox.run("sh", "-c", "exit 0", defaults=defaults)
     sandbox.wait_until_complete().result()
     kubectl("delete", "pods", "-l", f"sandbox-operator.dev/sandbox={sandbox.sandbox_id}")
     assert eventually(lambda: Sandbox.from_id(sandbox.sandbox_id).result().status) == SandboxStatus.COMPLETED

@@ -3,12 +3,11 @@
 import pathlib
 
 import pytest
-from cwsandbox._proto import discovery_pb2, runtime_class_pb2, sandbox_data_plane_pb2, sandbox_pb2, sandbox_template_pb2, settings_pb2, volume_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_tools import protoc
+from rpc import MODULES
 
-MODULES = [discovery_pb2, runtime_class_pb2, sandbox_data_plane_pb2, sandbox_pb2, sandbox_template_pb2, settings_pb2, volume_pb2]
 PROTO = pathlib.Path(__file__).parents[2] / "proto"
 
 

@@ -1,7 +1,9 @@
 """What a sandbox can be made of: secrets, volumes, several containers, services, networks, users."""
 
 import base64
+import io
 import json
+import zipfile
 
 import pytest
 from conftest import apply, eventually, kubectl
@@ -54,6 +56,12 @@ def test_only_a_secret_that_is_marked_is_a_store(defaults, store, name):
     assert caught.value.reason == "CWSANDBOX_SECRET_STORE_NOT_PROVISIONED"
 
 
+@pytest.mark.parametrize(("name", "field"), [("nothing", ""), ("login", "nothing"), ("K", "nothing")])
+def test_a_secret_that_is_not_there_is_named(defaults, store, name, field):
+    with pytest.raises(SandboxValidationError, match="nothing"):
+        Sandbox.run(secrets=[Secret(store=store, name=name, field=field, env_var="X")], defaults=defaults)
+
+
 def test_scratch_volumes(defaults):
     volumes = [
         ScratchVolumeOptions(name="disk", mount_path="/scratch", size="64Mi"),
@@ -78,8 +86,38 @@ def test_several_containers_share_network_and_volumes(defaults):
         assert sandbox.read_file("page", container="web").result() == b"shared"
 
 
-def test_a_service_answers(defaults):
-    with Sandbox.run("python", "-m", "http.server", "8080", services=[Service(port=8080, visibility="private")], defaults=defaults) as server:
+def wheel():
+    """The smallest package that pip installs."""
+    info = "tiny-1.0.dist-info"
+    files = {
+        "tiny.py": "ANSWER = 42\n",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+def test_pip_installs_from_an_index_that_can_be_reached(defaults):
+    package = {"mount_path": "/index/simple/tiny/tiny-1.0-py3-none-any.whl", "file_content": wheel()}
+    index = {"mounted_files": [package], "services": [Service(port=8080, visibility="private")], "working_dir": "/index"}
+    with Sandbox.run("python", "-m", "http.server", "8080", defaults=defaults, **index) as server:
+        ((_, _, url),) = server.wait().service_urls
+        with Sandbox.run(network=NetworkOptions(egress=[EgressRule(tenant="same_user")]), defaults=defaults) as client:
+            host = url.removeprefix("http://").split(":")[0]
+            # Debian's Python wants packages in folders of their own.
+            install = ["pip", "install", "--index-url", f"{url}/simple", "--trusted-host", host, "--target", "/tmp/packages", "tiny"]
+            eventually(lambda: client.exec(install, timeout_seconds=60).result().returncode == 0)
+            assert client.exec(["python", "-c", "import tiny; print(tiny.ANSWER)"], cwd="/tmp/packages").result().stdout == "42\n"
+
+
+@pytest.mark.parametrize("visibility", ["private", "public"])
+def test_a_service_answers(defaults, visibility):
+    with Sandbox.run("python", "-m", "http.server", "8080", services=[Service(port=8080, visibility=visibility)], defaults=defaults) as server:
         ((port, _, url),) = server.wait().service_urls
         assert port == 8080
         with Sandbox.run(network=NetworkOptions(egress=[EgressRule(tenant="same_user")]), defaults=defaults) as client:

@@ -2,6 +2,8 @@
 
 import warnings
 
+from conftest import kubectl
+
 # Its hash is in the Secret that the tests' installation names.
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -15,4 +17,6 @@ def test_wandb_sandbox(tag, monkeypatch):
         from wandb.sandbox import Sandbox
     with Sandbox.run(tags=[tag]) as sandbox:
         assert sandbox.exec(["echo", "hi"]).result().stdout == "hi\n"
+        lifetime = kubectl("get", "sbx", sandbox.sandbox_id, "-o", "jsonpath={.spec.maxLifetimeSeconds}")
+        assert lifetime == str(12 * 3600)
     monkeypatch.undo()
