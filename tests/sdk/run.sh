@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The public SDK, unmodified, against the gateway that is installed on the cluster. Usage: run.sh [pytest arguments]
-# SDK=newest: the newest SDK of the package index, unless that is the pinned one.
+# SDK=newest: the newest SDK of the package index, unless that is the pinned one. SDK_VERSION: this one.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-version=$(sed -n 's/^cwsandbox.*==//p' "$here/requirements.txt")
+version=${SDK_VERSION:-$(sed -n 's/^cwsandbox.*==//p' "$here/requirements.txt")}
 if [[ ${SDK:-pinned} == newest ]]; then
   pinned=$version version=$("$here/newest.sh")
   [[ -n $version ]] || { echo "the newest SDK is NOT TESTED: the package index does not answer"; exit 0; }
@@ -24,8 +24,8 @@ export CWSANDBOX_API_KEY CWSANDBOX_BASE_URL
 # A proxy of this machine's has nothing to do with the cluster.
 export no_proxy='*' NO_PROXY='*' PYTHONDONTWRITEBYTECODE=1
 cd "$here"
-# pytest says 5 where the arguments leave no test.
-run() { "$python" -m pytest -q -p no:cacheprovider "$@" . || (($? == 5)); }
+# Nothing of it takes so long, unless it hangs. pytest says 5 where the arguments leave no test.
+run() { timeout --signal INT --kill-after 30 900 "$python" -m pytest -q -p no:cacheprovider "$@" . || (($? == 5)); }
 run -n "${SDK_TEST_WORKERS:-4}" "$@" -m "not alone"
 # What restarts the gateway has it for itself.
 run "$@" -m alone

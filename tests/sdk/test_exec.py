@@ -100,7 +100,9 @@ def test_characters_are_not_torn(box):
 
 def test_a_background_child_does_not_hang_the_call_and_lives_on(box):
     began = time.monotonic()
-    assert box.exec(["sh", "-c", "(while :; do echo noise; sleep 0.1; done) & echo $! > /tmp/bg; echo started"]).result().stdout.count("started\n") == 1
+    assert (
+        box.exec(["sh", "-c", "(while :; do echo noise; sleep 0.1; done) & echo $! > /tmp/bg; echo started"]).result().stdout.count("started\n") == 1
+    )
     assert time.monotonic() - began < 30
     time.sleep(1)
     assert box.exec(["sh", "-c", "kill -0 $(cat /tmp/bg) && kill $(cat /tmp/bg)"]).result().returncode == 0

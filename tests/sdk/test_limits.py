@@ -51,7 +51,16 @@ def test_other_messages_are_small(box):
 def test_streams_at_once(replicas):
     """One that counts is refused until another has ended. They wait for their first message, so that they cost next to nothing."""
     kubectl("create", "serviceaccount", "greedy", check=False)
-    kubectl("create", "rolebinding", "greedy", "--clusterrole", "sandbox-operator-user", "--serviceaccount", f"{os.environ['SDK_TEST_NAMESPACE']}:greedy", check=False)
+    kubectl(
+        "create",
+        "rolebinding",
+        "greedy",
+        "--clusterrole",
+        "sandbox-operator-user",
+        "--serviceaccount",
+        f"{os.environ['SDK_TEST_NAMESPACE']}:greedy",
+        check=False,
+    )
     headers = bearer(key_of("greedy"))
 
     async def run():

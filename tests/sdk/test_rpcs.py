@@ -70,7 +70,12 @@ def things(box):
         }
     )
     spec = {"containerImage": "python:3.11", "tags": ["shared"], "maxLifetimeSeconds": 60, "resources": SMALL}
-    template = {"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "SandboxTemplate", "metadata": {"name": "template-of-the-tenant"}, "spec": spec}
+    template = {
+        "apiVersion": "sandbox-operator.dev/v1alpha1",
+        "kind": "SandboxTemplate",
+        "metadata": {"name": "template-of-the-tenant"},
+        "spec": spec,
+    }
     apply(template)
     box.write_file("/tmp/of-the-tenant", b"mine").result()
     return {

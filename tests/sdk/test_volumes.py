@@ -70,7 +70,9 @@ def test_a_volume_is_no_more_than_was_registered(claim, tag, keeper, defaults):
     mounted = [RegisteredVolumeOptions(name="data", volume_id=ident, mount_path="/data")]
     with Sandbox.run(volumes=mounted, defaults=defaults) as sandbox:
         assert sandbox.exec(["touch", "/data/x"]).result().returncode != 0
-        mounts = kubectl("get", "pods", "-l", f"sandbox-operator.dev/sandbox={sandbox.sandbox_id}", "-o", "jsonpath={..volumeMounts[?(@.mountPath=='/data')]}")
+        mounts = kubectl(
+            "get", "pods", "-l", f"sandbox-operator.dev/sandbox={sandbox.sandbox_id}", "-o", "jsonpath={..volumeMounts[?(@.mountPath=='/data')]}"
+        )
         assert '"subPath":"part"' in mounts
 
 
