@@ -108,3 +108,17 @@ fn the_images_own_entrypoint_runs_without_the_agent_which_is_there_to_be_started
     assert!(main.volume_mounts.iter().flatten().any(|m| m.name == agent && m.read_only == Some(true)));
     assert!(!pod.metadata.annotations.unwrap().contains_key(ANNOTATION_AGENT_KEY), "nobody listens");
 }
+
+#[test]
+fn shared_memory_of_the_users_own_takes_the_place_of_ours_in_that_container_only() {
+    let at = |path: &str| json!({"name": "data", "mountPath": path});
+    let sidecar = json!({"name": "helper", "image": "b:1", "mounts": [at("/dev/shm")]});
+    let spec = json!({"volumes": [{"name": "data", "mountPath": "/data"}], "sidecars": [sidecar]});
+    let spec = pod(&spec, AgentBy::ImageVolume).spec.unwrap();
+    let shared = |c: &k8s_openapi::api::core::v1::Container| {
+        let mounts = c.volume_mounts.iter().flatten().filter(|m| m.mount_path == "/dev/shm");
+        mounts.map(|m| m.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(shared(&spec.containers[0]), ["sandbox-operator-shm"]);
+    assert_eq!(shared(&spec.init_containers.unwrap()[0]), ["data"]);
+}

@@ -78,10 +78,10 @@ async fn bench(options: Options) -> Result<(), Failure> {
         measured = measure(&client, &operator, &mut ground, scale, &mut report) => measured,
         () = interrupted() => Err("interrupted".into()),
     };
-    eprintln!("removing what was made");
-    let removed = ground.remove().await;
     // Also after a failure: what was measured until then.
     print!("{}", report.table());
+    eprintln!("removing what was made");
+    let removed = ground.remove().await;
     println!("{}", serde_json::to_string(&report)?);
     measured.and(removed)
 }

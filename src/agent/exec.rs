@@ -54,11 +54,7 @@ async fn serve(running: Running, requests: Streaming<ExecRequest>, answers: Send
             .map(|Output { fd, kind, tell }| pump(fd, kind, &answers, move |data| Ok(answer(tell(data))), exit.clone()));
         join(exit.clone(), join_all(outputs)).await
     };
-    // Its end is not the end of the command.
-    let input = async {
-        feed(requests, input).await;
-        pending::<Infallible>().await
-    };
+    let input = feed(requests, input);
     let timer = async {
         match deadline {
             Some(left) => tokio::time::sleep(left).await,
@@ -80,14 +76,14 @@ async fn serve(running: Running, requests: Streaming<ExecRequest>, answers: Send
     }
 }
 
-/// Passes input on. The end of the requests is the end of input as well.
-async fn feed(mut requests: Streaming<ExecRequest>, mut input: Input) {
+/// Passes input on. Requests that end without `close` are broken off: the command is about to be killed, and must not take half of its
+/// input for all of it. A cancelled call looks just like one that has ended.
+async fn feed(mut requests: Streaming<ExecRequest>, mut input: Input) -> Infallible {
     loop {
         let request = match requests.message().await {
             Ok(Some(request)) => request,
-            Ok(None) => break,
-            // Broken off: the command is about to be killed, and must not take half of its input for all of it.
-            Err(_) => pending().await,
+            // With the input still open.
+            Ok(None) | Err(_) => return pending().await,
         };
         match request.message {
             Some(Ask::Stdin(data)) => input.write(&data).await,
@@ -96,7 +92,6 @@ async fn feed(mut requests: Streaming<ExecRequest>, mut input: Input) {
             Some(Ask::Start(_)) | None => {}
         }
     }
-    input.close().await;
 }
 
 /// Where input goes.
@@ -104,11 +99,16 @@ struct Input {
     /// Until it is closed, by either side.
     stdin: Option<Fd>,
     terminal: Option<Fd>,
+    /// The last byte was none that ends a line.
+    mid_line: bool,
 }
 
 impl Input {
     /// What a command does not want is dropped.
     async fn write(&mut self, data: &[u8]) {
+        if let Some(last) = data.last() {
+            self.mid_line = !matches!(last, b'\n' | b'\r');
+        }
         if let Some(stdin) = &self.stdin
             && stdin.write_all(data).await.is_err()
         {
@@ -126,7 +126,10 @@ impl Input {
         if let Some(stdin) = self.stdin.take()
             && self.terminal.is_some()
         {
-            let _ = stdin.write_all(terminal::END_OF_INPUT).await;
+            // In the middle of a line the first one only hands over what there is of it.
+            for _ in 0..=usize::from(self.mid_line) {
+                let _ = stdin.write_all(terminal::END_OF_INPUT).await;
+            }
         }
     }
 }
@@ -185,7 +188,11 @@ impl Running {
         ] {
             outputs.extend(fd.transpose()?.map(|fd| Output { fd, kind: Kind::Pipe, tell }));
         }
-        let input = Input { stdin, terminal: None };
+        let input = Input {
+            stdin,
+            terminal: None,
+            mid_line: false,
+        };
         Ok(Running { process, input, outputs })
     }
 
@@ -194,6 +201,7 @@ impl Running {
         let input = Input {
             stdin: Some(terminal.try_clone()?),
             terminal: Some(terminal.try_clone()?),
+            mid_line: false,
         };
         let output = Output {
             fd: terminal,

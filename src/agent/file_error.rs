@@ -1,5 +1,6 @@
 //! Why a file could not be read or written, as callers are told.
 
+use crate::text::short;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use tonic::{Code, Status};
@@ -7,6 +8,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 /// Domain of the reasons.
 const DOMAIN: &str = "sandbox-operator.dev";
+/// Bytes of a path in a message: it travels as a header.
+const MAX_PATH: usize = 512;
 
 /// Why a file could not be read or written.
 #[derive(Debug)]
@@ -60,6 +63,10 @@ impl Failure {
             Failure::TooLarge(Some(size)) => [("size_bytes".to_owned(), size.to_string())].into(),
             _ => HashMap::new(),
         };
-        Status::with_error_details(code, format!("{path}: {text}"), ErrorDetails::with_error_info(reason, DOMAIN, facts))
+        Status::with_error_details(
+            code,
+            format!("{}: {text}", short(path, MAX_PATH)),
+            ErrorDetails::with_error_info(reason, DOMAIN, facts),
+        )
     }
 }

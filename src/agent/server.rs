@@ -7,6 +7,7 @@ use super::reaper::Reaper;
 use super::say;
 use crate::proto::agent::agent_server::{Agent, AgentServer};
 use crate::proto::agent::{ExecRequest, ReadFileRequest, StopRequest, StopResponse, WriteFileRequest, WriteFileResponse};
+use crate::stranger::{Known, Stranger};
 use crate::token;
 use futures::stream;
 use rustix::net::sockopt::set_ipv6_v6only;
@@ -37,6 +38,8 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
 /// A client that vanished is noticed after one ping, or two.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Longest time of a connection without a caller who may call.
+const STRANGER: Duration = Duration::from_secs(10);
 /// Threads for files.
 const FILE_THREADS: usize = 4;
 /// Between two tries for the port.
@@ -132,7 +135,8 @@ fn connections(listener: TcpListener) -> impl stream::Stream<Item = io::Result<C
                 continue;
             };
             let _ = io.set_nodelay(true);
-            return Some((Ok(Connection { io, _place: place }), (listener, room)));
+            let stranger = Some(Stranger::new(STRANGER));
+            return Some((Ok(Connection { io, stranger, _place: place }), (listener, room)));
         }
     })
 }
@@ -155,6 +159,8 @@ pub fn stdio() -> io::Result<()> {
         let room = Arc::new(Semaphore::new(1));
         let connection = Connection {
             io: tokio::io::join(stdin, stdout),
+            // Who started us may call.
+            stranger: None,
             _place: room.clone().acquire_owned().await.map_err(io::Error::other)?,
         };
         let only = stream::once(std::future::ready(Ok::<_, io::Error>(connection)));
@@ -168,7 +174,13 @@ pub fn stdio() -> io::Result<()> {
 
 fn router(service: Service, access: Option<Access>) -> Router {
     let check = move |request: Request<()>| match &access {
-        Some(access) => access.check(&request).map(|()| request),
+        Some(access) => {
+            access.check(&request)?;
+            if let Some(known) = request.extensions().get::<Known>() {
+                known.welcome();
+            }
+            Ok(request)
+        }
         None => Ok(request),
     };
     Server::builder()
@@ -184,16 +196,23 @@ fn router(service: Service, access: Option<Access>) -> Router {
 /// A connection and its place among those that may be open.
 struct Connection<T> {
     io: T,
+    stranger: Option<Stranger>,
     _place: OwnedSemaphorePermit,
 }
 
 impl<T> Connected for Connection<T> {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = Known;
+
+    fn connect_info(&self) -> Known {
+        self.stranger.as_ref().map(Stranger::known).unwrap_or_default()
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(stranger) = &mut self.stranger {
+            stranger.check(cx)?;
+        }
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }

@@ -29,9 +29,10 @@ const PING_WITHIN: Duration = Duration::from_secs(10);
 const KEEP_IDLE: Duration = Duration::from_secs(120);
 /// Most connections that are kept.
 const KEEP: usize = 1024;
-/// Bytes in flight per call and per connection: what one slow reader can make us hold.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes in flight per call and per connection: what slow readers can make us hold. As many calls as an agent takes at once can be left
+/// unread before they hold up the others of their sandbox.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
 
 /// A client of one agent.
 pub type Agent = Stub<Connection>;

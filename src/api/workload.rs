@@ -149,7 +149,8 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_592_000))]
     pub max_lifetime_seconds: Option<i64>,
-    /// Seconds from creation within which the sandbox must be RUNNING; otherwise it is FAILED with what kept it. 1 to 86400; default 300.
+    /// Seconds from creation within which the sandbox must be RUNNING; otherwise it is FAILED with what kept it. Time in which no operator
+    /// was there to look at it does not count. 1 to 86400; default 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub start_timeout_seconds: Option<i64>,

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt};
 
 use super::audit::{Record, Sink};
-use super::body::{Followed, Held, Weighed};
+use super::body::{BrokenOff, Followed, Weighed};
 use super::error::{status, unimplemented};
 use super::limits::{Admission, Limits};
 use super::methods::Method;
@@ -80,12 +80,15 @@ impl Entrance {
         S::Future: Send,
     {
         let method = Method::of(request.uri().path());
-        let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.0.ip());
-        let mut record = Record::begin(method, peer, &self.metrics, &self.sink);
-        let held = Held::default();
-        let (admission, mut response) = match self.admit(method, peer, &mut request, &mut record, &held).await {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let address = peer.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.address.ip());
+        let mut record = Record::begin(method, address, &self.metrics, &self.sink);
+        let (admission, mut response) = match self.admit(method, address, &mut request, &mut record).await {
             Err(status) => (None, status.into_http()),
             Ok(admission) => {
+                if let (Some(_), Some(peer)) = (&admission, &peer) {
+                    peer.known.welcome();
+                }
                 // A panic ends its own call only, and the caller is told.
                 let serve = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
                 let response = match record.within(serve).await {
@@ -104,7 +107,7 @@ impl Entrance {
             record.set(&status);
             response = status.into_http();
         }
-        response.map(|body| Body::new(Followed::new(body, record, admission, held)))
+        response.map(|body| Body::new(Followed::new(body, record, admission)))
     }
 
     async fn admit(
@@ -113,7 +116,6 @@ impl Entrance {
         peer: IpAddr,
         request: &mut Request<Body>,
         record: &mut Record,
-        held: &Held,
     ) -> Result<Option<Admission>, Status> {
         if method.open {
             return Ok(None);
@@ -121,13 +123,16 @@ impl Entrance {
         let caller = self.gateway.identity.authenticate(request.headers(), peer).await?;
         record.caller = Some(caller.clone());
         let admission = self.limits.admit(&caller.user, method.streaming)?;
+        let broken = BrokenOff::default();
         let body = std::mem::take(request.body_mut());
-        *request.body_mut() = Body::new(Weighed::new(body, method.largest, admission.room.clone(), held.clone()));
+        *request.body_mut() = Body::new(Weighed::new(body, method.largest, admission.room.clone(), broken.clone()));
         // What nobody behind this needs, nobody behind this can leak.
         for header in [AUTHORIZATION.as_str(), "x-wandb-api-key"] {
             request.headers_mut().remove(header);
         }
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(admission.room.clone());
+        request.extensions_mut().insert(broken);
         Ok(Some(admission))
     }
 }

@@ -5,24 +5,36 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
 use tonic::body::Body;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::audit::Record;
 use super::error::{reason, status};
-use super::limits::{Admission, Reservation, Room};
+use super::limits::{Admission, Room};
 
-/// Messages above this size take room, of which there is only so much.
-const SMALL: u32 = 1 << 20;
 /// Longest time for a message that takes room.
 const UPLOAD: Duration = Duration::from_secs(120);
 
-/// The room that a body takes, for as long as its call lasts.
-pub type Held = Arc<OnceLock<Reservation>>;
+/// In a request's extensions: whether its body ended because the call was broken off.
+#[derive(Clone, Debug, Default)]
+pub struct BrokenOff(Arc<AtomicBool>);
+
+impl BrokenOff {
+    /// That of a request.
+    pub fn of<T>(request: &Request<T>) -> BrokenOff {
+        request.extensions().get().cloned().unwrap_or_default()
+    }
+
+    /// Whether it is so. To be asked when the body has ended.
+    pub fn is_so(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 /// A request's body. Sizes are announced before each message, so that too large ones end before they are read, and large ones wait for
 /// room while HTTP/2's flow control holds the sender back.
@@ -31,20 +43,20 @@ pub struct Weighed {
     lengths: Lengths,
     largest: usize,
     room: Room,
-    held: Held,
-    waits: Option<(BoxFuture<'static, Option<Reservation>>, Frame<Bytes>)>,
+    broken: BrokenOff,
+    waits: Option<(BoxFuture<'static, ()>, Frame<Bytes>)>,
     until: Option<Pin<Box<Sleep>>>,
 }
 
 impl Weighed {
     /// Weighs `body`: no message above `largest` bytes.
-    pub fn new(body: Body, largest: usize, room: Room, held: Held) -> Weighed {
+    pub fn new(body: Body, largest: usize, room: Room, broken: BrokenOff) -> Weighed {
         Weighed {
             body,
             lengths: Lengths::default(),
             largest,
             room,
-            held,
+            broken,
             waits: None,
             until: None,
         }
@@ -54,10 +66,7 @@ impl Weighed {
         let Some((room, _)) = &mut self.waits else {
             return Poll::Ready(None);
         };
-        let reservation = ready!(room.poll_unpin(cx));
-        if let Some(reservation) = reservation {
-            let _ = self.held.set(reservation);
-        }
+        ready!(room.poll_unpin(cx));
         self.until = (self.lengths.left > 0).then(|| Box::pin(tokio::time::sleep(UPLOAD)));
         Poll::Ready(self.waits.take().map(|(_, frame)| frame))
     }
@@ -81,6 +90,10 @@ impl http_body::Body for Weighed {
             return Poll::Pending;
         };
         let Some(Ok(frame)) = next else {
+            // What was cancelled ends as if nothing had happened, but is not at the end of its stream.
+            if next.is_none() && !self.body.is_end_stream() {
+                self.broken.0.store(true, Ordering::Release);
+            }
             return Poll::Ready(next);
         };
         let announced = frame.data_ref().and_then(|data| self.lengths.announced(data));
@@ -94,7 +107,7 @@ impl http_body::Body for Weighed {
             let text = format!("a message of {length} bytes; this method takes {} at most", self.largest);
             return Poll::Ready(Some(Err(status(Code::ResourceExhausted, reason::INVALID_REQUEST, text))));
         }
-        if length <= SMALL || self.held.get().is_some() {
+        if length as usize <= Room::SMALL {
             return Poll::Ready(Some(Ok(frame)));
         }
         self.waits = Some((self.room.clone().take(length).boxed(), frame));
@@ -149,17 +162,15 @@ pub struct Followed {
     body: Body,
     record: Record,
     _admission: Option<Admission>,
-    _held: Held,
 }
 
 impl Followed {
-    /// Follows `body` to the end of its call. The call's place and the room of its request are given back then.
-    pub fn new(body: Body, record: Record, admission: Option<Admission>, held: Held) -> Followed {
+    /// Follows `body` to the end of its call. The call's place and room are given back then.
+    pub fn new(body: Body, record: Record, admission: Option<Admission>) -> Followed {
         Followed {
             body,
             record,
             _admission: admission,
-            _held: held,
         }
     }
 }

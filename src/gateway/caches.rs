@@ -10,6 +10,7 @@ use tokio::sync::watch as signal;
 
 use super::metrics::Metrics;
 use crate::api::Sandbox;
+use crate::guard::Guarded;
 
 type Named = HashMap<String, Arc<Sandbox>>;
 
@@ -78,12 +79,12 @@ impl Caches {
     }
 
     async fn follow(&self, client: Client, scope: Option<String>, metrics: &Metrics) {
-        let api: Api<Sandbox> = match &scope {
+        let api: Api<Guarded<Sandbox>> = match &scope {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         };
         // From the API server's watch cache: a list of all must not cost etcd a full read.
-        let stream = watch(api, watcher::Config::default().any_semantic()).default_backoff().modify(slim);
+        let stream = watch(api, watcher::Config::default().any_semantic()).default_backoff();
         let mut stream = std::pin::pin!(stream);
         let mut listed = HashMap::new();
         while let Some(event) = stream.next().await {
@@ -98,10 +99,10 @@ impl Caches {
     }
 
     /// One event of a watch. What a list has before is whole goes to `listed`, so that readers never see half of one.
-    fn take(&self, scope: Option<&String>, listed: &mut HashMap<String, Named>, event: Event<Sandbox>) {
+    fn take(&self, scope: Option<&String>, listed: &mut HashMap<String, Named>, event: Event<Guarded<Sandbox>>) {
         match event {
             Event::Init => listed.clear(),
-            Event::InitApply(sandbox) => insert(listed, sandbox),
+            Event::InitApply(Guarded(Ok(sandbox))) => insert(listed, sandbox),
             Event::InitDone => {
                 let list = std::mem::take(listed);
                 let mut all = self.write();
@@ -117,7 +118,9 @@ impl Caches {
                     missing.remove(&scope.cloned());
                 });
             }
-            Event::Apply(sandbox) => insert(&mut self.write(), sandbox),
+            Event::Apply(Guarded(Ok(sandbox))) => insert(&mut self.write(), sandbox),
+            // The operator tells of it.
+            Event::InitApply(Guarded(Err(_))) | Event::Apply(Guarded(Err(_))) => {}
             Event::Delete(sandbox) => {
                 let namespace = sandbox.namespace().unwrap_or_default();
                 let mut all = self.write();
@@ -140,15 +143,18 @@ impl Caches {
     }
 }
 
-fn insert(all: &mut HashMap<String, Named>, sandbox: Sandbox) {
+fn insert(all: &mut HashMap<String, Named>, mut sandbox: Sandbox) {
+    slim(&mut sandbox);
     let (namespace, name) = (sandbox.namespace().unwrap_or_default(), sandbox.name_any());
     all.entry(namespace).or_default().insert(name, Arc::new(sandbox));
 }
 
+/// What files contain is nobody's business here, and users decide how much it is.
 fn slim(sandbox: &mut Sandbox) {
-    sandbox.metadata.managed_fields = None;
-    if let Some(annotations) = sandbox.metadata.annotations.as_mut() {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    let w = &mut sandbox.spec.workload;
+    let of_sidecars = w.sidecars.iter_mut().flatten().filter_map(|s| s.files.as_mut());
+    for file in w.files.iter_mut().chain(of_sidecars).flatten() {
+        (file.content, file.content_base64) = (None, None);
     }
 }
 
@@ -174,23 +180,23 @@ mod tests {
         let mut listed = HashMap::new();
         let mut take = |event| caches.take(None, &mut listed, event);
         take(Event::Init);
-        take(Event::InitApply(sandbox("a", "one")));
+        take(Event::InitApply(Guarded(Ok(sandbox("a", "one")))));
         assert!(!caches.is_ready() && caches.is_empty());
         take(Event::InitDone);
         assert!(caches.is_ready());
-        take(Event::Apply(sandbox("a", "two")));
-        take(Event::Apply(sandbox("b", "one")));
+        take(Event::Apply(Guarded(Ok(sandbox("a", "two")))));
+        take(Event::Apply(Guarded(Ok(sandbox("b", "one")))));
         assert_eq!(
             (names(&caches, "a"), names(&caches, "b")),
             (vec!["one".into(), "two".into()], vec!["one".into()])
         );
         take(Event::Init);
-        take(Event::InitApply(sandbox("a", "three")));
+        take(Event::InitApply(Guarded(Ok(sandbox("a", "three")))));
         assert_eq!(names(&caches, "a"), ["one", "two"], "the old list is served meanwhile");
         take(Event::InitDone);
         assert_eq!((names(&caches, "a"), caches.len()), (vec!["three".into()], 1));
         assert!(caches.sandbox("a", "three").is_some() && caches.sandbox("b", "three").is_none());
-        take(Event::Delete(sandbox("a", "three")));
+        take(Event::Delete(Guarded(Ok(sandbox("a", "three")))));
         assert!(caches.is_empty());
     }
 
@@ -200,9 +206,9 @@ mod tests {
         let (a, b) = ("a".to_owned(), "b".to_owned());
         let mut listed = HashMap::new();
         for (scope, event) in [
-            (&a, Event::InitApply(sandbox("a", "one"))),
+            (&a, Event::InitApply(Guarded(Ok(sandbox("a", "one"))))),
             (&a, Event::InitDone),
-            (&b, Event::InitApply(sandbox("b", "one"))),
+            (&b, Event::InitApply(Guarded(Ok(sandbox("b", "one"))))),
         ] {
             caches.take(Some(scope), &mut listed, event);
         }

@@ -6,8 +6,18 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use crate::text::short;
+
 /// Domain of every `ErrorInfo`: the SDK trusts the reasons of this one only.
 pub const DOMAIN: &str = "cwsandbox.com";
+
+/// Bytes of a message, and of what else callers may have put into an error. It travels as headers, of which clients take 8 KB: the message
+/// twice, once percent-encoded and once with the details in base64.
+const LONGEST: usize = 768;
+/// Bytes of one value in the details.
+const LONGEST_VALUE: usize = 256;
+/// Most fields that are told.
+const MOST_FIELDS: usize = 8;
 
 /// Reasons, as the hosted service names them.
 pub mod reason {
@@ -64,16 +74,19 @@ pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
 
 /// An error with a reason and facts that the SDK reads by name.
 pub fn with_metadata<const N: usize>(code: Code, reason: &str, message: impl Into<String>, facts: [(&str, String); N]) -> Status {
-    let facts: HashMap<String, String> = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, facts);
-    Status::with_error_details(code, message, details)
+    let facts: HashMap<String, String> = facts.into_iter().map(|(k, v)| (k.to_owned(), short(&v, LONGEST_VALUE))).collect();
+    told(code, message, ErrorDetails::with_error_info(reason, DOMAIN, facts))
 }
 
 /// An error that passes: the caller should try again after `pause`.
 pub fn retry(code: Code, reason: &str, message: impl Into<String>, pause: Duration) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     details.set_retry_info(Some(pause));
-    Status::with_error_details(code, message, details)
+    told(code, message, details)
+}
+
+fn told(code: Code, message: impl Into<String>, details: ErrorDetails) -> Status {
+    Status::with_error_details(code, short(&message.into(), LONGEST), details)
 }
 
 /// A field of a request that is wrong, and why.
@@ -96,16 +109,17 @@ impl Violation {
 }
 
 /// INVALID_ARGUMENT with the fields that are wrong. The message names them too, for clients that show only that.
-pub fn invalid(violations: Vec<Violation>) -> Status {
+pub fn invalid(mut violations: Vec<Violation>) -> Status {
+    let more = violations.len().saturating_sub(MOST_FIELDS);
+    violations.truncate(MOST_FIELDS);
+    if more > 0 {
+        violations.push(Violation::new("request", format!("{more} more fields are wrong")));
+    }
     let text: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
     let mut details = ErrorDetails::with_error_info(reason::INVALID_REQUEST, DOMAIN, HashMap::new());
-    details.set_bad_request(
-        violations
-            .into_iter()
-            .map(|v| FieldViolation::new(v.field, v.description))
-            .collect::<Vec<_>>(),
-    );
-    Status::with_error_details(Code::InvalidArgument, text.join("; "), details)
+    let told_each = |v: &Violation| FieldViolation::new(short(&v.field, LONGEST_VALUE), short(&v.description, LONGEST_VALUE));
+    details.set_bad_request(violations.iter().map(told_each).collect::<Vec<_>>());
+    told(Code::InvalidArgument, text.join("; "), details)
 }
 
 /// NOT_FOUND of a sandbox: also of one that belongs to another tenant.
@@ -137,6 +151,10 @@ pub fn of_kube(doing: &str, error: &kube::Error) -> Status {
     };
     match error {
         kube::Error::Api(s) if matches!(s.code, 400 | 422) => invalid(vec![Violation::new("sandbox", s.message.clone())]),
+        kube::Error::Api(s) if s.code == 403 && s.message.contains("exceeded quota") => {
+            let text = format!("{doing}: {}", s.message);
+            retry(Code::ResourceExhausted, reason::RATE_LIMITED, text, Duration::from_secs(5))
+        }
         kube::Error::Api(s) if s.code == 403 => status(Code::FailedPrecondition, reason::PERMISSION_DENIED, format!("{doing}: {}", s.message)),
         _ => unavailable(),
     }

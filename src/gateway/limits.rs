@@ -4,16 +4,18 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::config;
 use super::error::{reason, retry};
 
 /// Callers without a call under way that are kept before they are looked for and dropped.
 const IDLE: usize = 1024;
+/// Longest wait for room for an answer.
+const WAIT: Duration = Duration::from_secs(30);
 
 /// The limits of this replica, and what is used of them.
 pub struct Limits {
@@ -33,21 +35,22 @@ struct Share {
 
 /// A call that was let in; it counts until this is dropped.
 pub struct Admission {
-    /// Room for a large body.
+    /// Room for its large bodies.
     pub room: Room,
     _share: Arc<Share>,
     _place: OwnedSemaphorePermit,
 }
 
-/// Where a large body takes its bytes from: the caller's share, and all there is.
+/// Where the large bodies of one call take their bytes from: the caller's share, and all there is. They are taken once, by the request or
+/// for the answer, and given back with the last clone of this.
 #[derive(Clone)]
 pub struct Room {
     mine: Arc<Semaphore>,
     all: Arc<Semaphore>,
+    taken: Arc<OnceLock<Reservation>>,
 }
 
-/// Bytes that are taken until this is dropped.
-pub struct Reservation {
+struct Reservation {
     _mine: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
@@ -87,6 +90,7 @@ impl Limits {
         let room = Room {
             mine: share.bytes.clone(),
             all: self.bytes.clone(),
+            taken: Arc::default(),
         };
         Ok(Admission {
             room,
@@ -119,11 +123,38 @@ impl Limits {
 }
 
 impl Room {
+    /// Messages above this size take room, of which there is only so much.
+    pub const SMALL: usize = 1 << 20;
+
+    /// The room of a call; none where no limits stand before it.
+    pub fn of<T>(request: &Request<T>) -> Option<Room> {
+        request.extensions().get().cloned()
+    }
+
     /// Waits until there is room for so many bytes: the caller's share first, so that one who waits for itself holds up nobody else.
-    pub async fn take(self, bytes: u32) -> Option<Reservation> {
-        let mine = self.mine.acquire_many_owned(bytes).await.ok()?;
-        let all = self.all.acquire_many_owned(bytes).await.ok()?;
-        Some(Reservation { _mine: mine, _all: all })
+    pub async fn take(self, bytes: u32) {
+        if self.taken.get().is_some() {
+            return;
+        }
+        // Neither is ever closed.
+        if let Ok(mine) = self.mine.acquire_many_owned(bytes).await
+            && let Ok(all) = self.all.acquire_many_owned(bytes).await
+        {
+            let _ = self.taken.set(Reservation { _mine: mine, _all: all });
+        }
+    }
+
+    /// Takes room for an answer that grows: nothing as long as it is small, then `most`, which it may become.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED when others have it all for too long.
+    pub async fn for_answer(room: Option<&Room>, now: usize, most: usize) -> Result<(), Status> {
+        let Some(room) = room.filter(|room| now > Room::SMALL && room.taken.get().is_none()) else {
+            return Ok(());
+        };
+        let bytes = u32::try_from(most).unwrap_or(u32::MAX);
+        let taken = tokio::time::timeout(WAIT, room.clone().take(bytes)).await;
+        taken.map_err(|_| exhausted("other large answers are under way"))
     }
 }
 
@@ -178,14 +209,29 @@ mod tests {
         use futures::FutureExt;
         let limits = limits(1000, 1000);
         let room = |user: &str| limits.admit(user, false).unwrap().room;
-        let first = room("a").take(30).await.unwrap();
+        let (first, other) = (room("a"), room("b"));
+        first.clone().take(30).await;
         assert!(room("a").take(30).now_or_never().is_none(), "60 of 100 are more than half");
-        let other = room("b").take(50).await.unwrap();
+        other.clone().take(50).await;
         assert!(room("c").take(30).now_or_never().is_none(), "110 of 100");
         drop(first);
         assert!(room("c").take(30).now_or_never().is_some());
         drop(other);
         assert!(room("a").take(50).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_answer_takes_room_once_it_is_large() {
+        use futures::FutureExt;
+        let limits = limits(1000, 1000);
+        let room = |user: &str| limits.admit(user, false).unwrap().room;
+        let (small, large, second) = (room("a"), room("a"), room("a"));
+        let grows = |room: &Room, now: usize| Room::for_answer(Some(room), now, 50).now_or_never();
+        assert!(grows(&small, Room::SMALL).is_some() && grows(&large, Room::SMALL + 1).is_some());
+        assert!(grows(&large, 2 * Room::SMALL).is_some(), "it has its room already");
+        assert!(grows(&second, Room::SMALL + 1).is_none());
+        drop(large);
+        assert!(grows(&second, Room::SMALL + 1).is_some());
     }
 
     #[test]

@@ -30,9 +30,12 @@ use crate::proto::sandbox::discovery_service_server::DiscoveryServiceServer;
 use crate::proto::sandbox::sandbox_data_plane_service_server::SandboxDataPlaneServiceServer;
 use crate::proto::sandbox::sandbox_service_server::SandboxServiceServer;
 use crate::proto::sandbox::volume_service_server::VolumeServiceServer;
+use crate::stranger::{Known, Stranger};
 
 /// Longest TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longest time of a connection without a caller that is known: places are for those who are let in.
+const STRANGER: Duration = Duration::from_secs(60);
 /// Pings on every connection: long streams are quiet, and a peer that is gone must not hold its place.
 const PING: Duration = Duration::from_secs(30);
 /// Longest wait for the answer to a ping.
@@ -183,20 +186,33 @@ pub async fn accept(
                 },
             };
             // The server is gone only when all is.
-            let _ = connections.send(Ok(Connection { io, peer, _open: open })).await;
+            let _ = connections
+                .send(Ok(Connection {
+                    io,
+                    peer,
+                    stranger: Stranger::new(STRANGER),
+                    _open: open,
+                }))
+                .await;
         };
         tokio::spawn(hand_on);
     }
 }
 
-/// Address of the caller's end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// To be told of a caller who was let in.
+    pub known: Known,
+}
 
 /// A connection, with its place among all of them.
 pub struct Connection {
     io: Io,
     peer: SocketAddr,
+    stranger: Stranger,
     _open: Open,
 }
 
@@ -230,12 +246,16 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.peer)
+        Peer {
+            address: self.peer,
+            known: self.stranger.known(),
+        }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stranger.check(cx)?;
         match &mut self.io {
             Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Io::Tls(io) => Pin::new(io).poll_read(cx, buf),

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::audit::about;
 use super::error::{reason, unimplemented};
 use super::identity::{Caller, Right};
+use super::limits::Room;
 use super::state::Gateway;
 use super::{create, data, manage};
 use crate::proto::sandbox as pb;
@@ -113,7 +114,8 @@ impl SandboxService for Sandboxes {
     async fn read_file(&self, request: Request<pb::ReadFileRequest>) -> Result<Response<pb::ReadFileResponse>, Status> {
         about(&request.get_ref().sandbox_id);
         let caller = admit(&self.0, &request, Right::ReadFiles).await?;
-        data::files::read(&self.0, &caller, request.into_inner()).await.map(Response::new)
+        let room = Room::of(&request);
+        data::files::read(&self.0, &caller, request.into_inner(), room).await.map(Response::new)
     }
 
     async fn create_file_system_snapshot(&self, _: Request<pb::CreateFileSystemSnapshotRequest>) -> Result<Response<pb::FileSystemSnapshot>, Status> {

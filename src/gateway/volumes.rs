@@ -16,7 +16,7 @@ use crate::api::{Sandbox, VOLUME_DESCRIPTION, VOLUME_ID, VOLUME_READ_ONLY, VOLUM
 use crate::proto::sandbox as pb;
 use crate::proto::sandbox::volume_service_server::VolumeService;
 use crate::proto::sandbox::volume_spec::Source;
-use crate::resources::labels;
+use crate::resources::{labels, names};
 
 const DOING: &str = "look after volumes";
 
@@ -186,7 +186,7 @@ fn registration(volume: &pb::Volume, namespace: &str) -> Result<Registration, St
         wrong.push(Violation::new("volume.volume_id", text));
     }
     let pvc = source.unwrap_or_default();
-    if pvc.claim_name.is_empty() {
+    if !names::is_name(&pvc.claim_name) {
         wrong.push(Violation::new("volume.spec.pvc.claim_name", "name an existing PersistentVolumeClaim"));
     }
     if !pvc.namespace.is_empty() && pvc.namespace != namespace {

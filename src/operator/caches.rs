@@ -4,17 +4,20 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::core::error_boundary::InvalidObject;
-use kube::core::{DeserializeGuard, PartialObjectMeta, PartialObjectMetaExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{PartialObjectMeta, PartialObjectMetaExt};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
 use super::metrics::Metrics;
-use crate::api::{ANNOTATION_AGENT_KEY, LABEL_SANDBOX, Sandbox, SandboxSession};
+use super::sandbox::observed::PodView;
+use crate::api::{LABEL_SANDBOX, Sandbox, SandboxSession};
+use crate::guard::{Guarded, Unreadable};
 use crate::resources::{labels, network_policy};
 
 /// The caches of one scope.
@@ -24,17 +27,40 @@ pub struct Caches {
     pub sandboxes: Store<Sandbox>,
     /// Sessions.
     pub sessions: Store<SandboxSession>,
-    /// Our pods, slimmed.
-    pub pods: Store<Pod>,
+    /// Our pods.
+    pub pods: Store<CachedPod>,
     /// Our policies without their spec; with the hash of it only while it is what we made.
     pub policies: Store<NetworkPolicy>,
+}
+
+/// A pod as it is kept: a whole one would cost 40 KB of memory, and one of its type, however empty, 2.4.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = Pod)]
+#[serde(from = "Pod")]
+pub struct CachedPod {
+    /// Of the labels the sandbox's only, and no annotations.
+    pub metadata: ObjectMeta,
+    /// What decisions look at.
+    pub view: PodView,
+}
+
+impl From<Pod> for CachedPod {
+    fn from(pod: Pod) -> CachedPod {
+        let view = PodView::new(&pod);
+        let mut metadata = pod.metadata;
+        metadata.annotations = None;
+        if let Some(labels) = metadata.labels.as_mut() {
+            labels.retain(|key, _| key == LABEL_SANDBOX);
+        }
+        CachedPod { metadata, view }
+    }
 }
 
 /// The write ends, for [`run`].
 pub struct Writers {
     sandboxes: reflector::store::Writer<Sandbox>,
     sessions: reflector::store::Writer<SandboxSession>,
-    pods: reflector::store::Writer<Pod>,
+    pods: reflector::store::Writer<CachedPod>,
     policies: reflector::store::Writer<NetworkPolicy>,
 }
 
@@ -94,9 +120,9 @@ pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, list
     let l = &listener;
     let sandboxes = follow(
         "Sandbox",
-        guarded(api(&client, namespace), l),
+        guarded(api(&client, namespace), config(), l),
         writers.sandboxes,
-        slim,
+        slim_sandbox,
         &metrics,
         |event| match event {
             Event::Apply(s) | Event::InitApply(s) => l.sandbox(s),
@@ -110,9 +136,9 @@ pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, list
     );
     let sessions = follow(
         "SandboxSession",
-        guarded(api(&client, namespace), l),
+        guarded(api(&client, namespace), config(), l),
         writers.sessions,
-        slim,
+        |_| {},
         &metrics,
         |event| match event {
             Event::Apply(s) | Event::InitApply(s) | Event::Delete(s) => l.session(s),
@@ -123,15 +149,15 @@ pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, list
     let ours = || config().labels(&labels::managed_selector());
     let pods = follow(
         "Pod",
-        watch(api(&client, namespace), ours()).default_backoff(),
+        guarded(api(&client, namespace), ours(), l),
         writers.pods,
-        slim_pod,
+        |_| {},
         &metrics,
-        |event: &Event<Pod>| child(l, event),
+        |event: &Event<CachedPod>| child(l, event),
     );
     let policies = follow(
         "NetworkPolicy",
-        watch(api(&client, namespace), ours()).default_backoff(),
+        guarded(api(&client, namespace), ours(), l),
         writers.policies,
         slim_policy,
         &metrics,
@@ -155,20 +181,19 @@ fn config() -> watcher::Config {
     watcher::Config::default().any_semantic()
 }
 
-/// A watch of what users write.
-fn guarded<K>(api: Api<DeserializeGuard<K>>, listener: &impl Listener) -> impl Stream<Item = watcher::Result<Event<K>>>
+/// A watch that passes over what cannot be understood. Also of pods and policies: whoever may make one can give it our labels.
+fn guarded<K>(api: Api<Guarded<K>>, config: watcher::Config, listener: &impl Listener) -> impl Stream<Item = watcher::Result<Event<K>>>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let unreadable = |bad: &InvalidObject| listener.unreadable(&bad.metadata.clone().into_request_partial::<K>(), &bad.error);
-    watch(api, config()).default_backoff().filter_map(move |event| {
+    let unreadable = |bad: &Unreadable| listener.unreadable(&bad.metadata.clone().into_request_partial::<K>(), &bad.error);
+    watch(api, config).default_backoff().filter_map(move |event| {
         let event = event.map(|event| readable(event, unreadable)).transpose();
         std::future::ready(event)
     })
 }
 
-/// One object that cannot be understood must not hide all others, as it would in a list.
-fn readable<K>(event: Event<DeserializeGuard<K>>, unreadable: impl Fn(&InvalidObject)) -> Option<Event<K>> {
+fn readable<K>(event: Event<Guarded<K>>, unreadable: impl Fn(&Unreadable)) -> Option<Event<K>> {
     Some(match event {
         Event::Apply(guard) => Event::Apply(guard.0.inspect_err(unreadable).ok()?),
         Event::InitApply(guard) => Event::InitApply(guard.0.inspect_err(unreadable).ok()?),
@@ -217,53 +242,19 @@ fn child<K: Resource>(listener: &impl Listener, event: &Event<K>) {
     }
 }
 
-fn slim<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
-    if let Some(annotations) = object.meta_mut().annotations.as_mut() {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+/// Of a sandbox whose pod was made no more what only its making needs: that is the most of it, and users decide how much.
+fn slim_sandbox(sandbox: &mut Sandbox) {
+    if sandbox.status.as_ref().is_some_and(|s| s.pod_name.is_some()) {
+        let w = &mut sandbox.spec.workload;
+        (w.command, w.args, w.env, w.env_from, w.files, w.sidecars) = (None, None, None, None, None, None);
     }
 }
 
 /// Of a policy its metadata, and the hash of its spec only while it is true.
 fn slim_policy(policy: &mut NetworkPolicy) {
-    slim(policy);
     let hash = network_policy::spec_hash(policy).filter(|_| network_policy::is_as_made(policy)).cloned();
     policy.metadata.annotations = hash.map(|hash| [(labels::SPEC_HASH.into(), hash)].into());
     policy.spec = None;
-}
-
-/// Of a pod only what a decision looks at: a full one costs 40 KB in memory.
-fn slim_pod(pod: &mut Pod) {
-    slim(pod);
-    if let Some(annotations) = pod.metadata.annotations.as_mut() {
-        annotations.retain(|key, _| key == ANNOTATION_AGENT_KEY);
-    }
-    if let Some(spec) = pod.spec.take() {
-        let (node_name, active_deadline_seconds) = (spec.node_name, spec.active_deadline_seconds);
-        pod.spec = Some(k8s_openapi::api::core::v1::PodSpec {
-            node_name,
-            active_deadline_seconds,
-            ..Default::default()
-        });
-    }
-    if let Some(status) = pod.status.as_mut() {
-        status.pod_ips = None;
-        status.host_ip = None;
-        status.host_ips = None;
-        for s in status
-            .container_statuses
-            .iter_mut()
-            .chain(status.init_container_statuses.iter_mut())
-            .flatten()
-        {
-            s.image = String::new();
-            s.image_id = String::new();
-            s.volume_mounts = None;
-            s.resources = None;
-            s.allocated_resources = None;
-            s.user = None;
-        }
-    }
 }
 
 /// The reference by which a cached object is found.
@@ -284,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_object_that_cannot_be_understood_is_told_and_passed_over() {
-        let seen = |event: fn(DeserializeGuard<Sandbox>) -> Event<DeserializeGuard<Sandbox>>, command: Value| {
+        let seen = |event: fn(Guarded<Sandbox>) -> Event<Guarded<Sandbox>>, command: Value| {
             let object = json!({"metadata": {"name": "a"}, "spec": {"command": command}});
             let told = std::cell::Cell::new(false);
             let event = readable(event(serde_json::from_value(object).unwrap()), |_| told.set(true));

@@ -1,5 +1,6 @@
 //! What every reconcile of one scope shares.
 
+use jiff::Timestamp;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
@@ -184,12 +185,14 @@ pub struct Memory {
 }
 
 /// What is known of one object.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Note {
     /// The newest status we wrote, until the cache has it.
-    pub status: Option<SandboxStatus>,
-    /// We made its pod.
-    pub launched: bool,
+    pub status: Option<Box<SandboxStatus>>,
+    /// When we made its pod, until the cached status names it.
+    pub made: Option<Instant>,
+    /// When it was first looked at, until the cached status tells.
+    pub seen: Option<Timestamp>,
     /// Failures in a row.
     pub failures: u32,
     /// When we last wrote it, where the time between two writes is bounded: a session's counts, a policy that was edited.
@@ -213,7 +216,7 @@ impl Memory {
         let mut notes = self.lock();
         let note = notes.entry(uid.into()).or_default();
         change(note);
-        if note.status.is_none() && !note.launched && note.failures == 0 && note.written.is_none() && note.asked.is_none() {
+        if *note == Note::default() {
             notes.remove(uid);
         }
     }

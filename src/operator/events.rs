@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::metrics::Metrics;
 use crate::api::MANAGER;
+use crate::text::short;
 
 /// Most events that wait; `Recorder` looks through its whole cache for each, so a flood must not pile up.
 const WAITING: usize = 256;
@@ -46,11 +47,10 @@ impl Events {
 
     /// A warning about an object.
     pub fn warn<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, note: &str) {
-        let end = note.floor_char_boundary(LONGEST);
         let event = Event {
             type_: EventType::Warning,
             reason: reason.into(),
-            note: Some(note[..end].into()),
+            note: Some(short(note, LONGEST)),
             action: "Reconcile".into(),
             secondary: None,
         };

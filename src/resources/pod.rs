@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::network_policy::dns;
-use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, mounts_shm, sidecar};
+use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, sidecar};
 use super::settings::Delivery;
 use super::{Effective, Settings, files, labels, names};
 use crate::api::network::Dns;
@@ -157,7 +157,7 @@ fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent:
         },
         AgentBy::InitContainer => empty_dir(AGENT_VOLUME, None, Some(Quantity("64Mi".into()))),
     };
-    let shm = (!mounts_shm(effective)).then(|| empty_dir(SHM_VOLUME, Some("Memory"), Some(settings.defaults.shared_memory.clone())));
+    let shm = empty_dir(SHM_VOLUME, Some("Memory"), Some(settings.defaults.shared_memory.clone()));
     let declared = effective
         .workload
         .volumes
@@ -178,7 +178,7 @@ fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent:
             }
         });
     std::iter::once(agent)
-        .chain(shm)
+        .chain([shm])
         .chain(files::volumes(sandbox, effective))
         .chain(declared)
         .collect()

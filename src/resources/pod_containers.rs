@@ -37,7 +37,7 @@ pub const BASELINE_CAPABILITIES: [&str; 8] = [
 /// `agent`: the public key of those who may call the agent; none where the image's own entrypoint runs in the agent's place.
 pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: Option<&AgentKey>) -> Container {
     let w = &effective.workload;
-    let mut mounts = common_mounts(effective);
+    let mut mounts = Vec::new();
     mounts.extend(w.volumes.iter().flatten().filter_map(|v| {
         let path = v.mount_path.as_deref()?;
         Some(mount(&v.name, path, v.sub_path.as_ref(), v.read_only))
@@ -69,7 +69,7 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
             w.run_as_group,
             w.read_only_root_filesystem,
         )),
-        volume_mounts: Some(mounts),
+        volume_mounts: Some(with_ours(mounts)),
         // A process that is killed can leave no message; the kubelet then takes the end of the log.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..Container::default()
@@ -80,7 +80,7 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
 pub(super) fn sidecar(place: usize, sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Container {
     let w = &effective.workload;
     let files = Files::of_sidecar(place, sidecar);
-    let mut mounts = common_mounts(effective);
+    let mut mounts = Vec::new();
     mounts.extend(
         sidecar
             .mounts
@@ -111,7 +111,7 @@ pub(super) fn sidecar(place: usize, sidecar: &Sidecar, sandbox: &Sandbox, effect
             sidecar.run_as_group.or(w.run_as_group),
             sidecar.read_only_root_filesystem,
         )),
-        volume_mounts: Some(mounts),
+        volume_mounts: Some(with_ours(mounts)),
         ..Container::default()
     }
 }
@@ -179,19 +179,13 @@ fn pod_uid() -> EnvVar {
     }
 }
 
-fn common_mounts(effective: &Effective) -> Vec<VolumeMount> {
+/// With the agent's folder, and shared memory of a bounded size unless the container has something of its own there.
+fn with_ours(own: Vec<VolumeMount>) -> Vec<VolumeMount> {
     // Also where it is not PID 1: commands and files in such a container go through a program of ours that is started there.
     let agent = mount(AGENT_VOLUME, AGENT_DIRECTORY, None, Some(true));
-    let shm = (!mounts_shm(effective)).then(|| mount(SHM_VOLUME, SHM, None, None));
-    std::iter::once(agent).chain(shm).collect()
-}
-
-/// Whether the user mounts something of their own at `/dev/shm`.
-pub(super) fn mounts_shm(effective: &Effective) -> bool {
-    let w = &effective.workload;
-    let own = w.volumes.iter().flatten().filter_map(|v| v.mount_path.as_deref());
-    let further = w.mounts.iter().flatten().map(|m| m.mount_path.as_str());
-    own.chain(further).any(|path| path.trim_end_matches('/') == SHM)
+    let has_shm = own.iter().any(|m| m.mount_path.trim_end_matches('/') == SHM);
+    let shm = (!has_shm).then(|| mount(SHM_VOLUME, SHM, None, None));
+    std::iter::once(agent).chain(shm).chain(own).collect()
 }
 
 fn mount(name: &str, path: &str, sub_path: Option<&String>, read_only: Option<bool>) -> VolumeMount {

@@ -63,7 +63,7 @@ async fn what_cannot_be_started_says_why() {
 }
 
 #[tokio::test]
-async fn input_ends_with_close_and_with_the_requests() {
+async fn input_ends_with_close_and_not_with_the_requests() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
     let data: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect();
@@ -77,11 +77,12 @@ async fn input_ends_with_close_and_with_the_requests() {
             for part in data.chunks(64 * 1024) {
                 requests.send(stdin(part.to_vec())).await.unwrap();
             }
+            requests.send(close()).await.unwrap();
         })
     };
-    let ended = call.finish().await;
+    let ended = call.rest().await;
     sender.await.unwrap();
-    assert!(ended.stdout == data && ended.exit == Some(0), "half-close ends it");
+    assert!(ended.stdout == data && ended.exit == Some(0));
 
     // After close the call is open in both directions; more input is dropped.
     let call = Call::start(&client, shell("sort; sleep 0.2; echo done")).await;
@@ -92,6 +93,12 @@ async fn input_ends_with_close_and_with_the_requests() {
     let ended = call.finish().await;
     drop(keep);
     assert_eq!((ended.text(), ended.exit), ("a\nb\ndone\n", Some(0)));
+
+    // Requests that only end may have been broken off.
+    let mut call = Call::start(&client, shell("echo begun; cat; echo the whole")).await;
+    assert_eq!(call.line().await, "begun\n");
+    let waits = tokio::time::timeout(Duration::from_millis(300), call.rest()).await;
+    assert!(waits.is_err());
 }
 
 #[tokio::test]

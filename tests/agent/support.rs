@@ -277,8 +277,15 @@ impl Call {
         }
     }
 
-    /// Sends nothing more and collects what comes.
-    pub async fn finish(mut self) -> Ended {
+    /// Ends its input and collects what comes.
+    pub async fn finish(self) -> Ended {
+        // One that has ended takes no more.
+        let _ = self.requests.send(close()).await;
+        self.rest().await
+    }
+
+    /// What still comes, without a word from here.
+    pub async fn rest(mut self) -> Ended {
         self.requests = mpsc::channel(1).0;
         let mut ended = Ended::default();
         while let Some(message) = self.next().await {

@@ -39,6 +39,14 @@ async fn a_terminal_takes_input_its_end_and_interrupts() {
     assert_eq!(call.line().await, "over\r\n");
     drop(call);
 
+    let mut call = Call::start(&client, on_terminal(shell("stty -echo; echo ready; cat; echo; echo over; sleep 300"))).await;
+    assert_eq!(call.line().await, "ready\r\n");
+    call.send(stdin("half a line")).await;
+    call.send(close()).await;
+    assert_eq!(call.line().await, "half a line\r\n");
+    assert_eq!(call.line().await, "over\r\n");
+    drop(call);
+
     let mut call = Call::start(&client, on_terminal(shell("stty -echo; echo ready; sleep 300"))).await;
     assert_eq!(call.line().await, "ready\r\n");
     call.send(stdin("\x03")).await;

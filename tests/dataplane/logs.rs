@@ -50,12 +50,17 @@ impl Log {
         let follow = query.contains_key("follow");
         let mut kept = self.0.lock().unwrap();
         kept.opened += 1;
-        let tail: usize = query.get("tailLines").map_or(usize::MAX, |n| n.parse().unwrap());
-        let from = kept.lines.len().saturating_sub(tail);
+        let (part, from) = match query.get("tailLines") {
+            Some(entries) => last_entries(&kept.lines, entries.parse().unwrap()),
+            None => (None, 0),
+        };
         let (log, room) = (self.clone(), kept.closes_after.unwrap_or(usize::MAX));
-        Box::pin(futures::stream::unfold((from, room), move |(mut next, mut room)| {
+        Box::pin(futures::stream::unfold((part, from, room), move |(part, mut next, mut room)| {
             let (log, since) = (log.clone(), since.clone());
             async move {
+                if let Some(part) = part {
+                    return Some((Ok(part.into_bytes()), (None, next, room)));
+                }
                 loop {
                     {
                         let kept = log.0.lock().unwrap();
@@ -64,7 +69,7 @@ impl Log {
                             if line.split('Z').next().unwrap() >= since.as_str() {
                                 let piece = line.as_bytes()[..line.len().min(room)].to_vec();
                                 room -= piece.len();
-                                return Some((Ok(piece), (next, room)));
+                                return Some((Ok(piece), (None, next, room)));
                             }
                         }
                         if !follow || kept.ended || room == 0 {
@@ -76,6 +81,20 @@ impl Log {
             }
         }))
     }
+}
+
+/// Where the last entries of a log begin: a runtime makes an entry of each 16 KiB of a line. What there is of a line that is cut looks like one.
+fn last_entries(lines: &[String], mut entries: usize) -> (Option<String>, usize) {
+    for (i, line) in lines.iter().enumerate().rev() {
+        let (time, text) = line.split_once(' ').unwrap();
+        let of_line = text.len().div_ceil(16 << 10);
+        if of_line > entries {
+            let part = (entries > 0).then(|| format!("{time} {}", &text[(of_line - entries) * (16 << 10)..]));
+            return (part, i + 1);
+        }
+        entries -= of_line;
+    }
+    (None, 0)
 }
 
 fn request(follow: bool) -> pb::StreamLogsRequest {
@@ -279,4 +298,43 @@ async fn a_kubelet_that_cannot_read_on_is_asked_again_and_then_told_of() {
     assert_eq!(last.error.clone().unwrap().code, "STREAM_INTERRUPTED");
     let status = self::entries(&mut client, request(false)).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn the_last_lines_are_as_many_as_are_asked_for_however_long_they_are() {
+    let world = World::new();
+    let log = Log::new(&world);
+    let line = |i: u64| format!("{i}{}", "x".repeat(160_000));
+    (0..20).for_each(|i| log.say(i, &line(i)));
+    log.end(&world);
+    let mut client = Replica::new(&world).await.client;
+    for lines in [1, 7, 10, 15, 20, 30] {
+        let asked = pb::StreamLogsRequest {
+            tail_lines: lines,
+            ..request(false)
+        };
+        let expected: String = (20_u64.saturating_sub(lines as u64)..20).map(|i| line(i) + "\n").collect();
+        assert!(text(&mut client, asked).await == expected, "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_session_goes_on_after_its_beginning_is_gone() {
+    let world = World::new();
+    let log = Log::new(&world);
+    (0..5_000).for_each(|i| log.say(i, &format!("{i:04}{}", "x".repeat(1_000))));
+    log.end(&world);
+    let mut client = Replica::new(&world).await.client;
+    let all = entries(&mut client, request(true)).await.unwrap();
+    let whole = log.text();
+    log.0.lock().unwrap().lines.drain(..3_000);
+    let (first, last) = (&all[0], &all[all.len() - 2]);
+    assert_ne!(first.log_session_id, last.log_session_id);
+    let rest = text(&mut client, resume(&last.log_session_id, last.next_log_offset)).await;
+    assert!(rest == whole[usize::try_from(last.next_log_offset).unwrap()..]);
+    assert_eq!(
+        refused(&mut client, resume(&first.log_session_id, first.next_log_offset)).await,
+        "REPLAY_GAP"
+    );
+    assert_eq!(refused(&mut client, resume(&last.log_session_id, 1)).await, "INVALID_RESUME_OFFSET");
 }

@@ -66,6 +66,7 @@ struct Case {
     policy: Option<PolicyView>,
     told: Option<Trouble>,
     look_again: Option<Timestamp>,
+    seen: i64,
     now: i64,
 }
 
@@ -82,6 +83,7 @@ impl Default for Case {
             policy: Some(policy()),
             told: None,
             look_again: None,
+            seen: 100,
             now: 110,
         }
     }
@@ -113,6 +115,7 @@ impl Case {
             effective: &effective,
             session,
             launched: self.launched,
+            seen: at(self.seen),
             pod,
             look_again: self.look_again,
             policy: self.policy.clone(),

@@ -15,8 +15,12 @@ fn told(looks: Vec<Case>) -> Vec<&'static str> {
             now: 110 + i,
             ..look
         };
-        let new = case.observe(|o| status(o, &case.decide().verdict, at(case.now)));
-        if worth_writing(&written, &new) {
+        let (new, worth) = case.observe(|o| {
+            let new = status(o, &case.decide().verdict, at(case.now));
+            let worth = worth_writing(o, &new, at(case.now));
+            (new, worth)
+        });
+        if worth {
             states.push(new.state.as_str());
             written = new;
         }
@@ -62,6 +66,21 @@ fn two_writes_to_running_and_one_to_the_end() {
     assert_eq!(told(life), ["CREATING", "RUNNING", "COMPLETED"]);
     assert_eq!(told(vec![Case::default(), unbound(), running(), done()]), ["RUNNING", "COMPLETED"]);
     assert_eq!(told(vec![Case::default(), done()]), ["COMPLETED"]);
+}
+
+#[test]
+fn a_start_that_is_over_soon_after_its_binding_is_told_with_running_only() {
+    let bound = |second: &str| {
+        let scheduled = json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": format!("1970-01-01T00:01:{second}Z")}]);
+        Case::pod(json!({"phase": "Pending", "conditions": scheduled}))
+    };
+    // The looks are at 1:50, 1:51, …
+    assert_eq!(told(vec![bound("50"), bound("50"), running()]), ["RUNNING"]);
+    assert_eq!(told(vec![bound("50"), bound("50"), bound("50"), running()]), ["CREATING", "RUNNING"]);
+    assert_eq!(bound("49").decide().wake, Some(at(111)), "it is looked at again when it is to be told");
+    let pull = waiting("ErrImagePull", "a");
+    let trouble = json!({"phase": "Pending", "containerStatuses": pull, "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "1970-01-01T00:01:50Z"}]});
+    assert_eq!(told(vec![Case::pod(trouble)]), ["CREATING"], "trouble is told at once");
 }
 
 #[test]

@@ -68,7 +68,7 @@ app.kubernetes.io/component: operator
 # The tenants' secret stores are read; what a sandbox needs of them, and its files, are Secrets of its own.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch, delete]
+  verbs: [get, create]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, patch]

@@ -4,9 +4,6 @@ use tonic::{Code, Status};
 
 use crate::gateway::error::{self, Violation, reason};
 
-/// Most fields that one answer names: it travels in HTTP headers, which are bounded.
-const MOST: usize = 16;
-
 /// What is wrong with a request.
 #[derive(Debug, Default)]
 pub struct Problems {
@@ -53,13 +50,8 @@ impl Problems {
     ///
     /// # Errors
     /// All wrong fields in one INVALID_ARGUMENT, else the first refusal.
-    pub fn result(mut self) -> Result<(), Status> {
+    pub fn result(self) -> Result<(), Status> {
         if !self.violations.is_empty() {
-            let more = self.violations.len().saturating_sub(MOST);
-            self.violations.truncate(MOST);
-            if more > 0 {
-                self.wrong("sandbox", format!("and {more} more"));
-            }
             return Err(error::invalid(self.violations));
         }
         match self.refusals.into_iter().next() {

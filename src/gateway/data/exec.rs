@@ -13,8 +13,10 @@ use super::deadline::Deadline;
 use super::target::{self, Place};
 use crate::agent_client::{CutOff, MAX_PIECE};
 use crate::gateway::audit::about;
+use crate::gateway::body::BrokenOff;
 use crate::gateway::error::{Violation, draining, invalid};
 use crate::gateway::identity::Caller;
+use crate::gateway::limits::Room;
 use crate::gateway::service::Answers;
 use crate::gateway::state::Gateway;
 use crate::proto::agent::exec_request::Message as Ask;
@@ -40,6 +42,7 @@ const TERMINAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
 /// NOT_FOUND, FAILED_PRECONDITION unless the sandbox is RUNNING.
 pub async fn exec(gateway: &Gateway, caller: &Caller, request: Request<pb::ExecRequest>) -> Result<pb::ExecResponse, Status> {
     let deadline = Deadline::of(request.metadata());
+    let room = Room::of(&request);
     let request = request.into_inner();
     check(&request.sandbox_id, &request.command, &request.env)?;
     let limit = match usize::try_from(request.max_output_bytes) {
@@ -50,7 +53,7 @@ pub async fn exec(gateway: &Gateway, caller: &Caller, request: Request<pb::ExecR
     let work = async {
         let mut place = target::place(gateway, caller, &request.sandbox_id, &request.container).await?;
         let start = ask(Ask::Start(start(request.command, request.env, None)));
-        let mut answers = match place.agent.exec(stream::iter([start])).await {
+        let mut answers = match place.agent.exec(stream::iter([start, ask(Ask::Close(CloseStdin {}))])).await {
             Ok(answers) => answers.into_inner(),
             Err(error) => return Err(place.lost(&error).await),
         };
@@ -67,6 +70,7 @@ pub async fn exec(gateway: &Gateway, caller: &Caller, request: Request<pb::ExecR
                     break error.exit_code;
                 }
             }
+            Room::for_answer(room.as_ref(), stdout.kept.len() + stderr.kept.len(), 2 * limit).await?;
         };
         Ok(pb::ExecResponse {
             exit_code,
@@ -94,6 +98,7 @@ pub async fn stream_exec(
     request: Request<Streaming<pb::ExecStreamRequest>>,
 ) -> Result<Answers<pb::ExecStreamResponse>, Status> {
     let deadline = Deadline::of(request.metadata());
+    let broken = BrokenOff::of(&request);
     let mut inputs = request.into_inner();
     let work = async {
         let first = inputs.message().await?.and_then(|first| first.message);
@@ -106,7 +111,7 @@ pub async fn stream_exec(
         let mut place = target::place(gateway, caller, &init.sandbox_id, &init.container).await?;
         let start = start(init.command, init.env, terminal);
         let (wrong, wrongs) = mpsc::channel(1);
-        let mut request = Request::new(requests(start, inputs, wrong));
+        let mut request = Request::new(requests(start, inputs, broken, wrong));
         let cut_off = CancellationToken::new();
         request.extensions_mut().insert(CutOff(cut_off.clone()));
         let cut_off = cut_off.drop_guard();
@@ -196,21 +201,23 @@ fn output(told: Told) -> Output {
 }
 
 /// What goes to the agent: each input when there is room for it, in pieces that an agent takes.
-fn requests<S>(start: ExecStart, inputs: S, wrong: mpsc::Sender<Status>) -> impl Stream<Item = ExecRequest> + Send + 'static
+fn requests<S>(start: ExecStart, inputs: S, broken: BrokenOff, wrong: mpsc::Sender<Status>) -> impl Stream<Item = ExecRequest> + Send + 'static
 where
     S: Stream<Item = Result<pb::ExecStreamRequest, Status>> + Send + Unpin + 'static,
 {
-    let rest = stream::unfold((inputs, Bytes::new(), wrong), |(mut inputs, mut data, wrong)| async {
+    let rest = stream::unfold((Some(inputs), Bytes::new(), (broken, wrong)), |(inputs, mut data, ends)| async {
+        let mut inputs = inputs?;
         loop {
             if !data.is_empty() {
                 let piece = data.split_to(data.len().min(MAX_PIECE));
-                return Some((ask(Ask::Stdin(piece)), (inputs, data, wrong)));
+                return Some((ask(Ask::Stdin(piece)), (Some(inputs), data, ends)));
             }
             let input = match inputs.next().await {
                 Some(Ok(input)) => input.message,
                 // Not the end of the input: the call is being broken off, and then it must not look like one.
                 Some(Err(_)) => std::future::pending().await,
-                None => return None,
+                None if ends.0.is_so() => std::future::pending().await,
+                None => return Some((ask(Ask::Close(CloseStdin {})), (None, data, ends))),
             };
             let asked = match input {
                 Some(Input::Stdin(bytes)) => {
@@ -223,10 +230,10 @@ where
                 None => continue,
             };
             match asked {
-                Ok(asked) => return Some((ask(asked), (inputs, data, wrong))),
+                Ok(asked) => return Some((ask(asked), (Some(inputs), data, ends))),
                 Err(status) => {
                     // Nobody takes it only when the call is over.
-                    let _ = wrong.send(status).await;
+                    let _ = ends.1.send(status).await;
                     std::future::pending::<()>().await;
                 }
             }
@@ -316,7 +323,7 @@ mod tests {
     /// What the agent gets of `inputs`: all of it, or what came until it waits; and what was found wrong.
     async fn sent(inputs: Vec<Result<pb::ExecStreamRequest, Status>>) -> (Vec<Ask>, bool, Option<Status>) {
         let (wrong, mut wrongs) = mpsc::channel(1);
-        let mut requests = Box::pin(requests(ExecStart::default(), stream::iter(inputs), wrong));
+        let mut requests = Box::pin(requests(ExecStart::default(), stream::iter(inputs), BrokenOff::default(), wrong));
         let mut sent = vec![];
         let ended = loop {
             match tokio::time::timeout(std::time::Duration::from_millis(50), requests.next()).await {
@@ -334,7 +341,15 @@ mod tests {
         let resize = Input::Resize(pb::ExecStreamResize { width: 100, height: 0 });
         let inputs = vec![input(Input::Stdin(big)), input(resize), input(Input::Close(pb::ExecStreamClose {}))];
         let (sent, ended, wrong) = sent(inputs).await;
-        let [Ask::Start(_), Ask::Stdin(first), Ask::Stdin(second), Ask::Resize(size), Ask::Close(_)] = sent.as_slice() else {
+        let [
+            Ask::Start(_),
+            Ask::Stdin(first),
+            Ask::Stdin(second),
+            Ask::Resize(size),
+            Ask::Close(_),
+            Ask::Close(_),
+        ] = sent.as_slice()
+        else {
             panic!("{sent:?}");
         };
         assert_eq!((first.len(), second.len(), size.columns, size.rows), (MAX_PIECE, 1, 100, 24));

@@ -9,6 +9,7 @@ use super::target::{self, Place};
 use crate::agent_client::MAX_PIECE;
 use crate::gateway::error::{Violation, invalid, reason, with_metadata};
 use crate::gateway::identity::Caller;
+use crate::gateway::limits::Room;
 use crate::gateway::state::Gateway;
 use crate::proto::agent::write_file_request::Message;
 use crate::proto::agent::{ReadFileRequest, WriteFileRequest, WriteFileStart};
@@ -21,7 +22,7 @@ const MAX_PATH: usize = 4096;
 ///
 /// # Errors
 /// One of the file reasons, with the path.
-pub async fn read(gateway: &Gateway, caller: &Caller, request: pb::ReadFileRequest) -> Result<pb::ReadFileResponse, Status> {
+pub async fn read(gateway: &Gateway, caller: &Caller, request: pb::ReadFileRequest, room: Option<Room>) -> Result<pb::ReadFileResponse, Status> {
     let pb::ReadFileRequest { sandbox_id, path, container } = request;
     check(&sandbox_id, &path)?;
     let max_bytes = gateway.config.max_file_bytes;
@@ -45,6 +46,7 @@ pub async fn read(gateway: &Gateway, caller: &Caller, request: pb::ReadFileReque
         if content.len() as u64 > max_bytes {
             return Err(too_large(&path, max_bytes, Some(content.len() as u64)));
         }
+        Room::for_answer(room.as_ref(), content.len(), max_bytes as usize).await?;
     }
     Ok(pb::ReadFileResponse { content: content.freeze() })
 }

@@ -374,7 +374,9 @@ fn live(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
         None => Verdict::new(State::Creating, reason::STARTING, ""),
     };
     let decision = waiting(o, now, verdict);
-    let wake = decision.wake.map(|end| o.look_again.map_or(end, |at| at.min(end)));
+    let wake = decision
+        .wake
+        .map(|end| [o.look_again, o.quiet_until(now)].into_iter().flatten().fold(end, Timestamp::min));
     Decision { wake, ..decision }
 }
 

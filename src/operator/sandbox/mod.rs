@@ -10,14 +10,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::controller::Action as Next;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::decide::{Action, Decision, after_end, decide, waiting};
 use self::launch::{Outcome, launch, restore_policy};
 use self::observed::{Observed, PodView, PolicyView, Session};
 use super::apply::Target;
-use super::caches::reference;
+use super::caches::{CachedPod, reference};
 use super::context::{Context, jitter};
 use super::error::Error;
 use super::session_index::owner_uid;
@@ -28,6 +29,9 @@ use crate::resources::{Effective, names};
 /// Pause before a pod that a quota refused is tried again.
 const QUOTA_RETRY: Duration = Duration::from_secs(5);
 
+/// How long a pod that was made may be missing in the cache before it is asked for: under load a live read for each makes the load worse.
+const WATCH_LAG: Duration = Duration::from_secs(3);
+
 /// One look at one sandbox.
 pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next, Error> {
     // Being deleted: the garbage collector does the rest through owner references.
@@ -37,11 +41,17 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
     let uid = sandbox.uid().unwrap_or_default();
     let note = ctx.memory.recall(&uid);
     let cached = sandbox.status.clone().unwrap_or_default();
-    if note.status.as_ref() == Some(&cached) {
-        ctx.memory.note(&uid, |n| n.status = None);
-    }
-    let status = note.status.unwrap_or(cached);
-    let launched = note.launched || status.pod_name.is_some();
+    // Whole seconds, as the API keeps them: what is read back must equal what was written.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    let seen = status::first_told(&cached).or(note.seen).unwrap_or(now);
+    ctx.memory.note(&uid, |n| {
+        // What the cache has need not be remembered.
+        n.status = n.status.take().filter(|written| **written != cached);
+        n.made = n.made.filter(|_| cached.pod_name.is_none());
+        n.seen = Some(seen).filter(|_| status::first_told(&cached).is_none());
+    });
+    let status = note.status.map_or(cached, |written| *written);
+    let launched = note.made.is_some() || status.pod_name.is_some();
     let (session, defaults) = session_of(&sandbox, &ctx);
     let mut effective = Effective::new(&sandbox, defaults.as_deref(), &ctx.settings);
     // It may be lowered; a session's defaults that changed later, or a field that was added, do not raise it.
@@ -61,6 +71,7 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
             Joined::Waiting(session, room) => Session::Joining { session, room: *room },
         },
         launched,
+        seen,
         pod: None,
         look_again: None,
         policy: ctx
@@ -71,9 +82,10 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
             .map(|p| PolicyView::new(&p)),
         agent_image: &ctx.settings.agent.image,
     };
-    observed.pod = pod_of(&observed, &ctx, &name).await?;
-    // Whole seconds, as the API keeps them: what is read back must equal what was written.
-    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+    observed.pod = match pod_of(&observed, &ctx, &name, note.made).await? {
+        Continue(pod) => pod,
+        Break(left) => return Ok(Next::requeue(left)),
+    };
     if status.state.is_final() {
         let (action, wake) = after_end(&observed, now);
         act(&observed, &action, &ctx).await?;
@@ -91,7 +103,7 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
     if decision.action == Action::Launch {
         decision = match launch(&observed, &ctx).await? {
             Outcome::Launched => {
-                ctx.memory.note(&uid, |n| n.launched = true);
+                ctx.memory.note(&uid, |n| n.made = Some(Instant::now()));
                 decision
             }
             Outcome::Refused(verdict) => Decision {
@@ -149,27 +161,32 @@ fn session_of(sandbox: &Sandbox, ctx: &Context) -> (Joined, Option<Arc<SandboxSe
     }
 }
 
-/// From the cache. One that was made and is not there is looked for live: a cache that lags must not fail a sandbox.
-async fn pod_of(o: &Observed<'_>, ctx: &Context, name: &str) -> Result<Option<PodView>, Error> {
+/// From the cache. One that was `made` and is not there is looked for live: a cache that lags must not fail a sandbox. But when it was made
+/// just now, the watch has the time left that is told to show it.
+async fn pod_of(o: &Observed<'_>, ctx: &Context, name: &str, made: Option<Instant>) -> Result<ControlFlow<Duration, Option<PodView>>, Error> {
     let namespace = o.sandbox.namespace().unwrap_or_default();
-    if let Some(pod) = ctx.caches.pods.get(&reference::<Pod>(&namespace, name)) {
-        return Ok(names::is_child(&pod.metadata, o.sandbox).then(|| PodView::new(&pod)));
+    if let Some(pod) = ctx.caches.pods.get(&reference::<CachedPod>(&namespace, name)) {
+        return Ok(Continue(names::is_child(&pod.metadata, o.sandbox).then(|| pod.view.clone())));
     }
     if !o.launched || o.status.state.is_final() {
-        return Ok(None);
+        return Ok(Continue(None));
+    }
+    if let Some(left) = made.and_then(|at| WATCH_LAG.checked_sub(at.elapsed())) {
+        return Ok(Break(left));
     }
     let live: Option<Pod> = ctx.writer.get("Pod", &namespace, name).await?;
-    Ok(live.filter(|p| names::is_child(&p.metadata, o.sandbox)).map(|p| PodView::new(&p)))
+    let ours = live.filter(|p| names::is_child(&p.metadata, o.sandbox));
+    Ok(Continue(ours.map(|p| PodView::new(&p))))
 }
 
 async fn tell(o: &Observed<'_>, decision: &Decision, ctx: &Context, now: Timestamp) -> Result<(), Error> {
     let new = status::status(o, &decision.verdict, now);
-    if !status::worth_writing(o.status, &new) {
+    if !status::worth_writing(o, &new, now) {
         return Ok(());
     }
     ctx.writer.sandbox_status(o.sandbox, o.status, &new).await?;
     report(o, &new, ctx, now);
-    ctx.memory.note(&o.sandbox.uid().unwrap_or_default(), |n| n.status = Some(new));
+    ctx.memory.note(&o.sandbox.uid().unwrap_or_default(), |n| n.status = Some(Box::new(new)));
     Ok(())
 }
 
@@ -202,7 +219,7 @@ async fn act(o: &Observed<'_>, action: &Action, ctx: &Context) -> Result<(), Err
             ctx.writer.set_owners::<Sandbox>("Sandbox", &meta).await
         }
         Action::NamePolicy(uid) => {
-            let Some(pod) = ctx.caches.pods.get(&reference::<Pod>(&namespace, &names::child(o.sandbox))) else {
+            let Some(pod) = ctx.caches.pods.get(&reference::<CachedPod>(&namespace, &names::child(o.sandbox))) else {
                 return Ok(());
             };
             let mut meta = pod.metadata.clone();

@@ -9,6 +9,9 @@ use crate::resources::network_policy::spec_hash;
 use crate::resources::pod_containers::{INSTALL_AGENT, MAIN};
 use crate::resources::{Effective, names};
 
+/// How long after its binding a pod is expected to run. A write saved for each sandbox, and RUNNING need not wait behind it.
+const QUIET: SignedDuration = SignedDuration::from_secs(2);
+
 /// Everything that a decision depends on, but the clock.
 pub struct Observed<'a> {
     /// The sandbox.
@@ -21,6 +24,8 @@ pub struct Observed<'a> {
     pub session: Session<'a>,
     /// Whether a pod was made for it: then a missing one is a deleted one.
     pub launched: bool,
+    /// When it was first looked at: an operator that was away or busy must not fail what it did not try.
+    pub seen: Timestamp,
     /// Its pod.
     pub pod: Option<PodView>,
     /// When the pod's events are to be asked for.
@@ -58,7 +63,13 @@ impl Observed<'_> {
     /// When it must be RUNNING.
     pub fn end_of_start(&self) -> Option<Timestamp> {
         let created = self.sandbox.metadata.creation_timestamp.as_ref()?.0;
-        Some(created + SignedDuration::from_secs(self.effective.start_timeout))
+        Some(created.max(self.seen) + SignedDuration::from_secs(self.effective.start_timeout))
+    }
+
+    /// Until when a start that goes well is not worth telling: most are over before.
+    pub fn quiet_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.pod.as_ref()?.bound? + QUIET;
+        (now < until).then_some(until)
     }
 }
 
@@ -113,6 +124,8 @@ pub struct PodView {
     pub ip: Option<String>,
     /// Node it is bound to.
     pub node: Option<String>,
+    /// When it was bound.
+    pub bound: Option<Timestamp>,
     /// `Succeeded` or `Failed`.
     pub ended: bool,
     /// Being deleted.
@@ -199,6 +212,9 @@ impl PodView {
             policy: names::policy_owner(&pod.metadata).map(Into::into),
             ip: status.pod_ip.filter(|ip| !ip.is_empty()),
             node: spec.and_then(|s| s.node_name.clone()).filter(|n| !n.is_empty()),
+            bound: of("PodScheduled")
+                .filter(|c| c.status == "True")
+                .and_then(|c| Some(c.last_transition_time.as_ref()?.0)),
             ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             deleting: pod.metadata.deletion_timestamp.is_some(),
             reason: status.reason,

@@ -73,13 +73,24 @@ fn session_uid(o: &Observed) -> Option<String> {
     }
 }
 
-/// Whether `new` is worth a write: at most two from creation to RUNNING, and one more to the end.
+/// When the status was first written.
+pub fn first_told(status: &SandboxStatus) -> Option<Timestamp> {
+    let ready = status.conditions.iter().find(|c| c.type_ == FINISHED && c.status == "False");
+    ready.map(|c| c.last_transition_time.0)
+}
+
+/// Whether `new` is worth a write: one from creation to RUNNING where all goes well and fast, and one more to the end.
 ///
 /// * A new sandbox that just waits its turn is PENDING by the schema's default already: the first to tell is a node, or trouble.
+/// * That a node has it is told when it does not run at once.
 /// * A new state, reason or message is told, and that a change of the spec was seen.
 /// * Once it has run, its address and the end of its lifetime are told too. Before that they, the node's name and the conditions
 ///   travel with the next write.
-pub fn worth_writing(old: &SandboxStatus, new: &SandboxStatus) -> bool {
+pub fn worth_writing(o: &Observed, new: &SandboxStatus, now: Timestamp) -> bool {
+    let old = o.status;
+    if new.reason.as_deref() == Some(reason::STARTING) && o.quiet_until(now).is_some() {
+        return false;
+    }
     let unwritten = old.observed_generation.is_none();
     let plain = new.state == State::Pending && matches!(new.reason.as_deref(), Some(reason::PENDING | reason::SCHEDULING));
     if unwritten && plain {

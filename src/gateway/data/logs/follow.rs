@@ -1,7 +1,7 @@
 //! Reads a log to its end, over as many connections as it takes.
 
-use bytes::Bytes;
-use futures::{AsyncBufRead, AsyncBufReadExt};
+use bytes::{Bytes, BytesMut};
+use futures::{AsyncBufRead, AsyncBufReadExt, FutureExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::LogParams;
@@ -24,13 +24,17 @@ use crate::proto::sandbox as pb;
 const ENTRY: usize = 32 * 1024;
 /// Without a byte for this long a connection is made anew: nothing else tells that its other end is gone.
 const IDLE: Duration = Duration::from_secs(60);
+/// Bytes after which a session gets a new id, whose line is still there when the runtime has begun a new file: by default one has 10 MiB.
+const CHECKPOINT: u64 = 2 << 20;
 /// Between two looks at a container that has not started or has just ended.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Connections that may fail one after another.
 const FAILURES: u32 = 5;
-/// Entries of the kubelet beyond the lines that are asked for: one line may be several, and several lines may have one timestamp.
+/// Entries of the log beyond the lines that are asked for: one line may be several, and several lines may have one timestamp.
 const SPARE: usize = 64;
+/// Bytes of a line above which container runtimes make another entry of it.
+const RUNTIME_ENTRY: usize = 16 << 10;
 
 /// An entry, or what ends the stream instead.
 type Entry = Result<pb::LogEntry, Status>;
@@ -43,8 +47,8 @@ pub(super) struct Log {
     pub container: String,
     /// Where the next read begins.
     pub start: Start,
-    /// The session's id, from the first line on.
-    pub session: Option<String>,
+    /// The session, from the first line on.
+    pub session: Option<Session>,
     pub timestamps: bool,
     /// Bytes of the session that were delivered.
     pub offset: u64,
@@ -185,11 +189,11 @@ impl Log {
             }
             self.start = later(found?, self.start);
         }
-        let mut source = self.open(pod, follow, self.start, None).await?;
+        let mut source = Source::new(self.open(pod, follow, self.start, None).await?);
         let mut renderer = Renderer::new(self.start, self.timestamps);
         let mut ended = Ok(());
         loop {
-            let bytes = match next(&mut source).await {
+            let bytes = match source.next().await {
                 Next::Bytes(bytes) => bytes,
                 Next::End => {
                     ended = renderer.end().map_err(broken);
@@ -221,20 +225,30 @@ impl Log {
     async fn deliver(&mut self, renderer: &mut Renderer, all: bool, pod: &Pod, entries: &Sender<Entry>) {
         let mut data = renderer.take(all).freeze();
         if let (None, Some(first)) = (&self.session, renderer.first()) {
-            let session = Session {
+            self.session = Some(Session {
                 pod_uid: pod.uid().unwrap_or_default(),
                 container: self.container.clone(),
                 timestamps: self.timestamps,
-                first,
-            };
-            self.session = Some(session.id());
+                line: first,
+                offset: 0,
+            });
         }
+        let mut id = self.session.as_ref().map(Session::id).unwrap_or_default();
         while !data.is_empty() {
             let piece = data.split_to(piece(&data));
             self.offset += piece.len() as u64;
+            // With the last entry, whose end is where the renderer is.
+            if data.is_empty()
+                && let Some(session) = &mut self.session
+                && let Some((line, back)) = renderer.begun()
+                && let Some(offset) = self.offset.checked_sub(back).filter(|o| *o >= session.offset + CHECKPOINT)
+            {
+                (session.line, session.offset) = (line, offset);
+                id = session.id();
+            }
             let entry = pb::LogEntry {
                 data: piece,
-                log_session_id: self.session.clone().unwrap_or_default(),
+                log_session_id: id.clone(),
                 next_log_offset: self.offset,
                 ..pb::LogEntry::default()
             };
@@ -247,12 +261,29 @@ impl Log {
 
     /// Where the last lines begin.
     async fn last_lines(&self, pod: &Pod, lines: usize) -> Result<Start, Broken> {
-        let mut source = self.open(pod, false, Start::First, Some(lines + SPARE)).await?;
-        let mut renderer = Renderer::last_lines(lines);
+        let mut entries = lines + SPARE;
         loop {
-            match next(&mut source).await {
-                Next::Bytes(bytes) => renderer.feed(&bytes).map_err(broken)?,
-                Next::End => return renderer.end().map(|()| renderer.start_of_last()).map_err(broken),
+            let (renderer, bytes) = self.last_entries(pod, lines, entries).await?;
+            let whole = renderer.lines() + bytes / RUNTIME_ENTRY < entries;
+            if whole || renderer.lines() > lines {
+                return Ok(renderer.start_of_last());
+            }
+            // The lines are long ones.
+            entries = entries.saturating_mul(8);
+        }
+    }
+
+    /// Finds the last lines among the last entries of the log, and how many bytes those have.
+    async fn last_entries(&self, pod: &Pod, lines: usize, entries: usize) -> Result<(Renderer, usize), Broken> {
+        let mut source = Source::new(self.open(pod, false, Start::First, Some(entries)).await?);
+        let (mut renderer, mut read) = (Renderer::last_lines(lines), 0);
+        loop {
+            match source.next().await {
+                Next::Bytes(bytes) => {
+                    read += bytes.len();
+                    renderer.feed(&bytes).map_err(broken)?;
+                }
+                Next::End => return renderer.end().map(|()| (renderer, read)).map_err(broken),
                 Next::Idle => return Err(Broken::Failed(unavailable("the log did not go on"))),
                 Next::Failed(text) => return Err(Broken::Failed(unavailable(&text))),
             }
@@ -289,16 +320,52 @@ enum Next {
     Failed(String),
 }
 
-async fn next(source: &mut (impl AsyncBufRead + Unpin)) -> Next {
-    match tokio::time::timeout(IDLE, source.fill_buf()).await {
-        Ok(Ok([])) => Next::End,
-        Ok(Ok(bytes)) => {
-            let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(ENTRY)]);
-            source.consume_unpin(bytes.len());
-            Next::Bytes(bytes)
+/// A log as it is read.
+struct Source<R> {
+    read: R,
+    /// What was found when more was looked for.
+    after: Option<Next>,
+}
+
+impl<R: AsyncBufRead + Unpin> Source<R> {
+    fn new(read: R) -> Source<R> {
+        Source { read, after: None }
+    }
+
+    /// What comes next, with what is there behind it: a log that is followed comes line by line.
+    async fn next(&mut self) -> Next {
+        if let Some(after) = self.after.take() {
+            return after;
         }
-        Ok(Err(error)) => Next::Failed(format!("the log broke off: {error}")),
-        Err(_) => Next::Idle,
+        let Ok(first) = tokio::time::timeout(IDLE, self.some(ENTRY)).await else {
+            return Next::Idle;
+        };
+        let Next::Bytes(first) = first else {
+            return first;
+        };
+        let mut all = BytesMut::from(first);
+        while all.len() < ENTRY {
+            match self.some(ENTRY - all.len()).now_or_never() {
+                Some(Next::Bytes(more)) => all.extend_from_slice(&more),
+                other => {
+                    self.after = other;
+                    break;
+                }
+            }
+        }
+        Next::Bytes(all.freeze())
+    }
+
+    async fn some(&mut self, most: usize) -> Next {
+        match self.read.fill_buf().await {
+            Ok([]) => Next::End,
+            Ok(bytes) => {
+                let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(most)]);
+                self.read.consume_unpin(bytes.len());
+                Next::Bytes(bytes)
+            }
+            Err(error) => Next::Failed(format!("the log broke off: {error}")),
+        }
     }
 }
 

@@ -79,7 +79,7 @@ pub struct Renderer {
     /// Bytes still to be skipped.
     skip: u64,
     first: Option<Line>,
-    /// The last lines, as many as are wanted.
+    /// The last lines, one more than are wanted: the first of what was read may be the end of a long one.
     last: VecDeque<Line>,
     wanted: usize,
     out: BytesMut,
@@ -124,9 +124,15 @@ impl Renderer {
         }
     }
 
+    /// How many lines were found, one more than are wanted at most.
+    pub fn lines(&self) -> usize {
+        self.last.len()
+    }
+
     /// Where the last lines begin.
     pub fn start_of_last(&self) -> Start {
-        self.last.front().map_or(Start::First, |line| Start::From(*line))
+        let surplus = self.last.len().saturating_sub(self.wanted);
+        self.last.get(surplus).map_or(Start::First, |line| Start::From(*line))
     }
 
     /// Takes the next bytes of the log.
@@ -177,6 +183,13 @@ impl Renderer {
         self.first
     }
 
+    /// The line that was begun last, and how many bytes of the log before its end were taken since its beginning. None where it cannot be
+    /// said: nothing was delivered yet, or a character is half there.
+    pub fn begun(&self) -> Option<(Line, u64)> {
+        self.first?;
+        (self.out.is_empty() && self.skip == 0).then_some((self.line?, self.of_line))
+    }
+
     /// Bytes that were to be skipped and have not come.
     pub fn unskipped(&self) -> u64 {
         self.skip
@@ -208,7 +221,7 @@ impl Renderer {
         let line = Line { at, nth };
         (self.line, self.of_line) = (Some(line), 0);
         self.last.push_back(line);
-        while self.last.len() > self.wanted {
+        while self.last.len() > self.wanted + 1 {
             self.last.pop_front();
         }
         let head = std::mem::take(&mut self.head);

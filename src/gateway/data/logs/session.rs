@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use super::render::Line;
 
 /// What the ids of this form begin with.
-const FORM: &str = "1";
+const FORM: &str = "2";
 
-/// A log as one caller gets it: byte 0 is the beginning of `first`.
+/// A log as one caller gets it, known by one of its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// The pod. Never another one: a log does not go on in the next pod.
@@ -16,8 +16,10 @@ pub struct Session {
     pub container: String,
     /// Whether the lines begin with timestamps.
     pub timestamps: bool,
-    /// The first line that was delivered.
-    pub first: Line,
+    /// A line: the first that was delivered, later one that came after it, since nodes do not keep a log for ever.
+    pub line: Line,
+    /// Offset of its beginning in what the caller gets.
+    pub offset: u64,
 }
 
 impl Session {
@@ -27,10 +29,11 @@ impl Session {
             pod_uid,
             container,
             timestamps,
-            first: Line { at, nth },
+            line: Line { at, nth },
+            offset,
         } = self;
         let timestamps = if *timestamps { "t" } else { "p" };
-        format!("{FORM}:{pod_uid}:{container}:{timestamps}:{}:{nth}", at.as_nanosecond())
+        format!("{FORM}:{pod_uid}:{container}:{timestamps}:{}:{nth}:{offset}", at.as_nanosecond())
     }
 
     /// The session with this id, if there can be one.
@@ -44,10 +47,11 @@ impl Session {
             pod_uid: part()?.into(),
             container: part()?.into(),
             timestamps: part()? == "t",
-            first: Line {
+            line: Line {
                 at: Timestamp::from_nanosecond(part()?.parse().ok()?).ok()?,
                 nth: part()?.parse().ok()?,
             },
+            offset: part()?.parse().ok()?,
         };
         // One way to write each: whatever else parses is not ours.
         (session.id() == id).then_some(session)
@@ -64,26 +68,28 @@ mod tests {
             pod_uid: "5b1e".into(),
             container: "main".into(),
             timestamps: true,
-            first: Line {
+            line: Line {
                 at: "2026-11-23T13:00:00.123456789Z".parse().unwrap(),
                 nth: 2,
             },
+            offset: 7,
         };
         let id = session.id();
-        assert_eq!(id, "1:5b1e:main:t:1795438800123456789:2");
+        assert_eq!(id, "2:5b1e:main:t:1795438800123456789:2:7");
         assert_eq!(Session::parse(&id), Some(session));
         for broken in [
             "",
-            "1",
-            "2:5b1e:main:t:1:2",
-            "1:5b1e:main:x:1:2",
+            "2",
             "1:5b1e:main:t:1:2:3",
-            "1:5b1e:main:t:+1:2",
-            "1:5b1e:main:t:1:-2",
+            "2:5b1e:main:x:1:2:3",
+            "2:5b1e:main:t:1:2",
+            "2:5b1e:main:t:1:2:3:4",
+            "2:5b1e:main:t:+1:2:3",
+            "2:5b1e:main:t:1:-2:3",
             &id[..id.len() - 1],
         ] {
             assert_eq!(Session::parse(broken), None, "{broken}");
         }
-        assert_eq!(Session::parse(&format!("1:a:b:p:{}:0", "9".repeat(40))), None);
+        assert_eq!(Session::parse(&format!("2:a:b:p:{}:0:0", "9".repeat(40))), None);
     }
 }
