@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::future::{Either, pending};
 use futures::stream::{SelectAll, Stream, StreamExt, poll_fn};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process_group, set_child_subreaper, setrlimit};
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +31,8 @@ const NOT_FORWARDED: [Signal; 8] = [
 ];
 /// What ends us when there is no main command.
 const ENDING: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+/// What a container leaves for its status, where nothing else is said.
+const TERMINATION_LOG: &str = "/dev/termination-log";
 /// How long an answer takes to leave before the process ends that gave it.
 const FAREWELL: Duration = Duration::from_millis(50);
 
@@ -153,7 +156,13 @@ fn start(reaper: &Reaper, command: &[String]) -> Result<Option<Started>, u8> {
     let mut command = Command::new(program);
     command.args(args).env_remove(POD_UID_VARIABLE).process_group(0);
     reaper.spawn(&mut command).map(Some).map_err(|error| {
-        say(&format!("start {program}: {error}"));
+        let text = format!("start {program}: {error}");
+        say(&text);
+        // The kubelet shows it as the reason for the end. There is such a file in a container, and it may be written to; else the log will do.
+        let _ = OpenOptions::new()
+            .write(true)
+            .open(TERMINATION_LOG)
+            .and_then(|mut file| file.write_all(text.as_bytes()));
         not_started(&error)
     })
 }

@@ -70,8 +70,6 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
             w.read_only_root_filesystem,
         )),
         volume_mounts: Some(with_ours(mounts)),
-        // A process that is killed can leave no message; the kubelet then takes the end of the log.
-        termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..Container::default()
     }
 }

@@ -176,11 +176,14 @@ fn by_exit(exit: &Exit) -> Verdict {
             reason::OOM_KILLED,
             "the main command needed more memory than its limit".into(),
         ),
-        (Some(code), _) => (
-            State::Failed,
-            reason::ERROR,
-            text(format!("the main command ended with exit code {code}")),
-        ),
+        (Some(code), _) => {
+            let said = exit.message.as_ref().map(|m| format!(": {m}")).unwrap_or_default();
+            (
+                State::Failed,
+                reason::ERROR,
+                format!("the main command ended with exit code {code}{said}"),
+            )
+        }
         (None, "ContainerStatusUnknown") => (State::Failed, reason::UNKNOWN, text("the end of the main container was not seen".into())),
         (None, _) => (State::Failed, reason::START_ERROR, text("the main container could not be started".into())),
     };

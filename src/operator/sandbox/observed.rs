@@ -8,6 +8,10 @@ use crate::api::{ANNOTATION_AGENT_KEY, Sandbox, SandboxSession, SandboxStatus, S
 use crate::resources::network_policy::spec_hash;
 use crate::resources::pod_containers::{INSTALL_AGENT, MAIN};
 use crate::resources::{Effective, names};
+use crate::text::short;
+
+/// Bytes of what a main command leaves in `/dev/termination-log`.
+const MAX_SAID: usize = 1024;
 
 /// How long after its binding a pod is expected to run. A write saved for each sandbox, and RUNNING need not wait behind it.
 const QUIET: SignedDuration = SignedDuration::from_secs(2);
@@ -241,6 +245,12 @@ fn disruption(condition: &PodCondition) -> &'static str {
     }
 }
 
+/// What a sandbox says of itself, made fit to be shown: in one line, without control characters.
+fn in_a_line(text: &str) -> String {
+    let plain: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    short(&plain, MAX_SAID)
+}
+
 fn main(status: &ContainerStatus) -> Main {
     let state = status.state.as_ref();
     if let Some(t) = state.and_then(|s| s.terminated.as_ref()) {
@@ -251,7 +261,7 @@ fn main(status: &ContainerStatus) -> Main {
             code: real.then_some(t.exit_code),
             started: t.started_at.as_ref().map(|t| t.0).filter(|_| real),
             finished: t.finished_at.as_ref().map(|t| t.0).filter(|_| real),
-            message: t.message.clone().filter(|m| !m.is_empty()),
+            message: t.message.as_deref().map(in_a_line).filter(|m| !m.is_empty()),
             reason: why,
         });
     }
