@@ -135,7 +135,7 @@ fn connections(listener: TcpListener) -> impl stream::Stream<Item = io::Result<C
                 continue;
             };
             let _ = io.set_nodelay(true);
-            let stranger = Some(Stranger::new(STRANGER));
+            let stranger = Some(Stranger::new(STRANGER, None));
             return Some((Ok(Connection { io, stranger, _place: place }), (listener, room)));
         }
     })

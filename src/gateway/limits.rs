@@ -46,6 +46,8 @@ pub struct Admission {
 #[derive(Clone)]
 pub struct Room {
     mine: Arc<Semaphore>,
+    /// All that the caller can have.
+    share: u32,
     all: Arc<Semaphore>,
     taken: Arc<OnceLock<Reservation>>,
 }
@@ -89,6 +91,7 @@ impl Limits {
         let place = place.map_err(|_| exhausted(format!("more than {most} {what} at once")))?;
         let room = Room {
             mine: share.bytes.clone(),
+            share: self.config.large_body_bytes / 2,
             all: self.bytes.clone(),
             taken: Arc::default(),
         };
@@ -124,7 +127,7 @@ impl Limits {
 
 impl Room {
     /// Messages above this size take room, of which there is only so much.
-    pub const SMALL: usize = 1 << 20;
+    pub const SMALL: usize = 256 << 10;
 
     /// The room of a call; none where no limits stand before it.
     pub fn of<T>(request: &Request<T>) -> Option<Room> {
@@ -144,7 +147,7 @@ impl Room {
         }
     }
 
-    /// Takes room for an answer that grows: nothing as long as it is small, then `most`, which it may become.
+    /// Takes room for an answer that grows: nothing as long as it is small, then for `most` bytes, which it may become.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED when others have it all for too long.
@@ -152,7 +155,8 @@ impl Room {
         let Some(room) = room.filter(|room| now > Room::SMALL && room.taken.get().is_none()) else {
             return Ok(());
         };
-        let bytes = u32::try_from(most).unwrap_or(u32::MAX);
+        // It is there twice when it is encoded. All of a caller's share must be enough for any.
+        let bytes = u32::try_from(2 * most).unwrap_or(u32::MAX).min(room.share);
         let taken = tokio::time::timeout(WAIT, room.clone().take(bytes)).await;
         taken.map_err(|_| exhausted("other large answers are under way"))
     }

@@ -12,9 +12,11 @@ use tonic::{Code, Status};
 
 use super::convert::echo;
 use super::convert::facts::Facts;
-use super::convert::status::{state, state_to_proto};
+use super::convert::status::{sidecars, state, state_to_proto};
+use super::data::target;
 use super::error::{self, Violation, of_kube, reason, sandbox_not_found};
 use super::identity::Caller;
+use super::limits::Room;
 use super::state::Gateway;
 use crate::api::Sandbox;
 use crate::proto::sandbox as pb;
@@ -24,6 +26,8 @@ use crate::resources::names;
 const DEFAULT_PAGE: usize = 100;
 /// Most sandboxes of a page.
 const MAX_PAGE: usize = 1000;
+/// Bytes after which a page ends early.
+const LARGE_PAGE: usize = 4 << 20;
 /// Longest grace in seconds that the API takes.
 const MAX_GRACE: i32 = 3600;
 
@@ -51,7 +55,15 @@ pub async fn find(gateway: &Gateway, namespace: &str, id: &str) -> Result<Option
 pub async fn get(gateway: &Gateway, caller: &Caller, request: pb::GetSandboxRequest) -> Result<pb::Sandbox, Status> {
     let id = request.sandbox_id;
     let sandbox = find(gateway, &caller.namespace, &id).await?.ok_or_else(|| sandbox_not_found(&id))?;
-    Ok(echo::sandbox(&sandbox, &gateway.config))
+    let mut told = echo::sandbox(&sandbox, &gateway.config);
+    // The record tells of the main container only.
+    if sandbox.spec.workload.sidecars.is_some()
+        && let Some(status) = &mut told.status
+        && let Some(pod) = target::pod(&gateway.cluster, &sandbox).await?
+    {
+        status.container_statuses.extend(sidecars(&sandbox, &pod));
+    }
+    Ok(told)
 }
 
 /// DeleteSandbox: asks the operator to end it. The record stays, so that the end can be read.
@@ -101,13 +113,28 @@ pub async fn delete(gateway: &Gateway, caller: &Caller, request: pb::DeleteSandb
 ///
 /// # Errors
 /// INVALID_ARGUMENT for a page token that is not ours.
-pub async fn list(gateway: &Gateway, caller: &Caller, request: pb::ListSandboxesRequest) -> Result<pb::ListSandboxesResponse, Status> {
+pub async fn list(
+    gateway: &Gateway,
+    caller: &Caller,
+    request: pb::ListSandboxesRequest,
+    room: Option<Room>,
+) -> Result<pb::ListSandboxesResponse, Status> {
+    let list = fingerprint(&request);
     let all = gateway.caches.sandboxes(&caller.namespace);
-    let (page, next_page_token) = page(all, request, &gateway.config.runner_id)?;
-    Ok(pb::ListSandboxesResponse {
-        sandboxes: page.iter().map(|s| echo::sandbox(s, &gateway.config)).collect(),
-        next_page_token,
-    })
+    let (page, mut next_page_token) = page(all, request, &gateway.config.runner_id)?;
+    let (mut sandboxes, mut bytes) = (Vec::with_capacity(page.len()), 0);
+    for (number, sandbox) in page.iter().enumerate() {
+        let told = echo::sandbox(sandbox, &gateway.config);
+        bytes += told.encoded_len();
+        sandboxes.push(told);
+        // What one sandbox is made of is its owner's to say.
+        if bytes > LARGE_PAGE && number + 1 < page.len() {
+            next_page_token = token(&key(sandbox), &list);
+            break;
+        }
+    }
+    Room::for_answer(room.as_ref(), bytes, bytes).await?;
+    Ok(pb::ListSandboxesResponse { sandboxes, next_page_token })
 }
 
 /// One page, and the token of the next. A page begins after the last sandbox of the one before it, whatever came or went meanwhile.

@@ -30,12 +30,14 @@ use crate::proto::sandbox::discovery_service_server::DiscoveryServiceServer;
 use crate::proto::sandbox::sandbox_data_plane_service_server::SandboxDataPlaneServiceServer;
 use crate::proto::sandbox::sandbox_service_server::SandboxServiceServer;
 use crate::proto::sandbox::volume_service_server::VolumeServiceServer;
-use crate::stranger::{Known, Stranger};
+use crate::stranger::{Known, Stranger, Strangers};
 
 /// Longest TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest time of a connection without a caller that is known: places are for those who are let in.
-const STRANGER: Duration = Duration::from_secs(60);
+const STRANGER: Duration = Duration::from_secs(10);
+/// Most such connections of one address.
+const STRANGERS: usize = 256;
 /// Pings on every connection: long streams are quiet, and a peer that is gone must not hold its place.
 const PING: Duration = Duration::from_secs(30);
 /// Longest wait for the answer to a ping.
@@ -155,6 +157,7 @@ pub async fn accept(
     connections: mpsc::Sender<io::Result<Connection>>,
     stop: CancellationToken,
 ) {
+    let strangers = Strangers::default();
     loop {
         let next = async {
             let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -174,6 +177,10 @@ pub async fn accept(
                 }
             },
         };
+        let Some(stranger) = strangers.enter(peer.ip(), STRANGERS) else {
+            continue;
+        };
+        let stranger = Stranger::new(STRANGER, Some(stranger));
         let open = Open::new(&metrics, place);
         let (tls, connections) = (tls.clone(), connections.clone());
         let hand_on = async move {
@@ -190,7 +197,7 @@ pub async fn accept(
                 .send(Ok(Connection {
                     io,
                     peer,
-                    stranger: Stranger::new(STRANGER),
+                    stranger,
                     _open: open,
                 }))
                 .await;

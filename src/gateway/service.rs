@@ -66,7 +66,8 @@ impl SandboxService for Sandboxes {
 
     async fn list_sandboxes(&self, request: Request<pb::ListSandboxesRequest>) -> Result<Response<pb::ListSandboxesResponse>, Status> {
         let caller = admit(&self.0, &request, Right::List).await?;
-        manage::list(&self.0, &caller, request.into_inner()).await.map(Response::new)
+        let room = Room::of(&request);
+        manage::list(&self.0, &caller, request.into_inner(), room).await.map(Response::new)
     }
 
     async fn delete_sandbox(&self, request: Request<pb::DeleteSandboxRequest>) -> Result<Response<pb::DeleteSandboxResponse>, Status> {
@@ -94,7 +95,7 @@ impl SandboxService for Sandboxes {
 
     async fn stream_exec(&self, request: Request<Streaming<pb::ExecStreamRequest>>) -> Result<Response<Self::StreamExecStream>, Status> {
         let caller = admit(&self.0, &request, Right::Exec).await?;
-        data::exec::stream_exec(&self.0, &caller, request).await.map(Response::new)
+        Box::pin(data::exec::stream_exec(&self.0, &caller, request)).await.map(Response::new)
     }
 
     type StreamLogsStream = Answers<pb::LogEntry>;

@@ -242,9 +242,9 @@ fn child<K: Resource>(listener: &impl Listener, event: &Event<K>) {
     }
 }
 
-/// Of a sandbox whose pod was made no more what only its making needs: that is the most of it, and users decide how much.
+/// Of a sandbox whose pod was made, or never will be, no more what only its making needs: that is the most of it, and users decide how much.
 fn slim_sandbox(sandbox: &mut Sandbox) {
-    if sandbox.status.as_ref().is_some_and(|s| s.pod_name.is_some()) {
+    if sandbox.status.as_ref().is_some_and(|s| s.pod_name.is_some() || s.state.is_final()) {
         let w = &mut sandbox.spec.workload;
         (w.command, w.args, w.env, w.env_from, w.files, w.sidecars) = (None, None, None, None, None, None);
     }

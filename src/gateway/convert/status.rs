@@ -1,5 +1,6 @@
 //! The status of a Sandbox as the SDK reads it.
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
@@ -69,6 +70,30 @@ pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config) -> pb::SandboxS
         effective_runtime_class: runtime_class(w),
         effective_dns_egress: network::effective_dns(w.network.as_ref()).into(),
     }
+}
+
+/// The containers beside the main one.
+pub fn sidecars(sandbox: &Sandbox, pod: &Pod) -> Vec<pb::ContainerStatus> {
+    let known = pod.status.as_ref().and_then(|s| s.init_container_statuses.as_ref());
+    let ours = |name: &str| sandbox.spec.workload.sidecars.iter().flatten().any(|s| s.name == name);
+    let known = known.into_iter().flatten().filter(|c| ours(&c.name));
+    let told = known.map(|container| {
+        let ended = container.state.as_ref().and_then(|s| s.terminated.as_ref());
+        let runs = container.state.as_ref().is_some_and(|s| s.running.is_some());
+        let state = match ended {
+            Some(ended) if ended.exit_code == 0 => State::Completed,
+            Some(_) => State::Failed,
+            None if runs => State::Running,
+            None => State::Creating,
+        };
+        pb::ContainerStatus {
+            name: container.name.clone(),
+            state: state_to_proto(state).into(),
+            exit_code: ended.map(|e| e.exit_code).unwrap_or_default(),
+            restart_count: container.restart_count,
+        }
+    });
+    told.collect()
 }
 
 fn state_reason(status: &SandboxStatus) -> String {
