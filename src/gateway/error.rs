@@ -14,7 +14,9 @@ pub const DOMAIN: &str = "cwsandbox.com";
 /// Bytes of a message, and of what else callers may have put into an error. It travels as headers, of which clients take 8 KB: the message
 /// twice, once percent-encoded and once with the details in base64.
 const LONGEST: usize = 768;
-/// Bytes of one value in the details.
+/// Bytes of one fact in the details: a path, at most.
+const LONGEST_FACT: usize = 2048;
+/// Bytes of the name of a field that is wrong, and of why.
 const LONGEST_VALUE: usize = 256;
 /// Most fields that are told.
 const MOST_FIELDS: usize = 8;
@@ -41,6 +43,8 @@ pub mod reason {
     pub const BACKEND_UNAVAILABLE: &str = "CWSANDBOX_BACKEND_UNAVAILABLE";
     /// No secret store of this name in the tenant's namespace.
     pub const SECRET_STORE_NOT_PROVISIONED: &str = "CWSANDBOX_SECRET_STORE_NOT_PROVISIONED";
+    /// A quota of the tenant's is used up.
+    pub const RUNNER_CAPACITY_EXHAUSTED: &str = "CWSANDBOX_RUNNER_CAPACITY_EXHAUSTED";
     /// No node can ever take it.
     pub const NO_SUITABLE_RUNNER: &str = "CWSANDBOX_NO_SUITABLE_RUNNER";
     /// No such runner.
@@ -74,7 +78,7 @@ pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
 
 /// An error with a reason and facts that the SDK reads by name.
 pub fn with_metadata<const N: usize>(code: Code, reason: &str, message: impl Into<String>, facts: [(&str, String); N]) -> Status {
-    let facts: HashMap<String, String> = facts.into_iter().map(|(k, v)| (k.to_owned(), short(&v, LONGEST_VALUE))).collect();
+    let facts: HashMap<String, String> = facts.into_iter().map(|(k, v)| (k.to_owned(), short(&v, LONGEST_FACT))).collect();
     told(code, message, ErrorDetails::with_error_info(reason, DOMAIN, facts))
 }
 
@@ -124,6 +128,7 @@ pub fn invalid(mut violations: Vec<Violation>) -> Status {
 
 /// NOT_FOUND of a sandbox: also of one that belongs to another tenant.
 pub fn sandbox_not_found(id: &str) -> Status {
+    let id = short(id, 64);
     status(Code::NotFound, reason::SANDBOX_NOT_FOUND, format!("there is no sandbox {id}"))
 }
 
@@ -153,7 +158,13 @@ pub fn of_kube(doing: &str, error: &kube::Error) -> Status {
         kube::Error::Api(s) if matches!(s.code, 400 | 422) => invalid(vec![Violation::new("sandbox", s.message.clone())]),
         kube::Error::Api(s) if s.code == 403 && s.message.contains("exceeded quota") => {
             let text = format!("{doing}: {}", s.message);
-            retry(Code::ResourceExhausted, reason::RATE_LIMITED, text, Duration::from_secs(5))
+            retry(Code::ResourceExhausted, reason::RUNNER_CAPACITY_EXHAUSTED, text, Duration::from_secs(5))
+        }
+        // Its text names our own account.
+        kube::Error::Api(s) if s.code == 403 && s.message.contains("User \"") => {
+            tracing::warn!(doing, error = s.message, "a right of the gateway's own is missing");
+            let text = format!("{doing}: the gateway itself may not do that here");
+            status(Code::FailedPrecondition, reason::PERMISSION_DENIED, text)
         }
         kube::Error::Api(s) if s.code == 403 => status(Code::FailedPrecondition, reason::PERMISSION_DENIED, format!("{doing}: {}", s.message)),
         _ => unavailable(),

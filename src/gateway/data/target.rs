@@ -86,7 +86,7 @@ pub async fn sandbox(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Arc
 /// As [`sandbox`].
 pub async fn live(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Arc<Sandbox>, Status> {
     if !is_name(id) {
-        return Err(sandbox_not_found(id.get(..63).unwrap_or_default()));
+        return Err(sandbox_not_found(id));
     }
     let found = gateway.cluster.get::<Sandbox>(&caller.namespace, id).await;
     let found = found.map_err(|e| of_kube("reading the sandbox", &e))?;
