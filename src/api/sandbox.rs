@@ -24,11 +24,11 @@ use super::workload::Workload;
     selectable = ".spec.sessionName",
     selectable = ".status.state",
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Exit", type_ = "integer", json_path = ".status.exitCode"),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.containerImage"),
     printcolumn(name = "Session", type_ = "string", json_path = ".spec.sessionName"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = 1),
     printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeName", priority = 1),
     printcolumn(name = "Pod", type_ = "string", json_path = ".status.podName", priority = 1),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')")
@@ -47,7 +47,8 @@ pub struct SandboxSpec {
     /// `Running` (the default), or `Stopped` to end it and keep record and logs. Never back.
     #[serde(default)]
     pub desired_state: DesiredState,
-    /// With `desiredState: Stopped`: seconds between SIGTERM and SIGKILL for this stop, at most `terminationGracePeriodSeconds`. 0 to 3600.
+    /// With `desiredState: Stopped`: seconds between SIGTERM and SIGKILL for this stop, in place of `terminationGracePeriodSeconds`; with
+    /// `entrypoint: Image` no more than that. 0 to 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3_600))]
     pub stop_grace_period_seconds: Option<i64>,
