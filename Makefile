@@ -31,10 +31,15 @@ api: install ## Tests of the API on a real API server
 e2e: install ## Tests with real pods
 	@eval "$$($(CLUSTER) env)"; cargo test --locked --test e2e -- --ignored --test-threads 1
 
-bench: install ## Speed and cost next to bare pods; BENCH=--quick: small numbers
-	@eval "$$($(CLUSTER) env)"; kubectl --namespace sandbox-operator rollout restart deployment sandbox-operator > /dev/null; \
-	  kubectl --namespace sandbox-operator rollout status deployment sandbox-operator --timeout 180s > /dev/null; \
-	  RUSTFLAGS="-C target-feature=+crt-static" cargo bench --locked --target $(TARGET) --bench scale -- $(BENCH)
+# Each measures memory, so each begins with a process that has done nothing.
+bench: install ## Speed and cost next to bare pods and kubectl exec; BENCH=--quick: small numbers
+	@eval "$$($(CLUSTER) env)"; export RUSTFLAGS="-C target-feature=+crt-static"; \
+	  restart() { kubectl --namespace sandbox-operator rollout restart deployment "$$1" > /dev/null; \
+	    kubectl --namespace sandbox-operator rollout status deployment "$$1" --timeout 180s > /dev/null; }; \
+	  restart sandbox-operator; \
+	  cargo bench --locked --target $(TARGET) --bench scale -- $(BENCH); \
+	  restart sandbox-operator-gateway; \
+	  cargo bench --locked --target $(TARGET) --bench dataplane -- --url "$$(tests/sdk/url.sh)" $(BENCH)
 
 sdk: install ## Tests with the public SDK, and with its newest version
 	@eval "$$($(CLUSTER) env)"; tests/sdk/run.sh; SDK=newest tests/sdk/run.sh

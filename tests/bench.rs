@@ -1,11 +1,19 @@
-//! The pure parts of `benches/scale`: a benchmark has no test harness of its own.
+//! The pure parts of `benches`: a benchmark has no test harness of its own.
 
+#[path = "../benches/dataplane/content.rs"]
+mod content;
+#[path = "../benches/common/metrics.rs"]
+mod metrics;
+#[path = "../benches/dataplane/polls.rs"]
+mod polls;
 #[path = "../benches/scale/requests.rs"]
 mod requests;
-#[path = "../benches/scale/stats.rs"]
+#[path = "../benches/common/stats.rs"]
 mod stats;
 
-use requests::{Writes, between, value, writes};
+use content::{Check, content};
+use metrics::value;
+use requests::{Writes, between, writes};
 use stats::{Samples, Timing};
 use std::time::Duration;
 
@@ -19,7 +27,7 @@ fn samples(millis: impl IntoIterator<Item = u64>, span: u64) -> Samples {
 #[test]
 fn percentiles_are_samples_whatever_their_order() {
     let timing = samples((1..=100).rev(), 2_000).timing();
-    assert_eq!((timing.p50, timing.p90, timing.p99), (0.050, 0.090, 0.099));
+    assert_eq!((timing.p50, timing.p90, timing.p95, timing.p99), (0.050, 0.090, 0.095, 0.099));
     assert_eq!((timing.count, timing.per_second), (100, 50.0));
 }
 
@@ -75,4 +83,30 @@ fn own_creates_and_what_did_not_change_are_left_out() {
 fn a_metric_without_labels_is_found_by_its_whole_name() {
     assert_eq!(value(METRICS, "process_cpu_seconds_total"), Some(1.5));
     assert_eq!(value(METRICS, "process_cpu_seconds"), None);
+}
+
+#[test]
+fn no_byte_is_lost_unseen() {
+    let sent = content(1000);
+    let lost = |times, received: &[&[u8]]| {
+        let mut check = Check::new(&sent, times);
+        received.iter().for_each(|data| check.take(data));
+        check.lost()
+    };
+    assert_eq!(lost(2, &[&sent[..300], &sent[300..], &sent]), 0, "however it is cut");
+    let twice = [&sent[..], &sent[..]].concat();
+    assert_eq!(lost(2, &[&twice]), 0);
+    assert_eq!(lost(2, &[&twice[..1999]]), 1, "the last byte is missing");
+    assert_eq!(lost(1, &[&twice[..1001]]), 1, "one is too many");
+    assert_eq!(lost(1, &[]), 1000);
+    let mut wrong = sent.to_vec();
+    wrong[500] ^= 1;
+    assert_eq!(lost(1, &[&wrong]), 1);
+    assert!(lost(1, &[&sent[..500], &sent[501..]]) > 400, "after a gap hardly a byte is in its place");
+}
+
+#[test]
+fn the_sdk_sees_a_sandbox_run_at_its_next_look() {
+    let seen = |millis| polls::seen_by_sdk(Duration::from_millis(millis)).as_millis();
+    assert_eq!([0, 1, 200, 201, 501, 951, 1451].map(seen), [0, 200, 200, 500, 950, 1450, 1950]);
 }

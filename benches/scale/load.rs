@@ -10,18 +10,16 @@ use kube::{Api, Client, Resource, ResourceExt};
 use sandbox_operator::api::{Sandbox, State};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::Failure;
+use crate::ground::{Failure, IN_FLIGHT, Target};
 use crate::stats::Samples;
 
-/// Requests that are under way at once: as many as the operator's reconciles.
-pub const IN_FLIGHT: usize = 64;
 /// Label with the phase that an object belongs to; each phase watches its own objects only.
 pub const LABEL: &str = "bench/phase";
 
@@ -70,14 +68,6 @@ impl Seen for SeenPod {
         let main = self.status.iter().flat_map(|s| &s.container_statuses).find(|c| c.name == "main");
         main.and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some())
     }
-}
-
-/// Where objects are made, and what they look like.
-pub struct Target {
-    /// Namespace.
-    pub namespace: String,
-    /// An object without a name.
-    pub template: Value,
 }
 
 /// How many, and how fast.

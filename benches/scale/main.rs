@@ -1,24 +1,29 @@
 //! How fast sandboxes come to RUNNING next to bare pods of the same shape, and what that costs the operator. See docs/benchmarks.md.
 
 mod cluster;
+#[path = "../common/ground.rs"]
+mod ground;
 mod load;
+#[path = "../common/metrics.rs"]
+mod metrics;
 mod report;
 mod requests;
+#[path = "../common/stats.rs"]
 mod stats;
+#[path = "../common/usage.rs"]
+mod usage;
 
 use clap::Parser;
 use kube::Client;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use cluster::{Ground, Operator};
+use cluster::Operator;
+use ground::{Failure, Ground};
 use load::{Plan, SeenPod, SeenSandbox};
 use report::{Memory, Phase, Report};
 use requests::Writes;
 use stats::{Samples, ratio};
-
-/// Why the benchmark ended early.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Trailing writes belong to the sandboxes whose RUNNING they follow.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -71,12 +76,13 @@ async fn main() -> ExitCode {
 async fn bench(options: Options) -> Result<(), Failure> {
     let client = Client::try_default().await?;
     let operator = Operator::leading(&client, &options.namespace, &options.lease).await?;
-    let mut ground = Ground::new(&client).await?;
+    cluster::fake_nodes(&client).await?;
+    let mut ground = Ground::new(&client, cluster::sandbox()).await?;
     let scale = if options.quick { QUICK } else { FULL };
     let mut report = Report::default();
     let measured = tokio::select! {
         measured = measure(&client, &operator, &mut ground, scale, &mut report) => measured,
-        () = interrupted() => Err("interrupted".into()),
+        () = ground::interrupted() => Err("interrupted".into()),
     };
     // Also after a failure: what was measured until then.
     print!("{}", report.table());
@@ -86,23 +92,12 @@ async fn bench(options: Options) -> Result<(), Failure> {
     measured.and(removed)
 }
 
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut term) => tokio::select! {
-            _ = term.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        },
-        Err(_) => std::future::pending().await,
-    }
-}
-
 async fn measure(client: &Client, operator: &Operator, ground: &mut Ground, scale: Scale, report: &mut Report) -> Result<(), Failure> {
     let began = Instant::now();
     report.processors = std::thread::available_parallelism()?.get();
     let mut costs = Costs::default();
     report.memory.push(memory(operator, 0).await?);
-    ground.copy_shape().await?;
+    cluster::copy_shape(ground).await?;
     for (name, count, rate, rounds) in scale.phases {
         let (mut sandboxes, mut pods) = (Samples::default(), Samples::default());
         for round in 0..rounds {
@@ -136,7 +131,7 @@ async fn measure(client: &Client, operator: &Operator, ground: &mut Ground, scal
     let (name, count, ..) = scale.phases[0];
     eprintln!("{count} sandboxes to COMPLETED");
     let before = cluster::writes(client).await?;
-    ground.complete(&format!("{name}-0"), count).await?;
+    cluster::complete(ground, &format!("{name}-0"), count).await?;
     tokio::time::sleep(SETTLE).await;
     report.writes_to_end = per_sandbox(&requests::between(&before, &cluster::writes(client).await?, 0), count);
     report.seconds = began.elapsed().as_secs_f64();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::metrics::series;
+
 /// Requests that write, by `resource VERB`: only of resources, or parts of them, that nobody but the operator writes while sandboxes start.
 /// Status of pods is the kubelet's and their binding the scheduler's.
 pub type Writes = BTreeMap<String, f64>;
@@ -45,23 +47,6 @@ pub fn between(before: &Writes, after: &Writes, created: usize) -> Writes {
     }
     new.retain(|_, value| *value != 0.0);
     new
-}
-
-/// The value of a metric without labels.
-pub fn value(metrics: &str, name: &str) -> Option<f64> {
-    series(metrics, name).next().map(|(_, value)| value)
-}
-
-/// Labels and value of each series of a metric.
-fn series<'a>(metrics: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
-    metrics.lines().filter_map(move |line| {
-        let rest = line.strip_prefix(name)?;
-        let (labels, value) = match rest.strip_prefix('{') {
-            Some(rest) => rest.rsplit_once("} ")?,
-            None => ("", rest.strip_prefix(' ')?),
-        };
-        Some((labels, value.trim().parse().ok()?))
-    })
 }
 
 /// The value of one label. The values looked for hold neither commas nor quotes.

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::telemetry::usage::Process;
 use crate::telemetry::{self, Labels};
 
 /// All metrics of the gateway.
@@ -25,7 +26,9 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        let mut registry = Registry::with_prefix("sandbox_gateway");
+        let mut root = Registry::default();
+        root.register_collector(Box::new(Process));
+        let registry = root.sub_registry_with_prefix("sandbox_gateway");
         let mut m = Metrics {
             registry: Arc::default(),
             calls: Family::new_with_constructor(telemetry::seconds),
@@ -49,7 +52,7 @@ impl Default for Metrics {
         registry.register("watch_errors", "Broken watches, by kind", m.watch_errors.clone());
         registry.register("cached_sandboxes", "Sandboxes in the cache", m.cached.clone());
         registry.register("connections", "Open connections", m.connections.clone());
-        m.registry = Arc::new(registry);
+        m.registry = Arc::new(root);
         m
     }
 }

@@ -278,6 +278,7 @@ async fn each_call_leaves_one_line_and_is_counted() {
         "sandbox_gateway_rpc_seconds_count{method=\"SandboxService/ConnectSandbox\",code=\"UNAUTHENTICATED\"} 1",
         "sandbox_gateway_rpc_in_flight{method=\"SandboxService/GetSandbox\"} 0",
         "sandbox_gateway_connections 1",
+        "\nprocess_resident_memory_bytes ",
     ] {
         assert!(metrics.contains(part), "{part} is not in\n{metrics}");
     }

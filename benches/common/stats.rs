@@ -6,9 +6,9 @@ use std::time::Duration;
 /// What one phase measured.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
-    /// Create to RUNNING, of each object.
+    /// Of each object create to RUNNING, or of each call.
     pub latencies: Vec<Duration>,
-    /// From the first create to the last RUNNING.
+    /// From the first beginning to the last end.
     pub span: Duration,
 }
 
@@ -28,6 +28,7 @@ impl Samples {
             per_second: ratio(sorted.len() as f64, self.span.as_secs_f64()),
             p50: percentile(&sorted, 50),
             p90: percentile(&sorted, 90),
+            p95: percentile(&sorted, 95),
             p99: percentile(&sorted, 99),
         }
     }
@@ -36,14 +37,16 @@ impl Samples {
 /// The figures of one phase; times in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Timing {
-    /// Objects.
+    /// Objects, or calls.
     pub count: usize,
-    /// Objects per second that came to RUNNING.
+    /// Objects per second that came to RUNNING, or calls per second.
     pub per_second: f64,
     /// Median.
     pub p50: f64,
     /// 90th percentile.
     pub p90: f64,
+    /// 95th percentile.
+    pub p95: f64,
     /// 99th percentile.
     pub p99: f64,
 }
