@@ -59,6 +59,8 @@ struct Options {
 struct Scale {
     /// Way, callers, round trips.
     trips: &'static [(Way, usize, usize)],
+    /// The same without a call.
+    inside: usize,
     /// Idle streams.
     streams: usize,
     /// Rounds of transfers, and how often a stream of output has the file.
@@ -82,9 +84,10 @@ const FULL: Scale = Scale {
         (Way::Exec, 64, 6400),
         (Way::WebSocket, 64, 320),
     ],
+    inside: 500,
     streams: 1000,
     transfers: (5, 8),
-    starts: [("one by one", 10, 1), ("burst", 1, 20)],
+    starts: [("one by one", 10, 1), ("burst", 2, 20)],
 };
 const QUICK: Scale = Scale {
     trips: &[
@@ -97,9 +100,10 @@ const QUICK: Scale = Scale {
         (Way::WebSocket, 16, 32),
         (Way::StreamExec, 64, 320),
     ],
+    inside: 50,
     streams: 100,
     transfers: (1, 2),
-    starts: [("one by one", 2, 1), ("burst", 1, 5)],
+    starts: [("one by one", 2, 1), ("burst", 2, 5)],
 };
 
 #[tokio::main]
@@ -144,6 +148,7 @@ async fn measure(options: &Options, gateway: &Gateway, ground: &mut Ground, repo
     // First of all: memory that was used before and is free again would hide what is used now.
     eprintln!("{} idle streams, twice", scale.streams);
     report.memory = memory::measure(&scene, &callers, gateway, scale.streams).await?;
+    report.trips.push(trips::inside(&scene, scale.inside).await?);
     for (way, callers, count) in scale.trips {
         report.trips.push(trips::measure(&scene, gateway, *way, *callers, *count).await?);
     }

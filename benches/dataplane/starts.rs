@@ -46,13 +46,17 @@ impl Start {
     }
 }
 
-/// `rounds` times `at_once` of each kind, one kind after the other.
+/// `rounds` times `at_once` of each kind, one kind after the other; they take turns in being the first.
 pub async fn measure(ground: &Ground, scene: &Scene, name: &str, rounds: usize, at_once: usize) -> Result<Starts, Failure> {
     let seen = Seen::new(ground).await?;
     let (mut pods, mut sandboxes) = ((Samples::default(), vec![]), (Samples::default(), vec![]));
     for round in 1..=rounds {
-        eprintln!("{name}: {at_once} bare pods, then {at_once} sandboxes, round {round} of {rounds}");
-        for (kind, (samples, starts)) in [(Kind::Pod, &mut pods), (Kind::Sandbox, &mut sandboxes)] {
+        eprintln!("{name}: {at_once} bare pods and {at_once} sandboxes, round {round} of {rounds}");
+        let mut kinds = [(Kind::Pod, &mut pods), (Kind::Sandbox, &mut sandboxes)];
+        if round % 2 == 0 {
+            kinds.reverse();
+        }
+        for (kind, (samples, starts)) in kinds {
             let began = Instant::now();
             let all = (0..at_once).map(|n| start(ground, scene, &seen, kind, format!("bare-{round}-{n}"), n));
             let all = try_join_all(all).await?;

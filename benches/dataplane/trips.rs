@@ -1,6 +1,7 @@
 //! Round trips: the command `true`, from the request to its exit code.
 
 use futures::stream;
+use std::time::Duration;
 
 use crate::calls::{self, words};
 use crate::gateway::Gateway;
@@ -55,6 +56,42 @@ pub async fn measure(scene: &Scene, gateway: &Gateway, way: Way, callers: usize,
             cpu_ms: ratio((after.usage.cpu - before.usage.cpu) * 1000.0, calls),
             api_requests: ratio(after.api_requests - before.api_requests, calls),
         }),
+    })
+}
+
+/// Starts `true` and waits for it, and says in seconds how long each took.
+const SPAWN: &str = "\
+import os, sys, time
+for _ in range(int(sys.argv[1])):
+    began = time.perf_counter()
+    os.waitpid(os.posix_spawnp('true', ['true'], os.environ), 0)
+    print(time.perf_counter() - began)
+";
+
+/// What is left of it without any call: the same command, `count` times, by a process in the sandbox.
+pub async fn inside(scene: &Scene, count: usize) -> Result<Trips, Failure> {
+    let mut output = vec![];
+    let command = words(&["python3", "-c", SPAWN, &count.to_string()]);
+    let mut take = |data: &[u8]| output.extend_from_slice(data);
+    load::bounded(calls::stream_exec(
+        &mut scene.caller(0),
+        &scene.place(0).sandbox_id,
+        command,
+        stream::empty(),
+        &mut take,
+    ))
+    .await?;
+    let seconds: Result<Vec<f64>, _> = String::from_utf8(output)?.lines().map(str::parse).collect();
+    let latencies: Vec<Duration> = seconds?.into_iter().map(Duration::from_secs_f64).collect();
+    let samples = Samples {
+        span: latencies.iter().sum(),
+        latencies,
+    };
+    Ok(Trips {
+        name: "in the sandbox, no call".into(),
+        callers: 1,
+        timing: samples.timing(),
+        cost: None,
     })
 }
 
