@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// Domain of the reasons.
 const DOMAIN: &str = "sandbox-operator.dev";
 /// Bytes of a path in a message: it travels as a header.
-const MAX_PATH: usize = 512;
+const MAX_PATH: usize = 200;
 
 /// Why a file could not be read or written.
 #[derive(Debug)]

@@ -40,8 +40,8 @@ pub async fn read(limit: &Limit, request: ReadFileRequest) -> Result<Chunks, Sta
         let path = path.clone();
         move || open(Path::new(&path), max_bytes)
     };
-    let file = blocking(&path, open).await?;
-    let chunks = try_unfold((file, max_bytes, path), |(file, left, path)| async move {
+    let (file, size) = blocking(&path, open).await?;
+    let chunks = try_unfold((file, size, max_bytes, path), |(file, size, left, path)| async move {
         let (file, data) = blocking(&path, move || chunk(file)).await?;
         if data.is_empty() {
             return Ok(None);
@@ -50,7 +50,7 @@ pub async fn read(limit: &Limit, request: ReadFileRequest) -> Result<Chunks, Sta
         let Some(left) = left.checked_sub(data.len() as u64) else {
             return Err(Failure::TooLarge(None).status(&path));
         };
-        Ok(Some((ReadFileResponse { data }, (file, left, path))))
+        Ok(Some((ReadFileResponse { data, size }, (file, 0, left, path))))
     });
     Ok(chunks
         .inspect(move |_| {
@@ -59,7 +59,7 @@ pub async fn read(limit: &Limit, request: ReadFileRequest) -> Result<Chunks, Sta
         .boxed())
 }
 
-fn open(path: &Path, max_bytes: u64) -> Result<File, Failure> {
+fn open(path: &Path, max_bytes: u64) -> Result<(File, u64), Failure> {
     // Looked at first: to open a pipe or a device may change something.
     regular(&std::fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(never_wait()).open(path)?;
@@ -68,7 +68,7 @@ fn open(path: &Path, max_bytes: u64) -> Result<File, Failure> {
     if metadata.len() > max_bytes {
         return Err(Failure::TooLarge(Some(metadata.len())));
     }
-    Ok(file)
+    Ok((file, metadata.len()))
 }
 
 /// Flags with which opening does not block, whatever has come to the path meanwhile.

@@ -81,14 +81,10 @@ impl Entrance {
     {
         let method = Method::of(request.uri().path());
         let peer = request.extensions().get::<Peer>().cloned();
-        let address = peer.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.address.ip());
-        let mut record = Record::begin(method, address, &self.metrics, &self.sink);
-        let (admission, mut response) = match self.admit(method, address, &mut request, &mut record).await {
+        let mut record = Record::begin(method, address(peer.as_ref()), &self.metrics, &self.sink);
+        let (admission, mut response) = match self.admit(method, peer.as_ref(), &mut request, &mut record).await {
             Err(status) => (None, status.into_http()),
             Ok(admission) => {
-                if let (Some(_), Some(peer)) = (&admission, &peer) {
-                    peer.known.welcome();
-                }
                 // A panic ends its own call only, and the caller is told.
                 let serve = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
                 let response = match record.within(serve).await {
@@ -113,14 +109,17 @@ impl Entrance {
     async fn admit(
         &self,
         method: &'static Method,
-        peer: IpAddr,
+        peer: Option<&Peer>,
         request: &mut Request<Body>,
         record: &mut Record,
     ) -> Result<Option<Admission>, Status> {
         if method.open {
             return Ok(None);
         }
-        let caller = self.gateway.identity.authenticate(request.headers(), peer).await?;
+        let caller = self.gateway.identity.authenticate(request.headers(), address(peer)).await?;
+        if let Some(peer) = peer {
+            peer.known.welcome();
+        }
         record.caller = Some(caller.clone());
         let admission = self.limits.admit(&caller.user, method.streaming)?;
         let broken = BrokenOff::default();
@@ -135,4 +134,8 @@ impl Entrance {
         request.extensions_mut().insert(broken);
         Ok(Some(admission))
     }
+}
+
+fn address(peer: Option<&Peer>) -> IpAddr {
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.address.ip())
 }

@@ -5,11 +5,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
@@ -19,6 +20,10 @@ use super::limits::{Admission, Room};
 
 /// Longest time for a message that takes room.
 const UPLOAD: Duration = Duration::from_secs(120);
+/// Longest time in which a large answer must be taken.
+const DELIVERY: Duration = Duration::from_secs(120);
+/// Bytes of a large answer that are handed on at once.
+const PIECE: usize = 64 << 10;
 
 /// In a request's extensions: whether its body ended because the call was broken off.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +41,9 @@ impl BrokenOff {
     }
 }
 
+/// For room, and what comes when there is.
+type Wait = (BoxFuture<'static, Result<(), Status>>, Frame<Bytes>);
+
 /// A request's body. Sizes are announced before each message, so that too large ones end before they are read, and large ones wait for
 /// room while HTTP/2's flow control holds the sender back.
 pub struct Weighed {
@@ -44,7 +52,7 @@ pub struct Weighed {
     largest: usize,
     room: Room,
     broken: BrokenOff,
-    waits: Option<(BoxFuture<'static, ()>, Frame<Bytes>)>,
+    waits: Option<Wait>,
     until: Option<Pin<Box<Sleep>>>,
 }
 
@@ -62,13 +70,13 @@ impl Weighed {
         }
     }
 
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some((room, _)) = &mut self.waits else {
             return Poll::Ready(None);
         };
-        ready!(room.poll_unpin(cx));
+        let room = ready!(room.poll_unpin(cx));
         self.until = (self.lengths.left > 0).then(|| Box::pin(tokio::time::sleep(UPLOAD)));
-        Poll::Ready(self.waits.take().map(|(_, frame)| frame))
+        Poll::Ready(self.waits.take().map(|(_, frame)| room.map(|()| frame)))
     }
 }
 
@@ -78,7 +86,7 @@ impl http_body::Body for Weighed {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(frame) = ready!(self.poll_room(cx)) {
-            return Poll::Ready(Some(Ok(frame)));
+            return Poll::Ready(Some(frame));
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         let Poll::Ready(next) = polled else {
@@ -90,8 +98,8 @@ impl http_body::Body for Weighed {
             return Poll::Pending;
         };
         let Some(Ok(frame)) = next else {
-            // What was cancelled ends as if nothing had happened, but is not at the end of its stream.
-            if next.is_none() && !self.body.is_end_stream() {
+            // tonic takes what was cancelled for ended. What ends without an error may still not be at the end of its stream.
+            if next.is_some() || !self.body.is_end_stream() {
                 self.broken.0.store(true, Ordering::Release);
             }
             return Poll::Ready(next);
@@ -107,11 +115,8 @@ impl http_body::Body for Weighed {
             let text = format!("a message of {length} bytes; this method takes {} at most", self.largest);
             return Poll::Ready(Some(Err(status(Code::ResourceExhausted, reason::INVALID_REQUEST, text))));
         }
-        if length as usize <= Room::SMALL {
-            return Poll::Ready(Some(Ok(frame)));
-        }
-        self.waits = Some((self.room.clone().take(length).boxed(), frame));
-        self.poll_room(cx).map(|frame| frame.map(Ok))
+        self.waits = Some((self.room.clone().for_request(length as usize).boxed(), frame));
+        self.poll_room(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -161,7 +166,43 @@ impl Lengths {
 pub struct Followed {
     body: Body,
     record: Record,
-    _admission: Option<Admission>,
+    admission: Option<Admission>,
+    large: Option<Large>,
+}
+
+/// A large answer on its way. Who does not take it in time gets no more of it: others need the room.
+struct Large {
+    rest: Arc<Mutex<Option<Bytes>>>,
+    _delivered: DropGuard,
+}
+
+impl Large {
+    fn new(data: Bytes, room: Option<Room>) -> Large {
+        let rest = Arc::new(Mutex::new(Some(data)));
+        let delivered = CancellationToken::new();
+        let (late, over) = (rest.clone(), delivered.clone());
+        tokio::spawn(async move {
+            if over.run_until_cancelled(tokio::time::sleep(DELIVERY)).await.is_some() {
+                *late.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                room.as_ref().inspect(|room| room.answer_is_gone());
+            }
+        });
+        Large {
+            rest,
+            _delivered: delivered.drop_guard(),
+        }
+    }
+
+    /// The next piece; none when all was taken.
+    fn next(&self) -> Option<Result<Bytes, Status>> {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rest) = rest.as_mut() else {
+            let text = "the answer was not taken in time";
+            return Some(Err(status(Code::DeadlineExceeded, reason::INVALID_REQUEST, text)));
+        };
+        let piece = rest.split_to(rest.len().min(PIECE));
+        (!piece.is_empty()).then_some(Ok(piece))
+    }
 }
 
 impl Followed {
@@ -170,7 +211,26 @@ impl Followed {
         Followed {
             body,
             record,
-            _admission: admission,
+            admission,
+            large: None,
+        }
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(large) = &self.large {
+            match large.next() {
+                Some(piece) => return Poll::Ready(Some(piece.map(Frame::data))),
+                None => self.large = None,
+            }
+        }
+        let next = ready!(http_body::Body::poll_frame(Pin::new(&mut self.body), cx));
+        match next {
+            Some(Ok(frame)) if frame.data_ref().is_some_and(|data| data.len() > Room::SMALL) => {
+                let data = frame.into_data().unwrap_or_default();
+                self.large = Some(Large::new(data, self.admission.as_ref().map(|a| a.room.clone())));
+                self.poll_inner(cx)
+            }
+            next => Poll::Ready(next),
         }
     }
 }
@@ -180,7 +240,7 @@ impl http_body::Body for Followed {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let next = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let next = ready!(self.poll_inner(cx));
         match &next {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
@@ -194,10 +254,13 @@ impl http_body::Body for Followed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.large.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.large.is_some() {
+            return SizeHint::default();
+        }
         self.body.size_hint()
     }
 }
@@ -221,5 +284,41 @@ mod tests {
         }
         assert_eq!(Lengths::default().announced(&[0, 0xff, 0xff, 0xff, 0xff]), Some(u32::MAX));
         assert_eq!(Lengths::default().announced(&[0, 0, 0, 0]), None);
+    }
+
+    struct Cancelled;
+
+    impl http_body::Body for Cancelled {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(Some(Err(Status::cancelled("by the caller"))))
+        }
+    }
+
+    /// Whether the end of a body is its sender's.
+    async fn ends(body: Body) -> bool {
+        let limits = super::super::limits::Limits::new(&super::super::config::Limits::default());
+        let broken = BrokenOff::default();
+        let admission = limits.admit("a", true).unwrap();
+        let mut weighed = Weighed::new(body, 100, admission.room, broken.clone());
+        while let Some(Ok(_)) = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut weighed), cx)).await {}
+        !broken.is_so()
+    }
+
+    #[tokio::test]
+    async fn what_was_cancelled_is_broken_off() {
+        assert!(ends(Body::empty()).await);
+        assert!(!ends(Body::new(Cancelled)).await);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_goes_in_pieces() {
+        let large = Large::new(Bytes::from(vec![7; 3 * PIECE + 1]), None);
+        let sizes: Vec<usize> = std::iter::from_fn(|| large.next()).map(|piece| piece.unwrap().len()).collect();
+        assert_eq!(sizes, [PIECE, PIECE, PIECE, 1]);
+        *large.rest.lock().unwrap() = None;
+        assert_eq!(large.next().unwrap().unwrap_err().code(), Code::DeadlineExceeded);
     }
 }

@@ -13,11 +13,11 @@ pub const DOMAIN: &str = "cwsandbox.com";
 
 /// Bytes of a message, and of what else callers may have put into an error. It travels as headers, of which clients take 8 KB: the message
 /// twice, once percent-encoded and once with the details in base64.
-const LONGEST: usize = 768;
+const LONGEST: usize = 512;
 /// Bytes of one fact in the details: a path, at most.
-const LONGEST_FACT: usize = 2048;
+const LONGEST_FACT: usize = 1024;
 /// Bytes of the name of a field that is wrong, and of why.
-const LONGEST_VALUE: usize = 256;
+const LONGEST_VALUE: usize = 160;
 /// Most fields that are told.
 const MOST_FIELDS: usize = 8;
 

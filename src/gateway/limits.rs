@@ -4,7 +4,7 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Status};
@@ -14,8 +14,8 @@ use super::error::{reason, retry};
 
 /// Callers without a call under way that are kept before they are looked for and dropped.
 const IDLE: usize = 1024;
-/// Longest wait for room for an answer.
-const WAIT: Duration = Duration::from_secs(30);
+/// Longest wait for room.
+pub const WAIT: Duration = Duration::from_secs(30);
 
 /// The limits of this replica, and what is used of them.
 pub struct Limits {
@@ -41,20 +41,26 @@ pub struct Admission {
     _place: OwnedSemaphorePermit,
 }
 
-/// Where the large bodies of one call take their bytes from: the caller's share, and all there is. They are taken once, by the request or
-/// for the answer, and given back with the last clone of this.
+/// Where the large bodies of one call take their bytes from: the caller's share, and all there is. They are given back with the last clone
+/// of this.
 #[derive(Clone)]
 pub struct Room {
     mine: Arc<Semaphore>,
     /// All that the caller can have.
     share: u32,
     all: Arc<Semaphore>,
-    taken: Arc<OnceLock<Reservation>>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Default)]
+struct Taken {
+    request: Option<Reservation>,
+    answer: Option<Reservation>,
 }
 
 struct Reservation {
-    _mine: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
+    mine: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
 }
 
 impl Limits {
@@ -134,31 +140,66 @@ impl Room {
         request.extensions().get().cloned()
     }
 
-    /// Waits until there is room for so many bytes: the caller's share first, so that one who waits for itself holds up nobody else.
-    pub async fn take(self, bytes: u32) {
-        if self.taken.get().is_some() {
-            return;
-        }
-        // Neither is ever closed.
-        if let Ok(mine) = self.mine.acquire_many_owned(bytes).await
-            && let Ok(all) = self.all.acquire_many_owned(bytes).await
-        {
-            let _ = self.taken.set(Reservation { _mine: mine, _all: all });
-        }
-    }
-
-    /// Takes room for an answer that grows: nothing as long as it is small, then for `most` bytes, which it may become.
+    /// Takes room for a message of the request, in place of the one before, which was passed on.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED when others have it all for too long.
-    pub async fn for_answer(room: Option<&Room>, now: usize, most: usize) -> Result<(), Status> {
-        let Some(room) = room.filter(|room| now > Room::SMALL && room.taken.get().is_none()) else {
+    pub async fn for_request(self, bytes: usize) -> Result<(), Status> {
+        self.taken().request = None;
+        if bytes > Room::SMALL {
+            let reservation = self.acquire(bytes, WAIT).await?;
+            self.taken().request = Some(reservation);
+        }
+        Ok(())
+    }
+
+    /// Takes room for an answer that has come to so many bytes, and for as many again: it is there twice when it is encoded. As long as it
+    /// is small it takes none. Waits so long for room.
+    ///
+    /// # Errors
+    /// As [`Room::for_request`].
+    pub async fn for_answer(room: Option<&Room>, bytes: usize, wait: Duration) -> Result<(), Status> {
+        let Some(room) = room.filter(|_| bytes > Room::SMALL) else {
             return Ok(());
         };
-        // It is there twice when it is encoded. All of a caller's share must be enough for any.
-        let bytes = u32::try_from(2 * most).unwrap_or(u32::MAX).min(room.share);
-        let taken = tokio::time::timeout(WAIT, room.clone().take(bytes)).await;
-        taken.map_err(|_| exhausted("other large answers are under way"))
+        let share = room.share as usize;
+        let have = room.taken().answer.as_ref().map_or(0, |a| a.mine.num_permits());
+        let wanted = 2 * bytes;
+        if wanted <= have || have >= share {
+            return Ok(());
+        }
+        // By doubling: what grows in small steps does not come back for each.
+        let more = room.acquire(wanted.max(2 * have).min(share) - have, wait).await?;
+        let mut taken = room.taken();
+        match &mut taken.answer {
+            Some(answer) => {
+                answer.mine.merge(more.mine);
+                answer.all.merge(more.all);
+            }
+            none => *none = Some(more),
+        }
+        Ok(())
+    }
+
+    /// The answer is no longer kept.
+    pub fn answer_is_gone(&self) {
+        self.taken().answer = None;
+    }
+
+    /// The caller's share first, so that one who waits for itself holds up nobody else.
+    async fn acquire(&self, bytes: usize, wait: Duration) -> Result<Reservation, Status> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.share);
+        let both = async {
+            let mine = self.mine.clone().acquire_many_owned(bytes).await.ok()?;
+            let all = self.all.clone().acquire_many_owned(bytes).await.ok()?;
+            Some(Reservation { mine, all })
+        };
+        let both = tokio::time::timeout(wait, both).await;
+        both.ok().flatten().ok_or_else(|| exhausted("too many large bodies are under way"))
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -208,34 +249,49 @@ mod tests {
         assert!(limits.admit("a", false).is_ok() && limits.admit("a", true).is_ok());
     }
 
-    #[tokio::test]
-    async fn large_bodies_wait_for_room_and_one_caller_has_half_of_it() {
-        use futures::FutureExt;
-        let limits = limits(1000, 1000);
-        let room = |user: &str| limits.admit(user, false).unwrap().room;
-        let (first, other) = (room("a"), room("b"));
-        first.clone().take(30).await;
-        assert!(room("a").take(30).now_or_never().is_none(), "60 of 100 are more than half");
-        other.clone().take(50).await;
-        assert!(room("c").take(30).now_or_never().is_none(), "110 of 100");
-        drop(first);
-        assert!(room("c").take(30).now_or_never().is_some());
-        drop(other);
-        assert!(room("a").take(50).now_or_never().is_some());
+    /// In units of what is small, of which there are 100, and a caller has half.
+    fn roomy() -> Limits {
+        let unit = u32::try_from(Room::SMALL).unwrap();
+        Limits::new(&config::Limits {
+            concurrent_calls: 9,
+            large_body_bytes: 100 * unit,
+            ..config::Limits::default()
+        })
     }
 
     #[tokio::test]
-    async fn an_answer_takes_room_once_it_is_large() {
+    async fn large_bodies_wait_for_room_and_one_caller_has_half_of_it() {
         use futures::FutureExt;
-        let limits = limits(1000, 1000);
+        let limits = roomy();
         let room = |user: &str| limits.admit(user, false).unwrap().room;
-        let (small, large, second) = (room("a"), room("a"), room("a"));
-        let grows = |room: &Room, now: usize| Room::for_answer(Some(room), now, 50).now_or_never();
-        assert!(grows(&small, Room::SMALL).is_some() && grows(&large, Room::SMALL + 1).is_some());
-        assert!(grows(&large, 2 * Room::SMALL).is_some(), "it has its room already");
-        assert!(grows(&second, Room::SMALL + 1).is_none());
-        drop(large);
-        assert!(grows(&second, Room::SMALL + 1).is_some());
+        let take = |room: &Room, units: usize| room.clone().for_request(units * Room::SMALL).now_or_never();
+        let (first, other) = (room("a"), room("b"));
+        assert!(take(&first, 30).is_some());
+        assert!(take(&room("a"), 30).is_none(), "60 of 100 are more than half");
+        assert!(take(&other, 50).is_some());
+        assert!(take(&room("c"), 30).is_none(), "110 of 100");
+        assert!(take(&first, 10).is_some(), "a message takes the room of the one before it");
+        assert!(take(&room("c"), 30).is_some());
+        assert!(take(&other, 1).is_some());
+        assert!(take(&room("b"), 50).is_some(), "a small one takes none");
+    }
+
+    #[tokio::test]
+    async fn an_answer_takes_twice_its_size_beside_what_its_request_has() {
+        let limits = roomy();
+        let (one, two) = (limits.admit("a", false).unwrap().room, limits.admit("a", false).unwrap().room);
+        let grows = async |room: &Room, units: usize| Room::for_answer(Some(room), units * Room::SMALL, Duration::ZERO).await.is_ok();
+        one.clone().for_request(10 * Room::SMALL).await.unwrap();
+        assert!(grows(&one, 1).await && one.mine.available_permits() == 40 * Room::SMALL);
+        assert!(grows(&one, 10).await && one.mine.available_permits() == 20 * Room::SMALL);
+        assert!(
+            grows(&one, 11).await && one.mine.available_permits() == 0,
+            "40, of which 10 are the request's"
+        );
+        assert!(!grows(&two, 2).await);
+        one.answer_is_gone();
+        assert!(grows(&two, 2).await);
+        assert!(Room::for_answer(None, usize::MAX / 4, Duration::ZERO).await.is_ok());
     }
 
     #[test]

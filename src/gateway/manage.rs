@@ -16,7 +16,7 @@ use super::convert::status::{sidecars, state, state_to_proto};
 use super::data::target;
 use super::error::{self, Violation, of_kube, reason, sandbox_not_found};
 use super::identity::Caller;
-use super::limits::Room;
+use super::limits::{Room, WAIT};
 use super::state::Gateway;
 use crate::api::Sandbox;
 use crate::proto::sandbox as pb;
@@ -56,10 +56,11 @@ pub async fn get(gateway: &Gateway, caller: &Caller, request: pb::GetSandboxRequ
     let id = request.sandbox_id;
     let sandbox = find(gateway, &caller.namespace, &id).await?.ok_or_else(|| sandbox_not_found(&id))?;
     let mut told = echo::sandbox(&sandbox, &gateway.config);
-    // The record tells of the main container only.
+    // The record tells of the main container only. What it tells is worth more than what cannot be read beside it.
     if sandbox.spec.workload.sidecars.is_some()
+        && !state(&sandbox).is_final()
         && let Some(status) = &mut told.status
-        && let Some(pod) = target::pod(&gateway.cluster, &sandbox).await?
+        && let Ok(Some(pod)) = target::pod(&gateway.cluster, &sandbox).await
     {
         status.container_statuses.extend(sidecars(&sandbox, &pod));
     }
@@ -133,7 +134,7 @@ pub async fn list(
             break;
         }
     }
-    Room::for_answer(room.as_ref(), bytes, bytes).await?;
+    Room::for_answer(room.as_ref(), bytes, WAIT).await?;
     Ok(pb::ListSandboxesResponse { sandboxes, next_page_token })
 }
 

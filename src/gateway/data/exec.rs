@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use prost_types::Timestamp;
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Status, Streaming};
@@ -45,7 +45,7 @@ pub async fn exec(gateway: &Gateway, caller: &Caller, request: Request<pb::ExecR
     let room = Room::of(&request);
     let request = request.into_inner();
     check(&request.sandbox_id, &request.command, &request.env)?;
-    let limit = match usize::try_from(request.max_output_bytes) {
+    let mut limit = match usize::try_from(request.max_output_bytes) {
         Err(_) => return Err(invalid(vec![Violation::new("max_output_bytes", "must not be negative")])),
         Ok(0) => DEFAULT_OUTPUT,
         Ok(bytes) => bytes.min(MAX_OUTPUT),
@@ -70,7 +70,11 @@ pub async fn exec(gateway: &Gateway, caller: &Caller, request: Request<pb::ExecR
                     break error.exit_code;
                 }
             }
-            Room::for_answer(room.as_ref(), stdout.kept.len() + stderr.kept.len(), 2 * limit).await?;
+            // The command has begun: where there is no room for its output it is cut, and said to be.
+            let kept = stdout.kept.len() + stderr.kept.len();
+            if Room::for_answer(room.as_ref(), kept, Duration::ZERO).await.is_err() {
+                limit = 0;
+            }
         };
         Ok(pb::ExecResponse {
             exit_code,
@@ -326,7 +330,7 @@ mod tests {
         let mut requests = Box::pin(requests(ExecStart::default(), stream::iter(inputs), BrokenOff::default(), wrong));
         let mut sent = vec![];
         let ended = loop {
-            match tokio::time::timeout(std::time::Duration::from_millis(50), requests.next()).await {
+            match tokio::time::timeout(Duration::from_millis(50), requests.next()).await {
                 Ok(Some(request)) => sent.extend(request.message),
                 Ok(None) => break true,
                 Err(_) => break false,

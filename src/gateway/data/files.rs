@@ -9,11 +9,12 @@ use super::target::{self, Place};
 use crate::agent_client::MAX_PIECE;
 use crate::gateway::error::{Violation, invalid, reason, with_metadata};
 use crate::gateway::identity::Caller;
-use crate::gateway::limits::Room;
+use crate::gateway::limits::{Room, WAIT};
 use crate::gateway::state::Gateway;
 use crate::proto::agent::write_file_request::Message;
 use crate::proto::agent::{ReadFileRequest, WriteFileRequest, WriteFileStart};
 use crate::proto::sandbox as pb;
+use crate::text::short;
 
 /// Longest path that Linux takes.
 const MAX_PATH: usize = 4096;
@@ -38,7 +39,12 @@ pub async fn read(gateway: &Gateway, caller: &Caller, request: pb::ReadFileReque
     let mut content = BytesMut::new();
     loop {
         match pieces.message().await {
-            Ok(Some(piece)) => content.extend_from_slice(&piece.data),
+            Ok(Some(piece)) => {
+                // Said with the first. It may be a lie; what comes then is counted as it comes.
+                let size = usize::try_from(piece.size.min(max_bytes)).unwrap_or_default();
+                Room::for_answer(room.as_ref(), size.max(content.len() + piece.data.len()), WAIT).await?;
+                content.extend_from_slice(&piece.data);
+            }
             Ok(None) => break,
             Err(error) => return Err(failed(&place, &error, &path, max_bytes).await),
         }
@@ -46,7 +52,6 @@ pub async fn read(gateway: &Gateway, caller: &Caller, request: pb::ReadFileReque
         if content.len() as u64 > max_bytes {
             return Err(too_large(&path, max_bytes, Some(content.len() as u64)));
         }
-        Room::for_answer(room.as_ref(), content.len(), max_bytes as usize).await?;
     }
     Ok(pb::ReadFileResponse { content: content.freeze() })
 }
@@ -118,7 +123,7 @@ fn of_file(error: &Status, path: &str, max_bytes: u64) -> Option<Status> {
         _ => return None,
     };
     let text: String = error.message().chars().filter(|c| !c.is_control()).take(300).collect();
-    Some(with_metadata(code, reason, text, [("filepath", shown(path))]))
+    Some(with_metadata(code, reason, text, [("filepath", path.to_owned())]))
 }
 
 /// FILE_TOO_LARGE. The SDK learns the limit from it, and goes on with exec if it knows the size.
@@ -126,17 +131,12 @@ fn too_large(path: &str, max_bytes: u64, size: Option<u64>) -> Status {
     // The size of a file that is too large, and still is not: it has shrunk meanwhile.
     let size = size.unwrap_or_default().max(max_bytes + 1);
     let facts = [
-        ("filepath", shown(path)),
+        ("filepath", path.to_owned()),
         ("size_bytes", size.to_string()),
         ("max_size_bytes", max_bytes.to_string()),
     ];
-    let text = format!("{} has more than {max_bytes} bytes", shown(path));
+    let text = format!("{} has more than {max_bytes} bytes", short(path, 200));
     with_metadata(Code::FailedPrecondition, reason::FILE_TOO_LARGE, text, facts)
-}
-
-/// A path as it fits into the trailers of an answer, which are of 8 KiB at most.
-fn shown(path: &str) -> String {
-    path.chars().take(500).collect()
 }
 
 #[cfg(test)]
