@@ -24,8 +24,9 @@ use crate::proto::sandbox as pb;
 const ENTRY: usize = 32 * 1024;
 /// Without a byte for this long a connection is made anew: nothing else tells that its other end is gone.
 const IDLE: Duration = Duration::from_secs(60);
-/// Bytes after which a session gets a new id, whose line is still there when the runtime has begun a new file: by default one has 10 MiB.
-const CHECKPOINT: u64 = 2 << 20;
+/// Bytes after which a session gets a new id. Nodes give out the newest file of a log only, of 10 MiB by default: what began before it
+/// cannot be found again, so what was begun last is the best to go on from. Not more often: most sessions have one id.
+const CHECKPOINT: u64 = 256 << 10;
 /// Between two looks at a container that has not started or has just ended.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -229,7 +230,8 @@ impl Log {
                 pod_uid: pod.uid().unwrap_or_default(),
                 container: self.container.clone(),
                 timestamps: self.timestamps,
-                line: first,
+                first,
+                later: first,
                 offset: 0,
             });
         }
@@ -243,7 +245,7 @@ impl Log {
                 && let Some((line, back)) = renderer.begun()
                 && let Some(offset) = self.offset.checked_sub(back).filter(|o| *o >= session.offset + CHECKPOINT)
             {
-                (session.line, session.offset) = (line, offset);
+                (session.later, session.offset) = (line, offset);
                 id = session.id();
             }
             let entry = pb::LogEntry {

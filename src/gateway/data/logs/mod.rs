@@ -86,12 +86,8 @@ pub async fn stream_logs(gateway: &Gateway, caller: &Caller, request: pb::Stream
                 let _ = entries.try_send(Ok(told("SESSION_NOT_FOUND", "there is no such log session")));
                 return Ok(stream);
             };
-            let Some(skip) = offset.checked_sub(session.offset) else {
-                let _ = entries.try_send(Ok(told("INVALID_RESUME_OFFSET", "it is before the session's first line")));
-                return Ok(stream);
-            };
             (resumed, log.offset, log.timestamps) = (true, offset, session.timestamps);
-            log.start = Start::Exactly { line: session.line, skip };
+            log.start = session.start(offset);
             log.session = Some(session);
         }
     }
@@ -202,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_session_is_resumed_as_it_was_or_begun_anew() {
-        let session = "2:5b1e:main:t:1795438800123456789:2:3";
+        let session = "1:5b1e:main:t:1795438800123456789:2:1795438800123456789:2:0";
         let resume = pb::StreamLogsRequest {
             follow: true,
             resume_log_session_id: session.into(),
