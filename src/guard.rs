@@ -49,6 +49,16 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     }
 }
 
+impl<K> Guarded<K> {
+    /// The object.
+    ///
+    /// # Errors
+    /// It cannot be understood.
+    pub fn readable(self) -> kube::Result<K> {
+        self.0.map_err(|unreadable| kube::Error::SerdeError(Error::custom(unreadable.error)))
+    }
+}
+
 impl<K: Resource> Resource for Guarded<K> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;

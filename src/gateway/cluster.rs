@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use futures::{AsyncBufRead, FutureExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::{ClusterResourceScope, ObjectList};
+use kube::core::{ClusterResourceScope, NamespaceResourceScope, ObjectList};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 use crate::api::MANAGER;
+use crate::guard::Guarded;
 use crate::process::Namespaced;
 
 /// Longest wait for one answer, the wait for a free place included.
@@ -60,7 +61,9 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::create`].
     pub async fn get<K: Namespaced>(&self, namespace: &str, name: &str) -> kube::Result<Option<K>> {
-        self.call::<K, _>("get", self.api::<K>(namespace).get_opt(name).boxed()).await
+        let api = self.api::<Guarded<K>>(namespace);
+        let get = async { api.get_opt(name).await?.map(Guarded::readable).transpose() };
+        self.call::<K, _>("get", get.boxed()).await
     }
 
     /// A live list of one namespace.
@@ -92,8 +95,9 @@ impl Cluster {
             field_manager: Some(MANAGER.into()),
             ..PatchParams::default()
         };
-        let api = self.api::<K>(namespace);
-        self.call::<K, _>("patch", api.patch(name, &params, &Patch::Merge(patch)).boxed()).await
+        let api = self.api::<Guarded<K>>(namespace);
+        let patch = async { api.patch(name, &params, &Patch::Merge(patch)).await?.readable() };
+        self.call::<K, _>("patch", patch.boxed()).await
     }
 
     /// Deletes the object of this UID. One that is gone already, or another of the same name, is as good.
@@ -132,7 +136,7 @@ impl Cluster {
         self.call::<Pod, _>("log", api.log_stream(pod, params).boxed()).await
     }
 
-    fn api<K: Namespaced>(&self, namespace: &str) -> Api<K> {
+    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
 

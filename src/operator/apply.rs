@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Client};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::error::Error;
 use super::metrics::Metrics;
 use crate::api::{Sandbox, SandboxSession, SandboxSessionStatus, SandboxStatus};
+use crate::guard::Guarded;
 use crate::process::Namespaced;
 
 /// Longest wait for one answer.
@@ -90,7 +92,7 @@ impl Writer {
         }
     }
 
-    fn api<K: Namespaced>(&self, namespace: &str) -> Api<K> {
+    fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
@@ -111,7 +113,8 @@ impl Writer {
 
     /// A live read; none if there is no such object.
     pub async fn get<K: Namespaced>(&self, kind: &'static str, namespace: &str, name: &str) -> Result<Option<K>, Error> {
-        self.call("get", kind, name, self.api::<K>(namespace).get_opt(name)).await
+        let get = async { self.api::<Guarded<K>>(namespace).get_opt(name).await?.map(Guarded::readable).transpose() };
+        self.call("get", kind, name, get).await
     }
 
     /// A pod's events.
@@ -134,7 +137,7 @@ impl Writer {
     /// `kind` may name the status, as in `Sandbox/status`.
     async fn merge<K: Namespaced>(&self, kind: &'static str, target: Target<'_>, mut body: Value) -> Result<(), Error> {
         let Target { namespace, name, uid } = target;
-        let api = self.api::<K>(namespace);
+        let api = self.api::<Guarded<K>>(namespace);
         body["metadata"]["uid"] = uid.into();
         let (params, patch) = (PatchParams::default(), Patch::Merge(body));
         gone_is_fine(if kind.ends_with("/status") {

@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use sandbox_operator::api::{LABEL_SANDBOX_UID, Sandbox};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -50,6 +50,77 @@ async fn a_standby_takes_over_at_once_and_nothing_is_lost_or_made_twice() {
     let owners: BTreeSet<&String> = pods.iter().filter_map(|p| p.labels().get(LABEL_SANDBOX_UID)).collect();
     assert_eq!((pods.len(), owners.len()), (names.len(), names.len()), "one pod for each");
     scene.end().await;
+}
+
+/// Whoever may update an object may give it times that the API server takes and no type of ours does.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn objects_that_the_types_cannot_read_keep_nobody_from_beginning() {
+    let scene = Scene::new("unreadable").await;
+    scene.sandbox("odd", light(json!({}))).await;
+    let pod = scene.running("odd").await.pod_name.unwrap();
+    let namespace = &scene.namespace;
+    for path in [
+        format!("/apis/sandbox-operator.dev/v1alpha1/namespaces/{namespace}/sandboxes/odd"),
+        format!("/api/v1/namespaces/{namespace}/pods/{pod}"),
+    ] {
+        scene
+            .eventually("a time that is too late", || async {
+                make_odd(&scene, &path).await.map_err(|e| e.to_string())
+            })
+            .await;
+    }
+    for name in [MAIN.to_owned(), format!("{MAIN}-gateway")] {
+        let all = deployments(&scene, MAIN);
+        all.restart(&name).await.unwrap();
+        scene
+            .eventually("new replicas that are ready", || async {
+                let deployment = all.get(&name).await.unwrap();
+                let (status, wanted) = (deployment.status.unwrap(), deployment.spec.unwrap().replicas);
+                let seen = status.observed_generation == deployment.metadata.generation;
+                let new = status.updated_replicas == wanted && status.available_replicas == wanted && status.replicas == wanted;
+                if seen && new { Ok(()) } else { Err(format!("{status:?}")) }
+            })
+            .await;
+    }
+    scene.sandbox("next", light(sh("true"))).await;
+    assert_eq!(outcome(&scene.ended("next").await), ("COMPLETED", "Completed", Some(0)));
+    // The types of this test cannot read it either.
+    let path = format!("/apis/sandbox-operator.dev/v1alpha1/namespaces/{namespace}/sandboxes/odd");
+    let stop = http::Request::patch(&path).header("content-type", "application/merge-patch+json");
+    let stop = stop.body(br#"{"spec": {"desiredState": "Stopped"}}"#.to_vec()).unwrap();
+    scene.client.request::<Value>(stop).await.unwrap();
+    scene
+        .eventually("the end of an odd one", || async {
+            let get = http::Request::get(&path).body(vec![]).unwrap();
+            let status = scene.client.request::<Value>(get).await.unwrap()["status"].take();
+            if status["state"] == "TERMINATED" {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        })
+        .await;
+    scene.end().await;
+}
+
+async fn make_odd(scene: &Scene, path: &str) -> kube::Result<()> {
+    let late = json!("9999-12-31T23:59:59Z");
+    let get = || http::Request::get(path).body(vec![]).unwrap();
+    let mut object: Value = scene.client.request(get()).await?;
+    object["metadata"]["annotations"]["example.com/odd"] = json!("true");
+    for manager in object["metadata"]["managedFields"].as_array_mut().unwrap() {
+        manager["time"] = late.clone();
+    }
+    let put = http::Request::put(path).header("content-type", "application/json");
+    scene
+        .client
+        .request::<Value>(put.body(serde_json::to_vec(&object).unwrap()).unwrap())
+        .await?;
+    let object: Value = scene.client.request(get()).await?;
+    let managers = object["metadata"]["managedFields"].as_array().unwrap();
+    assert!(managers.iter().any(|m| m["time"] == late), "this test tests nothing");
+    Ok(())
 }
 
 /// An older chart, whose custom resource has another column; then this one; then none; then this one again.
