@@ -16,7 +16,7 @@ use super::rules;
 pub struct Workload {
     /// Image of the main container, as in a pod. Default: the session's, then the operator's (`python:3.11` unless configured otherwise).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^\S+$"))]
     pub container_image: Option<String>,
     /// When the kubelet pulls the images: `Always`, `IfNotPresent` or `Never`. Default: as in a pod (`Always` for the tag `latest`, else `IfNotPresent`).
     /// With `Never` and no such image on the node the sandbox is FAILED with reason `ErrImageNeverPull`.
@@ -149,8 +149,8 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_592_000))]
     pub max_lifetime_seconds: Option<i64>,
-    /// Seconds from creation within which the sandbox must be RUNNING; otherwise it is FAILED with what kept it. Time in which no operator
-    /// was there to look at it does not count. 1 to 86400; default 300.
+    /// Seconds within which the sandbox must be RUNNING; otherwise it is FAILED with what kept it. Counted from creation, or from the
+    /// operator's first look if that was later. 1 to 86400; default 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub start_timeout_seconds: Option<i64>,
@@ -339,7 +339,7 @@ pub struct Sidecar {
     #[x_kube(validation = Rule::new("self != 'main'").message("sidecars[].name: main is the name of the main container"))]
     pub name: String,
     /// Image of the container, as in a pod.
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^\S+$"))]
     pub image: String,
     /// What it runs. Default: the image's entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -191,7 +191,7 @@ pub struct Note {
     pub status: Option<Box<SandboxStatus>>,
     /// When we made its pod, until the cached status names it.
     pub made: Option<Instant>,
-    /// When it was first looked at, until the cached status tells.
+    /// When it was first looked at, as long as its time to start runs.
     pub seen: Option<Timestamp>,
     /// Failures in a row.
     pub failures: u32,

@@ -195,6 +195,9 @@ fn trouble_is_told_at_once_and_fails_at_once_only_where_waiting_cannot_help() {
         ..trouble("ContainerCreating", "")
     };
     assert_eq!(plain.outcome(), (State::Failed, "StartTimeout", None));
+    let late = Case { seen: 250, ..plain };
+    assert_eq!(late.outcome().0, State::Creating, "time in which nobody looked does not count");
+    assert_eq!(late.decide().wake, Some(at(550)));
     let agent = json!([{"name": "sandbox-operator-agent", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": {"waiting": {"reason": "ErrImagePull"}}}]);
     assert_eq!(
         Case::pod(json!({"phase": "Pending", "initContainerStatuses": agent})).outcome().1,

@@ -44,7 +44,7 @@ fn running() -> Case {
 }
 
 #[test]
-fn two_writes_to_running_and_one_to_the_end() {
+fn a_slow_start_is_told_with_two_writes_and_the_end_with_one() {
     let with_ip = || Case::pod(json!({"phase": "Pending", "podIP": "10.0.0.1", "conditions": [{"type": "Initialized", "status": "True"}]}));
     let unstarted = || {
         let mut case = creating();

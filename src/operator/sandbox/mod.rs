@@ -43,12 +43,13 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
     let cached = sandbox.status.clone().unwrap_or_default();
     // Whole seconds, as the API keeps them: what is read back must equal what was written.
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-    let seen = status::first_told(&cached).or(note.seen).unwrap_or(now);
+    // Its first telling, too, since an operator that came later did not see it before.
+    let seen = [note.seen, status::first_told(&cached)].into_iter().flatten().fold(now, Timestamp::min);
     ctx.memory.note(&uid, |n| {
         // What the cache has need not be remembered.
         n.status = n.status.take().filter(|written| **written != cached);
         n.made = n.made.filter(|_| cached.pod_name.is_none());
-        n.seen = Some(seen).filter(|_| status::first_told(&cached).is_none());
+        n.seen = Some(seen).filter(|_| starts(cached.state));
     });
     let status = note.status.map_or(cached, |written| *written);
     let launched = note.made.is_some() || status.pod_name.is_some();
@@ -128,6 +129,11 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
         return Ok(Next::requeue(Duration::from_millis(50)));
     }
     Ok(next(decision.wake, now))
+}
+
+/// Whether its time to start still runs.
+fn starts(state: State) -> bool {
+    matches!(state, State::Pending | State::Creating)
 }
 
 fn next(wake: Option<Timestamp>, now: Timestamp) -> Next {

@@ -73,10 +73,10 @@ fn session_uid(o: &Observed) -> Option<String> {
     }
 }
 
-/// When the status was first written.
+/// When the status of a sandbox that has not ended was first written.
 pub fn first_told(status: &SandboxStatus) -> Option<Timestamp> {
-    let ready = status.conditions.iter().find(|c| c.type_ == FINISHED && c.status == "False");
-    ready.map(|c| c.last_transition_time.0)
+    let unfinished = status.conditions.iter().find(|c| c.type_ == FINISHED && c.status == "False");
+    unfinished.map(|c| c.last_transition_time.0)
 }
 
 /// Whether `new` is worth a write: one from creation to RUNNING where all goes well and fast, and one more to the end.
