@@ -22,6 +22,8 @@ pub struct Metrics {
     cached: Gauge,
     /// Connections that are open.
     pub connections: Gauge,
+    /// Connections that were refused: too many of their address on which nobody was let in.
+    pub connections_refused: Counter,
 }
 
 impl Default for Metrics {
@@ -37,6 +39,7 @@ impl Default for Metrics {
             watch_errors: Family::default(),
             cached: Gauge::default(),
             connections: Gauge::default(),
+            connections_refused: Counter::default(),
         };
         registry.register(
             "rpc_seconds",
@@ -52,6 +55,11 @@ impl Default for Metrics {
         registry.register("watch_errors", "Broken watches, by kind", m.watch_errors.clone());
         registry.register("cached_sandboxes", "Sandboxes in the cache", m.cached.clone());
         registry.register("connections", "Open connections", m.connections.clone());
+        registry.register(
+            "connections_refused",
+            "Connections refused, since their address had many on which nobody was let in",
+            m.connections_refused.clone(),
+        );
         m.registry = Arc::new(root);
         m
     }

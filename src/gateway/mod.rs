@@ -200,12 +200,14 @@ async fn ports(
         tokio::spawn(accepting);
         Ok::<(), Failure>(())
     };
-    open(options.address, None).await?;
-    if let Some(files) = &config.tls {
-        let certificate = Arc::new(tls::Certificate::new(files)?);
-        open(options.tls_address, Some(tls::acceptor(certificate.clone())?)).await?;
-        tokio::spawn(async move { certificate.follow().await });
-    }
+    // Callers send tokens: not in clear where there is another way.
+    let Some(files) = &config.tls else {
+        open(options.address, None).await?;
+        return Ok(connections);
+    };
+    let certificate = Arc::new(tls::Certificate::new(files)?);
+    open(options.tls_address, Some(tls::acceptor(certificate.clone())?)).await?;
+    tokio::spawn(async move { certificate.follow().await });
     Ok(connections)
 }
 

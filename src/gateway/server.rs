@@ -36,7 +36,7 @@ use crate::stranger::{Known, Stranger, Strangers};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest time of a connection without a caller that is known: places are for those who are let in.
 const STRANGER: Duration = Duration::from_secs(10);
-/// Most such connections of one address.
+/// Most such connections of one address, once half of the places are taken.
 const STRANGERS: usize = 256;
 /// Pings on every connection: long streams are quiet, and a peer that is gone must not hold its place.
 const PING: Duration = Duration::from_secs(30);
@@ -157,7 +157,7 @@ pub async fn accept(
     connections: mpsc::Sender<io::Result<Connection>>,
     stop: CancellationToken,
 ) {
-    let strangers = Strangers::default();
+    let (strangers, few) = (Strangers::default(), places.available_permits() / 2);
     loop {
         let next = async {
             let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -177,7 +177,10 @@ pub async fn accept(
                 }
             },
         };
-        let Some(stranger) = strangers.enter(peer.ip(), STRANGERS) else {
+        // Behind a proxy all have one address: it counts only when places become few.
+        let most = if places.available_permits() < few { STRANGERS } else { usize::MAX };
+        let Some(stranger) = strangers.enter(peer.ip(), most) else {
+            metrics.connections_refused.inc();
             continue;
         };
         let stranger = Stranger::new(STRANGER, Some(stranger));

@@ -36,7 +36,7 @@ def test_a_script_that_ends_well_is_completed(defaults):
 
 def test_a_script_that_is_not_there_fails_with_the_exit_code(defaults):
     sandbox = Sandbox.run("python", "train.py", defaults=defaults)
-    with pytest.raises(SandboxFailedError, match="can.t open file"):
+    with pytest.raises(SandboxFailedError, match="exit code 2"):
         sandbox.wait_until_complete().result()
     assert [(c.name, c.exit_code) for c in sandbox.container_statuses] == [("main", 2)]
     assert "can't open file" in "".join(Sandbox.from_id(sandbox.sandbox_id).result().stream_logs())
