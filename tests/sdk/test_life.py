@@ -9,6 +9,7 @@ from cwsandbox import (
     SandboxNotFoundError,
     SandboxStatus,
     SandboxTerminatedError,
+    SandboxValidationError,
     Session,
 )
 
@@ -117,8 +118,10 @@ def test_an_image_that_cannot_be_pulled_is_told_at_once(tag):
 
 
 def test_an_image_name_that_is_none_fails(tag):
-    sandbox = Sandbox.run(container_image="NOT AN IMAGE", tags=[tag])
-    with pytest.raises(SandboxFailedError, match="NOT AN IMAGE"):
+    with pytest.raises(SandboxValidationError, match=r"containers\[0\].image"):
+        Sandbox.run(container_image="NOT AN IMAGE", tags=[tag]).wait(timeout=60)
+    sandbox = Sandbox.run(container_image="NOT/AN-IMAGE", tags=[tag])
+    with pytest.raises(SandboxFailedError, match="NOT/AN-IMAGE"):
         sandbox.wait(timeout=60)
 
 

@@ -137,8 +137,8 @@ fn one(draft: &mut Draft, at: &str, place: &str, container: pb::Container, confi
         startup_probe,
     } = container;
     problems.unsupported(format!("{at}.startup_probe"), startup_probe.is_some());
-    if image.len() > 1024 {
-        problems.wrong(format!("{at}.image"), "is longer than 1024 bytes");
+    if image.len() > 1024 || image.contains(char::is_whitespace) {
+        problems.wrong(format!("{at}.image"), "must have at most 1024 bytes, and no blanks");
     }
     if !(working_dir.is_empty() || working_dir.starts_with('/')) {
         problems.wrong(format!("{at}.working_dir"), "must be absolute");
