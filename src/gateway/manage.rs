@@ -123,19 +123,25 @@ pub async fn list(
     let list = fingerprint(&request);
     let all = gateway.caches.sandboxes(&caller.namespace);
     let (page, mut next_page_token) = page(all, request, &gateway.config.runner_id)?;
-    let (mut sandboxes, mut bytes) = (Vec::with_capacity(page.len()), 0);
-    for (number, sandbox) in page.iter().enumerate() {
-        let told = echo::sandbox(sandbox, &gateway.config);
-        bytes += told.encoded_len();
-        sandboxes.push(told);
-        // What one sandbox is made of is its owner's to say.
-        if bytes > LARGE_PAGE && number + 1 < page.len() {
-            next_page_token = token(&key(sandbox), &list);
-            break;
-        }
+    let sandboxes = no_more_than(LARGE_PAGE, page.iter().map(|s| echo::sandbox(s, &gateway.config)));
+    if sandboxes.len() < page.len()
+        && let Some(last) = page[..sandboxes.len()].last()
+    {
+        next_page_token = token(&key(last), &list);
     }
+    let bytes = sandboxes.iter().map(Message::encoded_len).sum();
     Room::for_answer(room.as_ref(), bytes, WAIT).await?;
     Ok(pb::ListSandboxesResponse { sandboxes, next_page_token })
+}
+
+/// The first of them, until they have so many bytes: what a sandbox is made of is its owner's to say.
+fn no_more_than(bytes: usize, sandboxes: impl Iterator<Item = pb::Sandbox>) -> Vec<pb::Sandbox> {
+    let so_far = |sum: &mut usize, sandbox: pb::Sandbox| {
+        let before = *sum;
+        *sum += sandbox.encoded_len();
+        (before < bytes).then_some(sandbox)
+    };
+    sandboxes.scan(0, so_far).collect()
 }
 
 /// One page, and the token of the next. A page begins after the last sandbox of the one before it, whatever came or went meanwhile.
@@ -249,5 +255,21 @@ fn after(token: &str, list: &str) -> Result<Option<Key>, Violation> {
         Some((of, key)) if of == list => Ok(Some(key)),
         Some(_) => Err(Violation::new("page_token", "is of another list")),
         None => Err(Violation::new("page_token", "is not one that was given out")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_large_sandboxes_ends_early() {
+        let sandbox = |i: usize| pb::Sandbox {
+            sandbox_id: i.to_string(),
+            display_name: "x".repeat(1000),
+            ..pb::Sandbox::default()
+        };
+        let ids = |bytes| no_more_than(bytes, (0..9).map(sandbox)).iter().map(|s| s.sandbox_id.clone()).collect::<String>();
+        assert_eq!([ids(1), ids(2500), ids(100_000)], ["0", "012", "012345678"]);
     }
 }

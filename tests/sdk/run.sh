@@ -18,6 +18,8 @@ export SDK_TEST_NAMESPACE=${SDK_TEST_NAMESPACE:-sdk-tests}
 "$here/tenant.sh" "$SDK_TEST_NAMESPACE" tester
 # May also register volumes.
 "$here/tenant.sh" "$SDK_TEST_NAMESPACE" keeper edit
+# Uses up all that a caller may.
+"$here/tenant.sh" "$SDK_TEST_NAMESPACE" greedy
 # May do everything, but elsewhere.
 "$here/tenant.sh" "$SDK_TEST_NAMESPACE-other" stranger edit
 CWSANDBOX_API_KEY=$(kubectl create token tester -n "$SDK_TEST_NAMESPACE" --audience sandbox-operator.dev --duration 2h)
@@ -31,3 +33,5 @@ run() { timeout --signal INT --kill-after 30 900 "$python" -m pytest -q -p no:ca
 run -n "${SDK_TEST_WORKERS:-4}" "$@" -m "not alone"
 # What restarts the gateway has it for itself.
 run "$@" -m alone
+# After a failure they stay, to be looked at.
+kubectl delete sandboxes.sandbox-operator.dev --all -n "$SDK_TEST_NAMESPACE" --wait=false > /dev/null

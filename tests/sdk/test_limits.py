@@ -1,11 +1,10 @@
 """What is too much. The rates of calls need a gateway with low limits: the tests of the gateway in Rust have one."""
 
 import asyncio
-import os
 
 import grpc
 import pytest
-from conftest import key_of, kubectl
+from conftest import key_of
 from cwsandbox import Sandbox, SandboxError, SandboxResourceExhaustedError, SandboxValidationError
 from grpc import StatusCode
 from rpc import METHODS, NO_LIMIT, Refusal, bearer, refused, request
@@ -50,17 +49,6 @@ def test_other_messages_are_small(box):
 
 def test_streams_at_once(replicas):
     """One that counts is refused until another has ended. They wait for their first message, so that they cost next to nothing."""
-    kubectl("create", "serviceaccount", "greedy", check=False)
-    kubectl(
-        "create",
-        "rolebinding",
-        "greedy",
-        "--clusterrole",
-        "sandbox-operator-user",
-        "--serviceaccount",
-        f"{os.environ['SDK_TEST_NAMESPACE']}:greedy",
-        check=False,
-    )
     headers = bearer(key_of("greedy"))
 
     async def run():

@@ -43,7 +43,7 @@ NOTHING = "nothing-at-all"
 @pytest.fixture(scope="session")
 def nobody():
     """An account of the tests' namespace without any right."""
-    kubectl("create", "serviceaccount", "nobody", check=False)
+    apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}})
     return bearer(key_of("nobody"))
 
 
