@@ -269,7 +269,12 @@ mod tests {
             display_name: "x".repeat(1000),
             ..pb::Sandbox::default()
         };
-        let ids = |bytes| no_more_than(bytes, (0..9).map(sandbox)).iter().map(|s| s.sandbox_id.clone()).collect::<String>();
+        let ids = |bytes| {
+            no_more_than(bytes, (0..9).map(sandbox))
+                .iter()
+                .map(|s| s.sandbox_id.clone())
+                .collect::<String>()
+        };
         assert_eq!([ids(1), ids(2500), ids(100_000)], ["0", "012", "012345678"]);
     }
 }
