@@ -47,7 +47,9 @@ async fn a_terminal_takes_input_its_end_and_interrupts() {
     assert_eq!(call.line().await, "over\r\n");
     drop(call);
 
-    let mut call = Call::start(&client, on_terminal(shell("stty -echo; echo ready; sleep 300"))).await;
+    // A shell that is between two commands passes over an interrupt.
+    let script = "stty -echo; trap 'exit 130' INT; echo ready; sleep 300 & wait";
+    let mut call = Call::start(&client, on_terminal(shell(script))).await;
     assert_eq!(call.line().await, "ready\r\n");
     call.send(stdin("\x03")).await;
     let ended = call.finish().await;
