@@ -12,6 +12,7 @@ use sandbox_operator::api::Sandbox;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Why a benchmark ended early.
@@ -131,6 +132,17 @@ fn bare(pod: &Pod) -> Result<Value, Failure> {
         "metadata": {"labels": labels.collect::<serde_json::Map<_, _>>(), "annotations": pod.annotations()},
         "spec": spec,
     }))
+}
+
+/// How a benchmark's process ends.
+pub fn exit_code(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Comes when somebody wants the benchmark to end.

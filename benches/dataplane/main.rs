@@ -108,13 +108,7 @@ const QUICK: Scale = Scale {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match bench(Options::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ground::exit_code(bench(Options::parse()).await)
 }
 
 async fn bench(options: Options) -> Result<(), Failure> {
@@ -126,10 +120,10 @@ async fn bench(options: Options) -> Result<(), Failure> {
         measured = measure(&options, &gateway, &mut ground, &mut report) => measured,
         () = ground::interrupted() => Err("interrupted".into()),
     };
-    eprintln!("removing what was made");
-    let removed = ground.remove().await;
     // Also after a failure: what was measured until then.
     print!("{}", report.table());
+    eprintln!("removing what was made");
+    let removed = ground.remove().await;
     println!("{}", serde_json::to_string(&report)?);
     measured.and(removed)?;
     match report.lost() {

@@ -64,13 +64,7 @@ const QUICK: Scale = Scale {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match bench(Options::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ground::exit_code(bench(Options::parse()).await)
 }
 
 async fn bench(options: Options) -> Result<(), Failure> {

@@ -18,7 +18,7 @@ use super::audit::Record;
 use super::error::{reason, status};
 use super::limits::{Admission, Room};
 
-/// Longest time for a message that takes room.
+/// Longest time in which a message must come in, once it was announced.
 const UPLOAD: Duration = Duration::from_secs(120);
 /// Longest time in which a large answer must be taken.
 const DELIVERY: Duration = Duration::from_secs(120);
@@ -184,7 +184,9 @@ impl Large {
         tokio::spawn(async move {
             if over.run_until_cancelled(tokio::time::sleep(DELIVERY)).await.is_some() {
                 *late.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                room.as_ref().inspect(|room| room.answer_is_gone());
+                if let Some(room) = room {
+                    room.answer_is_gone();
+                }
             }
         });
         Large {

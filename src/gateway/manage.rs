@@ -20,7 +20,6 @@ use super::limits::{Room, WAIT};
 use super::state::Gateway;
 use crate::api::Sandbox;
 use crate::proto::sandbox as pb;
-use crate::resources::names;
 
 /// Sandboxes of a page where the request does not say.
 const DEFAULT_PAGE: usize = 100;
@@ -31,30 +30,13 @@ const LARGE_PAGE: usize = 4 << 20;
 /// Longest grace in seconds that the API takes.
 const MAX_GRACE: i32 = 3600;
 
-/// A sandbox of the namespace: from the cache, and where that has not heard of it (its creation may be a moment old, or another
-/// replica's) from the API server.
-///
-/// # Errors
-/// UNAVAILABLE when the API server does not answer.
-pub async fn find(gateway: &Gateway, namespace: &str, id: &str) -> Result<Option<Arc<Sandbox>>, Status> {
-    if let Some(sandbox) = gateway.caches.sandbox(namespace, id) {
-        return Ok(Some(sandbox));
-    }
-    // It becomes a part of a URL.
-    if !names::is_name(id) {
-        return Ok(None);
-    }
-    let sandbox = gateway.cluster.get::<Sandbox>(namespace, id).await;
-    Ok(sandbox.map_err(|e| of_kube("reading the sandbox", &e))?.map(Arc::new))
-}
-
 /// GetSandbox.
 ///
 /// # Errors
 /// NOT_FOUND, also for a sandbox of another tenant.
 pub async fn get(gateway: &Gateway, caller: &Caller, request: pb::GetSandboxRequest) -> Result<pb::Sandbox, Status> {
     let id = request.sandbox_id;
-    let sandbox = find(gateway, &caller.namespace, &id).await?.ok_or_else(|| sandbox_not_found(&id))?;
+    let sandbox = target::sandbox(gateway, caller, &id).await?;
     let mut told = echo::sandbox(&sandbox, &gateway.config);
     // The record tells of the main container only. What it tells is worth more than what cannot be read beside it.
     if sandbox.spec.workload.sidecars.is_some()
@@ -92,7 +74,7 @@ pub async fn delete(gateway: &Gateway, caller: &Caller, request: pb::DeleteSandb
         file_system_snapshot_ids: vec![],
     };
     let missing = || if allow_missing { Ok(answer(None)) } else { Err(sandbox_not_found(&id)) };
-    let Some(sandbox) = find(gateway, &caller.namespace, &id).await? else {
+    let Some(sandbox) = target::find(gateway, caller, &id).await? else {
         return missing();
     };
     if state(&sandbox).is_final() || sandbox.metadata.deletion_timestamp.is_some() {

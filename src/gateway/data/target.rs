@@ -69,14 +69,23 @@ pub struct Place {
     said: Option<stdio::Said>,
 }
 
-/// The caller's sandbox of this id, as the cache has it or, if that has none, as it is.
+/// The caller's sandbox of this id: from the cache, and where that has not heard of it (its creation may be a moment old, or another
+/// replica's) from the API server.
 ///
 /// # Errors
-/// NOT_FOUND; UNAVAILABLE when the API server does not answer.
+/// NOT_FOUND, also for a sandbox of another tenant; UNAVAILABLE when the API server does not answer.
 pub async fn sandbox(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Arc<Sandbox>, Status> {
+    find(gateway, caller, id).await?.ok_or_else(|| sandbox_not_found(id))
+}
+
+/// As [`sandbox`]; none if there is none.
+///
+/// # Errors
+/// UNAVAILABLE when the API server does not answer.
+pub async fn find(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Option<Arc<Sandbox>>, Status> {
     match gateway.caches.sandbox(&caller.namespace, id) {
-        Some(sandbox) => Ok(sandbox),
-        None => live(gateway, caller, id).await,
+        Some(sandbox) => Ok(Some(sandbox)),
+        None => read(gateway, caller, id).await,
     }
 }
 
@@ -85,12 +94,15 @@ pub async fn sandbox(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Arc
 /// # Errors
 /// As [`sandbox`].
 pub async fn live(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Arc<Sandbox>, Status> {
+    read(gateway, caller, id).await?.ok_or_else(|| sandbox_not_found(id))
+}
+
+async fn read(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Option<Arc<Sandbox>>, Status> {
     if !is_name(id) {
-        return Err(sandbox_not_found(id));
+        return Ok(None);
     }
     let found = gateway.cluster.get::<Sandbox>(&caller.namespace, id).await;
-    let found = found.map_err(|e| of_kube("reading the sandbox", &e))?;
-    found.map(Arc::new).ok_or_else(|| sandbox_not_found(id))
+    Ok(found.map_err(|e| of_kube("reading the sandbox", &e))?.map(Arc::new))
 }
 
 /// What can be a sandbox's name. Anything else must not become part of a path.
