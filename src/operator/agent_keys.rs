@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Client, ResourceExt};
+use kube::Client;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,6 @@ use super::caches::Caches;
 use super::error::Error;
 use super::metrics::Metrics;
 use crate::agent_client::KeyRing;
-use crate::api::ANNOTATION_AGENT_KEY;
 use crate::resources::AgentKey;
 
 /// Seconds after which new pods get a new key: a week.
@@ -76,7 +75,7 @@ impl Keyring {
             let in_use = caches
                 .iter()
                 .flat_map(|c| c.pods.state())
-                .filter_map(|pod| pod.annotations().get(ANNOTATION_AGENT_KEY).cloned());
+                .filter_map(|pod| pod.view.agent_key.clone());
             let now = Timestamp::now().as_second();
             match refresh(&self.writer, &self.namespace, &self.name, &in_use.collect(), now)
                 .await

@@ -13,11 +13,13 @@ from cwsandbox import Sandbox, SandboxDefaults, results
 
 NAMESPACE = os.environ["SDK_TEST_NAMESPACE"]
 ELSEWHERE = f"{NAMESPACE}-other"
-# The test node has no other image with a shell.
+# What the test node has.
 IMAGE = "python:3.11"
+OTHER_IMAGE = "redis:7"
 # So that many fit on a small node.
 SMALL = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
 GATEWAY = ["-n", "sandbox-operator"]
+OURS = "app.kubernetes.io/name=sandbox-operator"
 
 
 def pytest_configure(config):
@@ -42,9 +44,18 @@ def key_of(account, namespace=NAMESPACE, audience="sandbox-operator.dev"):
     return kubectl("-n", namespace, "create", "token", account, *audience).strip()
 
 
+def restart(component):
+    """A new pod for each replica of the operator or the gateway; the old ones are gone."""
+    selector = ["-l", f"{OURS},app.kubernetes.io/component={component}"]
+    before = kubectl(*GATEWAY, "get", "pods", *selector, "-o", "name").split()
+    kubectl(*GATEWAY, "rollout", "restart", "deployment", *selector)
+    kubectl(*GATEWAY, "rollout", "status", "deployment", *selector, "--timeout", "120s")
+    kubectl(*GATEWAY, "wait", "--for=delete", *before, "--timeout", "60s")
+
+
 def gateway_pods():
     """The gateway's pods that serve, and their addresses."""
-    selector = "app.kubernetes.io/name=sandbox-operator,app.kubernetes.io/component=gateway"
+    selector = f"{OURS},app.kubernetes.io/component=gateway"
     pods = json.loads(kubectl(*GATEWAY, "get", "pods", "-l", selector, "-o", "json"))["items"]
 
     def serves(pod):

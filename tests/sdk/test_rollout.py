@@ -4,7 +4,7 @@ import threading
 
 import grpc
 import pytest
-from conftest import GATEWAY, eventually, gateway_pods, kubectl
+from conftest import eventually, gateway_pods, restart
 from cwsandbox import Sandbox
 from grpc import StatusCode
 from rpc import Refusal, calling, request
@@ -84,10 +84,7 @@ def test_nothing_is_lost_and_nobody_notices(tag, defaults):
         thread.start()
     eventually(lambda: all(s.answers for s in streams) and all(c.done or c.error for c in callers))
 
-    kubectl(*GATEWAY, "rollout", "restart", "deployment", "sandbox-operator-gateway")
-    kubectl(*GATEWAY, "rollout", "status", "deployment", "sandbox-operator-gateway", "--timeout", "120s")
-    for pod in before:
-        kubectl(*GATEWAY, "wait", "--for=delete", f"pod/{pod}", "--timeout", "60s")
+    restart("gateway")
     assert len(gateway_pods()) == len(before) and not set(gateway_pods()) & set(before)
 
     counts = [c.done for c in callers]
