@@ -11,7 +11,7 @@ key=$(printf %s 0123456789abcdef0123456789abcdef01234567 | sha256sum | cut -d' '
 kubectl create secret generic sandbox-operator-api-keys -n "$namespace" --from-literal="$key=sdk-tests/tester" --dry-run=client -o yaml |
   kubectl apply -f - >/dev/null
 helm upgrade --install sandbox-operator charts/sandbox-operator --namespace "$namespace" \
-  --set gateway.service.type=NodePort --set gateway.apiKeysSecret=sandbox-operator-api-keys \
+  --set sandboxes.publicServices.type=NodePort --set gateway.service.type=NodePort --set gateway.apiKeysSecret=sandbox-operator-api-keys \
   --set "image.repository=${image%:*}" --set "image.tag=${image##*:}" --wait --timeout 180s >/dev/null
 # An image of the same tag but other content does not make Helm roll anything.
 id=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)

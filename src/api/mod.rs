@@ -8,12 +8,14 @@ mod rules;
 pub mod sandbox;
 pub mod session;
 pub mod template;
+pub mod volume;
 pub mod workload;
 
 pub use network::{Egress, EgressMode, EgressRule, Ingress, IngressRule, Network, NetworkPort};
 pub use sandbox::{DesiredState, Sandbox, SandboxSpec, SandboxStatus, State};
 pub use session::{SandboxSession, SandboxSessionSpec, SandboxSessionStatus, SessionDesiredState, SessionState};
 pub use template::{SandboxTemplate, SandboxTemplateSpec};
+pub use volume::*;
 pub use workload::*;
 
 /// API group of every custom resource.
@@ -41,6 +43,8 @@ pub const VOLUME_READ_ONLY: &str = "sandbox-operator.dev/volume-read-only";
 pub const VOLUME_SUB_PATH: &str = "sandbox-operator.dev/volume-sub-path";
 /// Annotation of a registered PersistentVolumeClaim: a description for people.
 pub const VOLUME_DESCRIPTION: &str = "sandbox-operator.dev/volume-description";
+/// Annotation of a registered PersistentVolumeClaim: the id of the runner that the registration named.
+pub const VOLUME_RUNNER: &str = "sandbox-operator.dev/volume-runner";
 /// Annotation of a Sandbox made through the gateway: SHA-256 of the request, so that one that is sent again gets the same sandbox.
 pub const ANNOTATION_REQUEST: &str = "sandbox-operator.dev/request-sha256";
 /// Annotation of a Sandbox made through the gateway: what the request said that no field of the spec says.

@@ -1,7 +1,6 @@
 //! The fields that shape a sandbox's pod. A `Sandbox` has them; a session's `defaults` and a template have the same.
 
 use k8s_openapi::api::core::v1::{Affinity, EnvFromSource, EnvVar, LocalObjectReference, ResourceRequirements, Toleration};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::network::Network;
 use super::rules;
+use super::volume::{Mount, Volume};
 
 /// Fields that shape the pod. All optional: what is not set comes from the session's `defaults`, then from the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -250,71 +250,6 @@ pub struct KeyRef {
     pub key: String,
 }
 
-/// One volume. Exactly one of `scratch` and `persistentVolumeClaim` is given.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.scratch) != has(self.persistentVolumeClaim)")
-    .message("volumes[]: give exactly one of scratch and persistentVolumeClaim"))]
-pub struct Volume {
-    /// Name, unique in the sandbox: a DNS label. Names that begin with `sandbox-operator` are ours.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
-    #[x_kube(validation = rules::name("volumes[].name"))]
-    pub name: String,
-    /// Absolute path in the main container, of no other volume or file. Without it only `mounts` say where the volume is mounted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    #[x_kube(validation = rules::path("volumes[].mountPath"))]
-    pub mount_path: Option<String>,
-    /// A path inside the volume to mount instead of its root; relative, without `..`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    #[x_kube(validation = rules::sub_path("volumes[].subPath"))]
-    pub sub_path: Option<String>,
-    /// Whether the main container may only read it. Default: false.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub read_only: Option<bool>,
-    /// Empty space that goes with the sandbox.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scratch: Option<Scratch>,
-    /// An existing PersistentVolumeClaim of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub persistent_volume_claim: Option<Claim>,
-}
-
-/// Empty space that goes with the sandbox.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.medium) || self.medium != 'Memory' || has(self.size)").message("volumes[].scratch.size: is required with medium Memory"))]
-pub struct Scratch {
-    /// Most it may hold, as a Kubernetes quantity such as `1Gi`. Above it the kubelet evicts the pod (disk) or writes fail (memory). Required with `Memory`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxLength" = 32))]
-    #[x_kube(validation = rules::quantity("volumes[].scratch.size", true))]
-    pub size: Option<Quantity>,
-    /// `Disk` (the default) or `Memory`, which counts as the pod's memory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub medium: Option<Medium>,
-}
-
-/// What scratch space is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(transform = rules::undescribed)]
-pub enum Medium {
-    /// The node's disk.
-    Disk,
-    /// Memory of the pod.
-    Memory,
-}
-
-/// An existing PersistentVolumeClaim.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Claim {
-    /// Name of the PersistentVolumeClaim, in the sandbox's namespace.
-    #[schemars(length(min = 1, max = 253))]
-    pub claim_name: String,
-}
-
 /// A port on which the sandbox listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Port {
@@ -327,6 +262,11 @@ pub struct Port {
     /// `TCP` (the default), `UDP` or `SCTP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<super::network::Protocol>,
+    /// Whether it shall be reached from outside of the cluster while the sandbox has not ended: by a second Service, the pod's name and
+    /// `-public`, of the type that the operator is configured with (`sandboxes.publicServices`; by default there is none). Who may connect
+    /// is said by `network.ingress` here too. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<bool>,
 }
 
 /// A secondary container.
@@ -386,25 +326,4 @@ pub struct Sidecar {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
     pub mounts: Option<Vec<Mount>>,
-}
-
-/// Where a volume is mounted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Mount {
-    /// Name of one of the sandbox's `volumes`.
-    #[schemars(length(min = 1, max = 63))]
-    pub name: String,
-    /// Absolute path in this container, of no other mount.
-    #[schemars(length(max = 1024))]
-    #[x_kube(validation = rules::path("mounts[].mountPath"))]
-    pub mount_path: String,
-    /// A path inside the volume to mount instead of its root; relative, without `..`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    #[x_kube(validation = rules::sub_path("mounts[].subPath"))]
-    pub sub_path: Option<String>,
-    /// Whether this container may only read it. Default: false.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub read_only: Option<bool>,
 }

@@ -66,6 +66,17 @@ impl Cluster {
         self.call::<K, _>("get", get.boxed()).await
     }
 
+    /// A live read of a kind that has no namespaces; none if there is no such object.
+    ///
+    /// # Errors
+    /// As [`Cluster::create`].
+    pub async fn get_global<K>(&self, name: &str) -> kube::Result<Option<K>>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Send,
+    {
+        self.call::<K, _>("get", Api::<K>::all(self.client.clone()).get_opt(name).boxed()).await
+    }
+
     /// A live list of one namespace.
     ///
     /// # Errors

@@ -1,7 +1,11 @@
 //! The gateway's configuration file.
 
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+use super::runners::Runner;
+use crate::resources::settings::PublicServices;
 
 /// The gateway's configuration file.
 #[derive(Clone, Debug, Deserialize)]
@@ -9,8 +13,10 @@ use std::path::PathBuf;
 pub struct Config {
     /// Namespaces that are served; none named: all.
     pub watch_namespaces: Vec<String>,
-    /// The id of the one runner that callers see: this cluster.
+    /// The id of the runner that callers see where `runners` names none: this cluster.
     pub runner_id: String,
+    /// Runners that are a part of the nodes each. Sandboxes of the gateway run on their nodes only.
+    pub runners: Vec<Runner>,
     /// The organization that callers see.
     pub organization_id: String,
     /// Lifetime in seconds of a sandbox whose creator names none.
@@ -25,6 +31,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// What one caller may use.
     pub limits: Limits,
+    /// How public ports are reached from outside of the cluster: as the operator is configured.
+    pub public_services: PublicServices,
     /// What the nodes have of GPUs.
     pub gpus: super::convert::resources::Gpus,
     /// Seconds between SIGTERM and the end of long streams, at most 20. The calls before that end by themselves.
@@ -87,6 +95,7 @@ impl Default for Config {
         Config {
             watch_namespaces: Vec::new(),
             runner_id: "default".into(),
+            runners: Vec::new(),
             organization_id: "default".into(),
             default_lifetime_seconds: 600,
             max_file_bytes: MAX_FILE_BYTES,
@@ -94,6 +103,7 @@ impl Default for Config {
             authentication: Authentication::default(),
             tls: None,
             limits: Limits::default(),
+            public_services: PublicServices::default(),
             gpus: super::convert::resources::Gpus::default(),
             drain_seconds: 10,
         }
@@ -156,6 +166,15 @@ impl Config {
         let limits = &self.limits;
         let rules = [
             ("runnerId", "1 to 63 characters", (1..=63).contains(&self.runner_id.len())),
+            (
+                "runners[].id",
+                "1 to 63 characters, and of one runner only",
+                self.runners.iter().map(|r| &r.id).collect::<BTreeSet<_>>().len() == self.runners.len()
+                    && self.runners.iter().all(|r| (1..=63).contains(&r.id.len())),
+            ),
+            ("runners", "at most 100", self.runners.len() <= 100),
+            // A term without labels would be for no node.
+            ("runners[].nodeLabels", "set", self.runners.iter().all(|r| !r.node_labels.is_empty())),
             ("organizationId", "1 to 63 characters", (1..=63).contains(&self.organization_id.len())),
             (
                 "defaultLifetimeSeconds",
@@ -190,10 +209,14 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_a_configuration_and_bounds_are_named() {
-        let config: Config = serde_saphyr::from_str("{}").unwrap();
-        assert_eq!(config.check(), Ok(()));
+        for text in ["{}", "gpus: {memoryGb: {\"80\": {a: b}}, types: {H100: {a: b}}}"] {
+            let config: Config = serde_saphyr::from_str(text).unwrap();
+            assert_eq!(config.check(), Ok(()));
+        }
         for (text, field) in [
             ("runnerId: ''", "runnerId"),
+            ("runners: [{id: a, nodeLabels: {}}]", "runners[].nodeLabels"),
+            ("runners: [{id: a, nodeLabels: {x: y}}, {id: a, nodeLabels: {x: z}}]", "runners[].id"),
             ("defaultLifetimeSeconds: 2592001", "defaultLifetimeSeconds"),
             ("maxFileBytes: 0", "maxFileBytes"),
             ("authentication: {audience: ''}", "authentication.audience"),

@@ -1,7 +1,8 @@
-//! DiscoveryService: this cluster as the one runner.
+//! DiscoveryService: the runners, and what their nodes have.
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
 use kube::api::ListParams;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use tonic::{Code, Request, Response, Status};
 use super::config::Config;
 use super::error::{Violation, invalid, of_kube, reason, status};
 use super::identity::Right;
+use super::runners::Runner;
 use super::service::admit;
 use super::state::Gateway;
 use crate::api::Sandbox;
@@ -37,11 +39,10 @@ impl DiscoveryService for Discovery {
         if !asked.page_token.is_empty() {
             return Err(invalid(vec![Violation::new("page_token", "all runners come in one page")]));
         }
-        let (nodes, sandboxes) = self.seen().await?;
-        let full = asked.view == pb::RunnerView::Full as i32;
-        let runner = available(&self.0.config, &nodes, &sandboxes, full);
+        let seen = self.seen().await?;
+        let runners = self.0.runners.all().iter().map(|r| self.available(r, &seen, asked.view));
         Ok(Response::new(pb::ListAvailableRunnersResponse {
-            runners: Some(runner).filter(|r| matches(r, &asked)).into_iter().collect(),
+            runners: runners.filter(|r| matches(r, &asked)).collect(),
             next_page_token: String::new(),
         }))
     }
@@ -49,20 +50,20 @@ impl DiscoveryService for Discovery {
     async fn get_available_runner(&self, request: Request<pb::GetAvailableRunnerRequest>) -> Result<Response<pb::AvailableRunner>, Status> {
         admit(&self.0, &request, Right::List).await?;
         let asked = request.into_inner();
-        let config = &self.0.config;
-        let ours = asked.organization_id.is_empty() || asked.organization_id == config.organization_id;
-        if asked.runner_id != config.runner_id || !ours {
+        let ours = asked.organization_id.is_empty() || asked.organization_id == self.0.config.organization_id;
+        let Some(runner) = self.0.runners.find(&asked.runner_id).filter(|_| ours) else {
             let text = format!("there is no runner {}", asked.runner_id);
             return Err(status(Code::NotFound, reason::RUNNER_NOT_FOUND, text));
-        }
-        let (nodes, sandboxes) = self.seen().await?;
-        let full = asked.view == pb::RunnerView::Full as i32;
-        Ok(Response::new(available(config, &nodes, &sandboxes, full)))
+        };
+        Ok(Response::new(self.available(runner, &self.seen().await?, asked.view)))
     }
 }
 
+/// Nodes and sandboxes.
+type Seen = (Vec<Node>, Vec<Arc<Sandbox>>);
+
 impl Discovery {
-    async fn seen(&self) -> Result<(Vec<Node>, Vec<Arc<Sandbox>>), Status> {
+    async fn seen(&self) -> Result<Seen, Status> {
         let nodes = self
             .0
             .cluster
@@ -70,6 +71,12 @@ impl Discovery {
             .await
             .map_err(|e| of_kube("list the nodes", &e))?;
         Ok((nodes.items, self.0.caches.all_sandboxes()))
+    }
+
+    /// With what is left of it, where the view is the full one.
+    fn available(&self, runner: &Runner, (nodes, sandboxes): &Seen, view: i32) -> pb::AvailableRunner {
+        let nodes: Vec<&Node> = nodes.iter().filter(|n| self.0.runners.has(runner, n.labels())).collect();
+        available(&self.0.config, runner, &nodes, sandboxes, view == pb::RunnerView::Full as i32)
     }
 }
 
@@ -82,16 +89,20 @@ fn matches(runner: &pb::AvailableRunner, asked: &pb::ListAvailableRunnersRequest
         && (asked.service_visibility == 0 || can.supported_service_visibilities.contains(&asked.service_visibility))
 }
 
-/// The cluster as a runner: pure.
-fn available(config: &Config, nodes: &[Node], sandboxes: &[Arc<Sandbox>], full: bool) -> pb::AvailableRunner {
+/// What callers see of a runner with these nodes: pure.
+fn available(config: &Config, runner: &Runner, nodes: &[&Node], sandboxes: &[Arc<Sandbox>], full: bool) -> pb::AvailableRunner {
     let gpu = config.gpus.resource.as_str();
-    let usable: Vec<&Node> = nodes.iter().filter(|n| is_usable(n)).collect();
+    let usable: Vec<&Node> = nodes.iter().copied().filter(|n| is_usable(n)).collect();
+    let names: BTreeSet<&str> = nodes.iter().filter_map(|n| n.metadata.name.as_deref()).collect();
     let most =
         |resource: &str, of: fn(&Quantity) -> Option<i64>| usable.iter().filter_map(|n| of(allocatable(n, resource)?)).max().unwrap_or_default();
     let sum = |resource: &str, of: fn(&Quantity) -> Option<i64>| usable.iter().filter_map(|n| of(allocatable(n, resource)?)).sum::<i64>();
     let here: Vec<&Arc<Sandbox>> = sandboxes
         .iter()
-        .filter(|s| s.status.as_ref().is_some_and(|s| !s.state.is_final() && s.node_name.is_some()))
+        .filter(|s| {
+            let status = s.status.as_ref().filter(|s| !s.state.is_final());
+            status.and_then(|s| s.node_name.as_deref()).is_some_and(|node| names.contains(node))
+        })
         .collect();
     let taken = |resource: &str, of: fn(&Quantity) -> Option<i64>| {
         let requests = here.iter().filter_map(|s| s.spec.workload.resources.as_ref()?.requests.as_ref());
@@ -105,9 +116,9 @@ fn available(config: &Config, nodes: &[Node], sandboxes: &[Arc<Sandbox>], full: 
         .map(|t| t.0.as_second())
         .min();
     pb::AvailableRunner {
-        runner_id: config.runner_id.clone(),
-        runner_group_id: String::new(),
-        tags: vec![],
+        runner_id: runner.id.clone(),
+        runner_group_id: runner.group_id.clone(),
+        tags: runner.tags.clone(),
         healthy: !usable.is_empty(),
         capabilities: Some(pb::RunnerCapabilitySummary {
             max_cpu_millicores: most("cpu", thousandths),
@@ -158,6 +169,13 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
+    fn runner() -> Runner {
+        Runner {
+            id: "pool".into(),
+            ..Runner::default()
+        }
+    }
+
     fn sandbox(state: &str) -> Arc<Sandbox> {
         let object = json!({
             "apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox", "metadata": {"name": "a"},
@@ -170,7 +188,8 @@ mod tests {
     fn the_cluster_is_the_sum_of_its_ready_nodes_less_what_sandboxes_asked_for() {
         let nodes = [node("a", "True", "4"), node("b", "True", "1500m"), node("c", "False", "64")];
         let sandboxes = [sandbox("RUNNING"), sandbox("COMPLETED")];
-        let runner = available(&Config::default(), &nodes, &sandboxes, true);
+        let all: Vec<&Node> = nodes.iter().collect();
+        let runner = available(&Config::default(), &runner(), &all, &sandboxes, true);
         let (can, left) = (runner.capabilities.clone().unwrap(), runner.resources.unwrap());
         assert!(runner.healthy && !runner.organization_id.is_empty());
         assert_eq!((can.max_cpu_millicores, can.max_memory_bytes, can.max_gpu_count), (4000, 8 << 30, 2));
@@ -183,12 +202,14 @@ mod tests {
             (5000, 15 << 30, 4)
         );
         assert_eq!(left.running_sandboxes, 1);
-        assert!(!available(&Config::default(), &nodes[2..], &[], false).healthy);
+        let gone = available(&Config::default(), &self::runner(), &all[2..], &sandboxes, true);
+        assert!(!gone.healthy);
+        assert_eq!(gone.resources.unwrap().running_sandboxes, 0, "they are on other nodes");
     }
 
     #[test]
     fn filters_go_by_what_it_can() {
-        let runner = available(&Config::default(), &[node("a", "True", "4")], &[], false);
+        let runner = available(&Config::default(), &runner(), &[&node("a", "True", "4")], &[], false);
         let asks = |ask: pb::ListAvailableRunnersRequest| matches(&runner, &ask);
         assert!(asks(pb::ListAvailableRunnersRequest::default()));
         let gpu = |kind: &str| pb::ListAvailableRunnersRequest {

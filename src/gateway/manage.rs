@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use futures::future::join_all;
 use kube::ResourceExt;
 use prost::Message;
 use serde_json::json;
@@ -10,13 +11,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tonic::{Code, Status};
 
-use super::convert::echo;
 use super::convert::facts::Facts;
 use super::convert::status::{sidecars, state, state_to_proto};
 use super::data::target;
 use super::error::{self, Violation, of_kube, reason, sandbox_not_found};
 use super::identity::Caller;
 use super::limits::{Room, WAIT};
+use super::public;
+use super::runners::Runners;
 use super::state::Gateway;
 use crate::api::Sandbox;
 use crate::proto::sandbox as pb;
@@ -37,7 +39,8 @@ const MAX_GRACE: i32 = 3600;
 pub async fn get(gateway: &Gateway, caller: &Caller, request: pb::GetSandboxRequest) -> Result<pb::Sandbox, Status> {
     let id = request.sandbox_id;
     let sandbox = target::sandbox(gateway, caller, &id).await?;
-    let mut told = echo::sandbox(&sandbox, &gateway.config);
+    let mut told = gateway.told(&sandbox);
+    public::tell(gateway, &sandbox, &mut told).await;
     // The record tells of the main container only. What it tells is worth more than what cannot be read beside it.
     if sandbox.spec.workload.sidecars.is_some()
         && !state(&sandbox).is_final()
@@ -70,7 +73,7 @@ pub async fn delete(gateway: &Gateway, caller: &Caller, request: pb::DeleteSandb
         return Err(error::invalid(vec![Violation::new("grace_period_seconds", "must not be negative")]));
     }
     let answer = |sandbox: Option<&Sandbox>| pb::DeleteSandboxResponse {
-        sandbox: sandbox.map(|s| echo::sandbox(s, &gateway.config)),
+        sandbox: sandbox.map(|s| gateway.told(s)),
         file_system_snapshot_ids: vec![],
     };
     let missing = || if allow_missing { Ok(answer(None)) } else { Err(sandbox_not_found(&id)) };
@@ -104,8 +107,9 @@ pub async fn list(
 ) -> Result<pb::ListSandboxesResponse, Status> {
     let list = fingerprint(&request);
     let all = gateway.caches.sandboxes(&caller.namespace);
-    let (page, mut next_page_token) = page(all, request, &gateway.config.runner_id)?;
-    let sandboxes = no_more_than(LARGE_PAGE, page.iter().map(|s| echo::sandbox(s, &gateway.config)));
+    let (page, mut next_page_token) = page(all, request, &gateway.runners)?;
+    let mut sandboxes = no_more_than(LARGE_PAGE, page.iter().map(|s| gateway.told(s)));
+    join_all(page.iter().zip(&mut sandboxes).map(|(s, told)| public::tell(gateway, s, told))).await;
     if sandboxes.len() < page.len()
         && let Some(last) = page[..sandboxes.len()].last()
     {
@@ -130,7 +134,7 @@ fn no_more_than(bytes: usize, sandboxes: impl Iterator<Item = pb::Sandbox>) -> V
 ///
 /// # Errors
 /// INVALID_ARGUMENT for a token of another list, or none of ours.
-pub fn page(all: Vec<Arc<Sandbox>>, request: pb::ListSandboxesRequest, runner_id: &str) -> Result<(Vec<Arc<Sandbox>>, String), Status> {
+pub fn page(all: Vec<Arc<Sandbox>>, request: pb::ListSandboxesRequest, runners: &Runners) -> Result<(Vec<Arc<Sandbox>>, String), Status> {
     let list = fingerprint(&request);
     let pb::ListSandboxesRequest {
         page_size,
@@ -168,14 +172,14 @@ pub fn page(all: Vec<Arc<Sandbox>>, request: pb::ListSandboxesRequest, runner_id
     if !wrong.is_empty() {
         return Err(error::invalid(wrong));
     }
-    let here = runner_ids.is_empty() || runner_ids.iter().any(|id| id == runner_id);
+    let here = |s: &Sandbox| runner_ids.is_empty() || runners.of(s).is_some_and(|r| runner_ids.contains(&r.id));
     let shown = |s: &Sandbox| {
         let state = state(s);
         let by_state = match wanted {
             0 => show_terminated || !state.is_final(),
             wanted => i32::from(state_to_proto(state)) == wanted,
         };
-        here && by_state && has_tags(s, &tags) && has_volume(s, &volume_ids)
+        by_state && has_tags(s, &tags) && has_volume(s, &volume_ids) && here(s)
     };
     let mut found: Vec<(Key, Arc<Sandbox>)> = all.into_iter().filter(|s| shown(s)).map(|s| (key(&s), s)).collect();
     found.sort_by(|(a, _), (b, _)| if ascending { a.cmp(b) } else { b.cmp(a) });

@@ -18,7 +18,9 @@ pub mod limits;
 pub mod manage;
 pub mod methods;
 pub mod metrics;
+mod public;
 mod remember;
+pub mod runners;
 pub mod server;
 pub mod service;
 pub mod state;
@@ -130,18 +132,24 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
     let connections = ports(&options, &gateway.config, &metrics, &stop).await?;
     let served = server::serve(entrance, server::routes(&gateway, &health), connections, stop.clone());
     let admin = {
-        let (ready, leaving) = (caches.clone(), leaving.clone());
+        let (ready, runners, leaving) = (caches.clone(), gateway.runners.clone(), leaving.clone());
         let waits_for = move || match () {
             () if leaving.load(Ordering::Acquire) => Some("this replica is about to end"),
             () if !ready.is_ready() => Some("waiting for the first list of sandboxes; are the CustomResourceDefinitions there?"),
+            () if !runners.is_ready() => Some("waiting for the first list of nodes"),
             () => None,
         };
         let (cached, metrics) = (caches.clone(), metrics.clone());
         process::admin(options.admin_address, waits_for, move || metrics.text(cached.len()))
     };
     let watching = {
-        let (caches, metrics) = (caches.clone(), metrics.clone());
-        tokio::spawn(async move { caches.run(client, &metrics).await })
+        let (caches, runners, metrics) = (caches.clone(), gateway.runners.clone(), metrics.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = caches.run(client.clone(), &metrics) => {}
+                () = runners.run(client, &metrics) => {}
+            }
+        })
     };
     let tidying = async {
         loop {
@@ -152,6 +160,7 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
     };
     let leave = async {
         caches.ready().await;
+        gateway.runners.ready().await;
         health.set(true).await;
         tracing::info!("serving");
         std::future::pending::<()>().await;

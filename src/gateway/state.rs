@@ -5,8 +5,13 @@ use tokio_util::sync::CancellationToken;
 use super::caches::Caches;
 use super::cluster::Cluster;
 use super::config::Config;
+use super::convert::echo;
 use super::identity::Identity;
+use super::public::Doors;
+use super::runners::Runners;
 use crate::agent_client::AgentClient;
+use crate::api::Sandbox;
+use crate::proto::sandbox as pb;
 
 /// What every call shares.
 pub struct Gateway {
@@ -14,12 +19,16 @@ pub struct Gateway {
     pub cluster: Cluster,
     /// What is watched.
     pub caches: Caches,
+    /// Where sandboxes may be.
+    pub runners: Runners,
     /// Who calls, and what they may do.
     pub identity: Identity,
     /// Calls to the agents in the sandboxes.
     pub agents: AgentClient,
     /// Where agents were found a moment ago.
     pub known_agents: super::data::target::Agents,
+    /// Where public ports were found a moment ago.
+    pub doors: Doors,
     /// The configuration file.
     pub config: Config,
     /// Cancelled when this replica is about to end: long streams then end with [`super::error::draining`], and go on at another replica.
@@ -31,12 +40,19 @@ impl Gateway {
     pub fn new(cluster: Cluster, caches: Caches, agents: AgentClient, config: Config) -> Gateway {
         Gateway {
             identity: Identity::new(cluster.clone(), &config),
+            runners: Runners::new(&config),
             known_agents: super::data::target::Agents::default(),
+            doors: Doors::default(),
             draining: CancellationToken::new(),
             cluster,
             caches,
             agents,
             config,
         }
+    }
+
+    /// The sandbox as its callers are told of it.
+    pub fn told(&self, sandbox: &Sandbox) -> pb::Sandbox {
+        echo::sandbox(sandbox, &self.config, self.runners.of(sandbox))
     }
 }

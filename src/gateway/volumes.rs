@@ -10,9 +10,10 @@ use tonic::{Code, Request, Response, Status};
 use super::convert::status::time;
 use super::error::{Violation, invalid, of_kube, reason, status, with_metadata};
 use super::identity::{Caller, Right};
+use super::runners::Runners;
 use super::service::admit;
 use super::state::Gateway;
-use crate::api::{Sandbox, VOLUME_DESCRIPTION, VOLUME_ID, VOLUME_READ_ONLY, VOLUME_SUB_PATH};
+use crate::api::{Sandbox, VOLUME_DESCRIPTION, VOLUME_ID, VOLUME_READ_ONLY, VOLUME_RUNNER, VOLUME_SUB_PATH};
 use crate::proto::sandbox as pb;
 use crate::proto::sandbox::volume_service_server::VolumeService;
 use crate::proto::sandbox::volume_spec::Source;
@@ -29,7 +30,7 @@ impl VolumeService for Volumes {
     async fn create_volume(&self, request: Request<pb::CreateVolumeRequest>) -> Result<Response<pb::Volume>, Status> {
         let caller = admit(&self.0, &request, Right::RegisterVolumes).await?;
         let asked = request.into_inner().volume.unwrap_or_default();
-        let wanted = registration(&asked, &caller.namespace)?;
+        let wanted = registration(&asked, &caller.namespace, &self.0.runners)?;
         if let Some(there) = find(&self.0, &caller.namespace, &asked.volume_id).await? {
             if there.name_any() == wanted.claim {
                 return Ok(Response::new(self.volume(&there)));
@@ -47,6 +48,7 @@ impl VolumeService for Volumes {
             VOLUME_DESCRIPTION: wanted.description,
             VOLUME_READ_ONLY: wanted.read_only.then_some("true"),
             VOLUME_SUB_PATH: wanted.sub_path,
+            VOLUME_RUNNER: wanted.runner,
         }}});
         self.write(&claim, body).await
     }
@@ -71,10 +73,13 @@ impl VolumeService for Volumes {
             .await
             .map_err(|e| of_kube(DOING, &e))?;
         let mut volumes: Vec<pb::Volume> = claims.iter().map(|c| self.volume(c)).collect();
+        let on = |v: &pb::Volume| {
+            let source = v.spec.as_ref().and_then(|s| s.source.as_ref());
+            source.is_some_and(|Source::Pvc(pvc)| asked.runner_ids.contains(&pvc.runner_id))
+        };
         volumes.retain(|v| {
             let state = v.status.as_ref().map(|s| s.state).unwrap_or_default();
-            (asked.states.is_empty() || asked.states.contains(&state))
-                && (asked.runner_ids.is_empty() || asked.runner_ids.contains(&self.0.config.runner_id))
+            (asked.states.is_empty() || asked.states.contains(&state)) && (asked.runner_ids.is_empty() || on(v))
         });
         volumes.sort_by(|a, b| a.volume_id.cmp(&b.volume_id));
         Ok(Response::new(pb::ListVolumesResponse {
@@ -111,7 +116,7 @@ impl VolumeService for Volumes {
             return Err(status(Code::FailedPrecondition, reason::VOLUME_IN_USE, text));
         }
         // The claim itself stays: it was there before.
-        let body = json!({"metadata": {"labels": {VOLUME_ID: null}, "annotations": {VOLUME_DESCRIPTION: null, VOLUME_READ_ONLY: null, VOLUME_SUB_PATH: null}}});
+        let body = json!({"metadata": {"labels": {VOLUME_ID: null}, "annotations": {VOLUME_DESCRIPTION: null, VOLUME_READ_ONLY: null, VOLUME_SUB_PATH: null, VOLUME_RUNNER: null}}});
         self.write(&claim, body).await?;
         if let Some(status) = volume.status.as_mut() {
             status.state = pb::VolumeState::Deleting as i32;
@@ -145,7 +150,7 @@ impl Volumes {
     fn volume(&self, claim: &PersistentVolumeClaim) -> pb::Volume {
         volume(
             claim,
-            &self.0.config.runner_id,
+            &self.0.runners.all()[0].id,
             attached(claim, &self.0.caches.sandboxes(&claim.namespace().unwrap_or_default())),
         )
     }
@@ -175,9 +180,10 @@ struct Registration {
     sub_path: Option<String>,
     read_only: bool,
     description: String,
+    runner: Option<String>,
 }
 
-fn registration(volume: &pb::Volume, namespace: &str) -> Result<Registration, Status> {
+fn registration(volume: &pb::Volume, namespace: &str, runners: &Runners) -> Result<Registration, Status> {
     let spec = volume.spec.clone().unwrap_or_default();
     let source = spec.source.map(|Source::Pvc(pvc)| pvc);
     let mut wrong = vec![];
@@ -196,6 +202,9 @@ fn registration(volume: &pb::Volume, namespace: &str) -> Result<Registration, St
     if pvc.sub_path.starts_with('/') || pvc.sub_path.split('/').any(|part| part == "..") {
         wrong.push(Violation::new("volume.spec.pvc.sub_path", "must be relative, without '..'"));
     }
+    if !pvc.runner_id.is_empty() && runners.find(&pvc.runner_id).is_none() {
+        wrong.push(Violation::new("volume.spec.pvc.runner_id", "there is no such runner"));
+    }
     if !wrong.is_empty() {
         return Err(invalid(wrong));
     }
@@ -204,6 +213,7 @@ fn registration(volume: &pb::Volume, namespace: &str) -> Result<Registration, St
         sub_path: Some(pvc.sub_path).filter(|p| !p.is_empty()),
         read_only: spec.read_only,
         description: spec.description,
+        runner: Some(pvc.runner_id).filter(|id| !id.is_empty()),
     })
 }
 
@@ -238,7 +248,8 @@ fn volume(claim: &PersistentVolumeClaim, runner: &str, attached: usize) -> pb::V
             read_only: note(VOLUME_READ_ONLY) == "true",
             description: note(VOLUME_DESCRIPTION),
             source: Some(Source::Pvc(pb::PvcVolumeSource {
-                runner_id: runner.into(),
+                // One that kubectl registered is the first one's.
+                runner_id: Some(note(VOLUME_RUNNER)).filter(|id| !id.is_empty()).unwrap_or_else(|| runner.into()),
                 namespace: claim.namespace().unwrap_or_default(),
                 claim_name: claim.name_any(),
                 sub_path: note(VOLUME_SUB_PATH),

@@ -17,12 +17,21 @@ const MAX: usize = 63;
 /// Name of the sandbox's pod, policy, Service and file Secret. It ends in 8 hex digits of the Sandbox's UID: a sandbox that is created
 /// again under its old name must not meet the children of its predecessor, which are still being deleted.
 pub fn child(sandbox: &Sandbox) -> String {
+    with_uid(sandbox, "")
+}
+
+/// Name of the Service by which public ports are reached from outside of the cluster.
+pub fn public_service(sandbox: &Sandbox) -> String {
+    with_uid(sandbox, "-public")
+}
+
+fn with_uid(sandbox: &Sandbox, end: &str) -> String {
     let uid = sandbox.uid().unwrap_or_default();
     let suffix: String = uid.chars().filter(char::is_ascii_hexdigit).take(8).collect();
     let name = sandbox.name_any();
     // The API admits ASCII names only.
-    let head = name.get(..MAX - 9).unwrap_or(&name).trim_end_matches('-');
-    format!("{head}-{suffix}")
+    let head = name.get(..MAX - 9 - end.len()).unwrap_or(&name).trim_end_matches('-');
+    format!("{head}-{suffix}{end}")
 }
 
 /// Metadata of a child that goes when its Sandbox goes.
@@ -149,6 +158,8 @@ mod tests {
         assert_eq!(child(&named("train")), "train-1234abcd");
         let long = child(&named(&format!("a{}", "b".repeat(62))));
         assert_eq!((long.len(), long.ends_with("b-1234abcd")), (63, true));
+        let public = public_service(&named(&format!("a{}", "b".repeat(62))));
+        assert_eq!((public.len(), public.ends_with("b-1234abcd-public")), (63, true));
         assert!(!child(&named(&format!("{}-{}", "a".repeat(53), "b".repeat(9)))).contains("--"));
     }
 

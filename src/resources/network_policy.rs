@@ -219,7 +219,7 @@ fn ingress_rule(rule: &IngressRule, agent: i32) -> Result<NetworkPolicyIngressRu
 }
 
 /// The agent's port taken out of a declared range.
-fn without_agent(port: &NetworkPort, agent: i32) -> Vec<NetworkPort> {
+pub fn without_agent(port: &NetworkPort, agent: i32) -> Vec<NetworkPort> {
     let last = port.end_port.unwrap_or(port.port);
     let other_protocol = port.protocol.unwrap_or_default() != crate::api::network::Protocol::TCP;
     if other_protocol || !(port.port..=last).contains(&agent) {

@@ -18,6 +18,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// Addresses and peers of network policies.
     pub network: NetworkSettings,
+    /// How public ports are reached from outside of the cluster.
+    pub public_services: PublicServices,
 }
 
 /// The agent and how it gets into the pods.
@@ -96,6 +98,43 @@ pub struct DnsSettings {
     pub addresses: Vec<IpNet>,
     /// Ports, UDP and TCP.
     pub ports: Vec<u16>,
+}
+
+/// How public ports are reached from outside of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PublicServices {
+    /// Type of the Service in front of a sandbox's public ports.
+    #[serde(rename = "type")]
+    pub kind: ServiceKind,
+    /// Its annotations: for the cloud that makes load balancers, for instance.
+    pub annotations: BTreeMap<String, String>,
+    /// Host in the URLs of node ports: a name or address that leads to the nodes. Empty: the address of the sandbox's node, the external
+    /// one if it has one.
+    pub host: String,
+}
+
+/// Type of a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum ServiceKind {
+    /// Public ports are not reached from outside.
+    #[default]
+    ClusterIP,
+    /// By a port of every node.
+    NodePort,
+    /// By a load balancer for each sandbox.
+    LoadBalancer,
+}
+
+impl ServiceKind {
+    /// Kubernetes' word for a type that leads in from outside.
+    pub fn outside(self) -> Option<&'static str> {
+        match self {
+            ServiceKind::ClusterIP => None,
+            ServiceKind::NodePort => Some("NodePort"),
+            ServiceKind::LoadBalancer => Some("LoadBalancer"),
+        }
+    }
 }
 
 impl Settings {

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sandbox_operator::api::{ANNOTATION_REQUEST_FACTS, Sandbox, SandboxSpec, SandboxStatus, State};
+use sandbox_operator::gateway::config::Config;
 use sandbox_operator::gateway::manage::page;
+use sandbox_operator::gateway::runners::Runners;
 use sandbox_operator::proto::sandbox as pb;
 use std::sync::Arc;
 use tonic::Code;
@@ -38,7 +40,12 @@ fn some() -> Vec<Arc<Sandbox>> {
 fn names(change: impl FnOnce(&mut pb::ListSandboxesRequest)) -> String {
     let mut request = pb::ListSandboxesRequest::default();
     change(&mut request);
-    page(some(), request, "default").unwrap().0.iter().map(|s| s.name_any()).collect()
+    page(some(), request, &Runners::new(&Config::default()))
+        .unwrap()
+        .0
+        .iter()
+        .map(|s| s.name_any())
+        .collect()
 }
 
 #[test]
@@ -74,7 +81,7 @@ fn pages_are_stable_while_sandboxes_come_and_go() {
                 sort_direction: direction.into(),
                 ..pb::ListSandboxesRequest::default()
             };
-            let (found, next) = page(now.clone(), request, "default").unwrap();
+            let (found, next) = page(now.clone(), request, &Runners::new(&Config::default())).unwrap();
             assert_eq!(found.len() == 100, seen.is_empty(), "100 unless the request says");
             seen.extend(found.iter().map(|s| s.name_any()));
             token = next;
@@ -98,7 +105,7 @@ fn bounds_and_tokens() {
     let asked = |change: &dyn Fn(&mut pb::ListSandboxesRequest)| {
         let mut request = pb::ListSandboxesRequest::default();
         change(&mut request);
-        page(some(), request, "default")
+        page(some(), request, &Runners::new(&Config::default()))
     };
     let (_, token) = asked(&|r| r.page_size = 1).unwrap();
     assert!(!token.is_empty());
@@ -128,5 +135,5 @@ fn bounds_and_tokens() {
         page_size: 5000,
         ..pb::ListSandboxesRequest::default()
     };
-    assert_eq!(page(many, request, "default").unwrap().0.len(), 1000);
+    assert_eq!(page(many, request, &Runners::new(&Config::default())).unwrap().0.len(), 1000);
 }

@@ -3,6 +3,7 @@
 
 mod lists;
 mod network;
+mod network_refusals;
 mod refusals;
 mod round_trip;
 mod shapes;

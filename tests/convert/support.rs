@@ -10,9 +10,11 @@ use sandbox_operator::gateway::convert::{echo, secrets};
 use sandbox_operator::gateway::create::objects;
 use sandbox_operator::gateway::create::order::Order;
 use sandbox_operator::gateway::identity::Caller;
+use sandbox_operator::gateway::runners::Runners;
 use sandbox_operator::proto::sandbox as pb;
 use std::collections::BTreeMap;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 pub const NAME: &str = "sbx-0123";
 
@@ -63,6 +65,7 @@ pub fn draft_from(base: Option<&Workload>, spec: pb::SandboxSpec) -> Result<Draf
     let (config, claims) = (config(), claims());
     let known = Known {
         config: &config,
+        runners: &Runners::new(&config),
         claims: &claims,
     };
     request::draft(NAME, base, spec, &known, Problems::default())
@@ -110,5 +113,28 @@ pub fn sandbox_of(spec: pb::SandboxSpec) -> Sandbox {
 
 /// What the SDK gets back.
 pub fn echoed(sandbox: &Sandbox) -> pb::Sandbox {
-    echo::sandbox(sandbox, &config())
+    let config = config();
+    echo::sandbox(sandbox, &config, Runners::new(&config).of(sandbox))
+}
+
+/// What makes a spec wrong.
+pub type Change = fn(&mut pb::SandboxSpec);
+
+pub fn refused(change: Change) -> Status {
+    draft(with(change)).err().unwrap()
+}
+
+/// Each change is refused, with that field named and no other.
+pub fn assert_refused(cases: &[(&str, Change)]) {
+    let mut other = vec![];
+    for (field, change) in cases {
+        let status = refused(*change);
+        let violations = status.get_details_bad_request().map(|b| b.field_violations).unwrap_or_default();
+        let only_it = !violations.is_empty() && violations.iter().all(|v| v.field == *field);
+        let told = status.message().starts_with(&format!("{field}: "));
+        if !(only_it && told && status.code() == Code::InvalidArgument) {
+            other.push(format!("{field}: {status:?}"));
+        }
+    }
+    assert!(other.is_empty(), "{}", other.join("\n"));
 }

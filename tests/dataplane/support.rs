@@ -22,8 +22,7 @@ use sandbox_operator::agent_client::{AgentClient, KeyRing};
 use sandbox_operator::gateway::caches::Caches;
 use sandbox_operator::gateway::cluster::Cluster;
 use sandbox_operator::gateway::config::Config;
-use sandbox_operator::gateway::data::target::Agents;
-use sandbox_operator::gateway::identity::{Caller, Identity};
+use sandbox_operator::gateway::identity::Caller;
 use sandbox_operator::gateway::metrics::Metrics;
 use sandbox_operator::gateway::service::Sandboxes;
 use sandbox_operator::gateway::state::Gateway;
@@ -216,16 +215,8 @@ impl Replica {
         config.agents.port = port;
         config.max_file_bytes = 1 << 20;
         let cluster = Cluster::new(world.client(), Metrics::default());
-        let draining = CancellationToken::new();
-        let gateway = Arc::new(Gateway {
-            identity: Identity::new(cluster.clone(), &config),
-            caches: Caches::new(&[]),
-            agents: AgentClient::new(keys),
-            known_agents: Agents::default(),
-            draining: draining.clone(),
-            cluster,
-            config,
-        });
+        let gateway = Arc::new(Gateway::new(cluster, Caches::new(&[]), AgentClient::new(keys), config));
+        let draining = gateway.draining.clone();
         let known = |mut request: tonic::Request<()>| {
             request.extensions_mut().insert(Caller::service_account("team", "tester"));
             Ok(request)

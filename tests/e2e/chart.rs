@@ -1,5 +1,6 @@
 //! The values file with every option, by which `tests/chart.sh` tests the chart, has every option.
 
+use sandbox_operator::gateway::config::Config;
 use sandbox_operator::resources::Settings;
 use serde_json::Value;
 
@@ -22,9 +23,11 @@ fn unchanged(defaults: &Value, full: &Value, path: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_option_is_missing_and_the_operator_knows_each() {
+fn no_option_is_missing_and_each_is_known() {
     let full = values("tests/charts/full-values.yaml");
     assert_eq!(unchanged(&values("charts/sandbox-operator/values.yaml"), &full, ""), Vec::<String>::new());
     let read: Result<Settings, _> = serde_json::from_value(full["sandboxes"].clone());
     assert!(read.is_ok(), "{read:?}");
+    let read: Result<Config, _> = serde_json::from_value(full["gateway"]["config"].clone());
+    assert_eq!(read.unwrap().check(), Ok(()));
 }

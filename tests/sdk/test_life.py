@@ -1,7 +1,7 @@
 """Sandboxes from run to their end."""
 
 import pytest
-from conftest import eventually, kubectl
+from conftest import IMAGE, OTHER_IMAGE, eventually, kubectl
 from cwsandbox import (
     Sandbox,
     SandboxDefaults,
@@ -22,9 +22,10 @@ def test_a_block_stops_its_sandbox_also_when_it_raises(tag):
     assert Sandbox.from_id(sandbox.sandbox_id).result().get_status() == SandboxStatus.TERMINATED
 
 
-def test_the_image_runs(defaults):
-    with Sandbox.run(container_image="python:3.11", defaults=defaults) as sandbox:
-        assert sandbox.exec(["python", "--version"]).result().stdout.startswith("Python 3.")
+@pytest.mark.parametrize(("image", "command", "says"), [(IMAGE, "python", "Python 3."), (OTHER_IMAGE, "redis-server", "Redis server v=7.")])
+def test_the_image_runs_that_was_asked_for(defaults, image, command, says):
+    with Sandbox.run(container_image=image, defaults=defaults) as sandbox:
+        assert sandbox.exec([command, "--version"]).result().stdout.startswith(says)
 
 
 def test_a_script_that_ends_well_is_completed(defaults):

@@ -3,10 +3,12 @@
 import base64
 import io
 import json
+import urllib.error
+import urllib.request
 import zipfile
 
 import pytest
-from conftest import apply, eventually, kubectl
+from conftest import IMAGE, OTHER_IMAGE, apply, eventually, kubectl
 from cwsandbox import (
     Container,
     EgressRule,
@@ -86,6 +88,20 @@ def test_several_containers_share_network_and_volumes(defaults):
         assert sandbox.read_file("page", container="web").result() == b"shared"
 
 
+def test_redis_runs_beside_python_by_the_entrypoint_of_its_image(defaults):
+    small = {"cpu": "50m", "memory": "64Mi"}
+    containers = [
+        Container(name="main", image=IMAGE, command="sleep", args=["infinity"], primary=True, resources=small),
+        Container(name="cache", image=OTHER_IMAGE, resources=small),
+    ]
+    with Sandbox.run(containers=containers, defaults=defaults) as sandbox:
+        eventually(lambda: sandbox.exec(["redis-cli", "ping"], container="cache").result().stdout == "PONG\n")
+        say = "import socket; s = socket.create_connection(('127.0.0.1', 6379)); s.sendall(b'SET k from-python\\r\\n'); print(s.recv(64))"
+        assert sandbox.exec(["python", "-c", say]).result().stdout == "b'+OK\\r\\n'\n"
+        assert sandbox.exec(["redis-cli", "get", "k"], container="cache").result().stdout == "from-python\n"
+        assert [(c.name, c.image) for c in sandbox.containers] == [("main", IMAGE), ("cache", OTHER_IMAGE)]
+
+
 def wheel():
     """The smallest package that pip installs."""
     info = "tiny-1.0.dist-info"
@@ -115,14 +131,36 @@ def test_pip_installs_from_an_index_that_can_be_reached(defaults):
             assert client.exec(["python", "-c", "import tiny; print(tiny.ANSWER)"], cwd="/tmp/packages").result().stdout == "42\n"
 
 
-@pytest.mark.parametrize("visibility", ["private", "public"])
-def test_a_service_answers(defaults, visibility):
-    with Sandbox.run("python", "-m", "http.server", "8080", services=[Service(port=8080, visibility=visibility)], defaults=defaults) as server:
+def test_a_private_service_answers_other_sandboxes(defaults):
+    with Sandbox.run("python", "-m", "http.server", "8080", services=[Service(port=8080, visibility="private")], defaults=defaults) as server:
         ((port, _, url),) = server.wait().service_urls
         assert port == 8080
         with Sandbox.run(network=NetworkOptions(egress=[EgressRule(tenant="same_user")]), defaults=defaults) as client:
             fetch = ["python", "-c", f"import urllib.request; print(urllib.request.urlopen('{url}', timeout=10).status)"]
             eventually(lambda: client.exec(fetch).result().stdout == "200\n")
+
+
+def test_a_public_service_answers_outside_of_the_cluster_until_its_sandbox_ends(defaults):
+    ports = [Service(port=8080, visibility="public"), Service(port=8081, name="inner", visibility="private")]
+    with Sandbox.run("python", "-m", "http.server", "8080", services=ports, defaults=defaults) as server:
+        urls = {port: url for port, _, url in server.wait().service_urls}
+        assert "svc" in urls[8081] and "svc" not in urls[8080]
+
+        def fetch():
+            try:
+                return urllib.request.urlopen(urls[8080], timeout=10).status == 200
+            except urllib.error.URLError:
+                return False
+
+        eventually(fetch)
+        (listed,) = Sandbox.list(tags=server.tags).result()
+        assert {port: url for port, _, url in listed.service_urls} == urls
+
+    def services():
+        return kubectl("get", "services", "-l", f"sandbox-operator.dev/sandbox={server.sandbox_id}", "-o", "name").split()
+
+    eventually(lambda: len(services()) == 1)
+    assert not services()[0].endswith("-public")
 
 
 def test_the_user_is_the_one_that_was_asked_for(defaults):

@@ -40,7 +40,7 @@ app.kubernetes.io/component: operator
   verbs: [get, list, watch, create, update, delete]
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, create]
+  verbs: [get, create, delete]
 # Files that a Sandbox has inline; get tells ours from a stranger's of the same name.
 - apiGroups: [""]
   resources: [secrets]
@@ -73,7 +73,7 @@ app.kubernetes.io/component: operator
   resources: [persistentvolumeclaims]
   verbs: [get, list, patch]
 - apiGroups: [""]
-  resources: [pods, pods/log]
+  resources: [pods, pods/log, services]
   verbs: [get]
 {{- if .Values.gateway.execViaApiServer }}
 - apiGroups: [""]

@@ -13,17 +13,18 @@ use crate::api::{
     ANNOTATION_DISPLAY_NAME, ANNOTATION_MAIN_NAME, ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, File, Mount, Sandbox, Sidecar, Workload,
 };
 use crate::gateway::config::Config;
+use crate::gateway::runners::Runner;
 use crate::proto::sandbox as pb;
 use crate::resources::pod_containers::MAIN;
 
-/// The whole sandbox.
-pub fn sandbox(sandbox: &Sandbox, config: &Config) -> pb::Sandbox {
+/// The whole sandbox. `runner`: where it is, if that is known.
+pub fn sandbox(sandbox: &Sandbox, config: &Config, runner: Option<&Runner>) -> pb::Sandbox {
     let facts = Facts::of(sandbox);
     let annotation = |key: &str| sandbox.annotations().get(key).cloned().unwrap_or_default();
     pb::Sandbox {
         sandbox_id: sandbox.name_any(),
         spec: Some(spec(sandbox, &facts, config)),
-        status: Some(super::status::status(sandbox, &facts, config)),
+        status: Some(super::status::status(sandbox, &facts, config, runner)),
         source_template_id: annotation(ANNOTATION_TEMPLATE),
         source_template_revision: annotation(ANNOTATION_TEMPLATE_REVISION).parse().unwrap_or_default(),
         display_name: annotation(ANNOTATION_DISPLAY_NAME),

@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use super::problems::Problems;
 use super::services::{self, ANYWHERE};
@@ -10,12 +11,25 @@ use super::text::quoted;
 use crate::api::network::{Dns, Protocol};
 use crate::api::{Egress, EgressMode, EgressRule, Ingress, IngressRule, Network, NetworkPort};
 use crate::proto::sandbox as pb;
+use crate::resources::addresses::{Lists, subtract};
+use crate::resources::network_policy::without_agent;
 
 /// A range of all ports.
 const ALL_PORTS: (i32, i32) = (1, 65_535);
 
-/// The network of a request. `custom`: the ports that rules without ports are about. `opened`: rules that the services' visibilities add.
-pub fn from_proto(options: pb::NetworkOptions, custom: &[NetworkPort], opened: Vec<IngressRule>, problems: &mut Problems) -> Option<Network> {
+/// What no sandbox may reach, whatever is configured beside it: a rule for nothing else is refused before the operator does so.
+static NEVER: LazyLock<Vec<IpNet>> = LazyLock::new(|| Lists::new(&[], &[]).never);
+
+/// What a request's network depends on.
+pub struct Around<'a> {
+    /// The agents' port, which is nobody else's.
+    pub agent_port: u16,
+    /// The ports that rules without ports are about.
+    pub custom: &'a [NetworkPort],
+}
+
+/// The network of a request. `opened`: rules that the services' visibilities add.
+pub fn from_proto(options: pb::NetworkOptions, around: &Around<'_>, opened: Vec<IngressRule>, problems: &mut Problems) -> Option<Network> {
     let at = "sandbox.spec.network";
     let pb::NetworkOptions {
         ingress,
@@ -54,7 +68,7 @@ pub fn from_proto(options: pb::NetworkOptions, custom: &[NetworkPort], opened: V
     };
     let mut rules = vec![];
     for (i, rule) in ingress.into_iter().enumerate() {
-        rules.extend(ingress_rule(&format!("{at}.ingress[{i}]"), rule, custom, problems));
+        rules.extend(ingress_rule(&format!("{at}.ingress[{i}]"), rule, around, problems));
     }
     rules.extend(opened);
     let network = Network {
@@ -85,7 +99,7 @@ fn egress_rule(at: &str, rule: pb::EgressRule, problems: &mut Problems) -> Optio
         None => problems.wrong(at, "needs a destination"),
         Some(Destination::HttpsHostname(_)) => problems.no_runner(&format!("{at}.https_hostname"), "rules by host name are not supported"),
         Some(Destination::Cidr(block)) => {
-            let (cidr, except) = cidr(at, block, problems)?;
+            let (cidr, except) = cidr(at, block, &NEVER, problems)?;
             return Some(EgressRule {
                 cidr: Some(cidr),
                 except,
@@ -125,15 +139,18 @@ fn egress_rule(at: &str, rule: pb::EgressRule, problems: &mut Problems) -> Optio
     None
 }
 
-fn ingress_rule(at: &str, rule: pb::IngressRule, custom: &[NetworkPort], problems: &mut Problems) -> Vec<IngressRule> {
+fn ingress_rule(at: &str, rule: pb::IngressRule, around: &Around<'_>, problems: &mut Problems) -> Vec<IngressRule> {
     use pb::ingress_rule::Source;
     let pb::IngressRule { source, ports } = rule;
     let mut ports = port_ranges(at, ports, problems);
     if ports.is_empty() {
-        ports = custom.to_vec();
+        ports = around.custom.to_vec();
     }
+    let agent = i32::from(around.agent_port);
     if ports.is_empty() {
         problems.wrong(format!("{at}.ports"), "are needed where no service has the visibility CUSTOM");
+    } else if ports.iter().all(|p| without_agent(p, agent).is_empty()) {
+        problems.wrong(format!("{at}.ports"), format!("{agent} is the platform's"));
     }
     let rule = IngressRule {
         ports,
@@ -142,7 +159,7 @@ fn ingress_rule(at: &str, rule: pb::IngressRule, custom: &[NetworkPort], problem
     match source {
         None => problems.wrong(at, "needs a source"),
         Some(Source::Cidr(block)) => {
-            return cidr(at, block, problems)
+            return cidr(at, block, &[], problems)
                 .map(|(cidr, except)| IngressRule {
                     cidr: Some(cidr),
                     except,
@@ -184,8 +201,8 @@ fn selector(labels: BTreeMap<String, String>) -> Option<LabelSelector> {
     })
 }
 
-/// A range with no bits set after its prefix, and what is taken out of it.
-fn cidr(at: &str, block: pb::CidrBlock, problems: &mut Problems) -> Option<(String, Option<Vec<String>>)> {
+/// A range with no bits set after its prefix, and what is taken out of it. Something must be left, `never` apart.
+fn cidr(at: &str, block: pb::CidrBlock, never: &[IpNet], problems: &mut Problems) -> Option<(String, Option<Vec<String>>)> {
     let pb::CidrBlock { cidr, except } = block;
     let mut parse = |field: String, text: &str| {
         let net = text.parse::<IpNet>().ok().map(|n| n.trunc());
@@ -208,6 +225,13 @@ fn cidr(at: &str, block: pb::CidrBlock, problems: &mut Problems) -> Option<(Stri
         if part == whole || !whole.contains(&part) {
             problems.wrong(format!("{at}.cidr.except[{i}]"), format!("{part} is not a part of {whole}"));
         }
+    }
+    let minus: Vec<IpNet> = parts.iter().flatten().chain(never).copied().collect();
+    if !parts.contains(&Some(whole)) && subtract(whole, &minus).is_none() {
+        problems.wrong(
+            format!("{at}.cidr.cidr"),
+            format!("no address of {whole} is left that a sandbox may reach"),
+        );
     }
     let except: Vec<String> = parts.into_iter().flatten().map(|p| p.to_string()).collect();
     Some((whole.to_string(), (!except.is_empty()).then_some(except)))

@@ -5,15 +5,18 @@ use tonic::Status;
 
 use super::facts::Facts;
 use super::files::Contents;
+use super::network::{self, Around};
 use super::problems::Problems;
 use super::secrets::Need;
 use super::text::quoted;
 use super::volumes::{self, Registered};
-use super::{containers, network, services};
+use super::{containers, services};
 use crate::api::{Workload, limits};
 use crate::gateway::config::Config;
+use crate::gateway::runners::Runners;
 use crate::proto::sandbox as pb;
 use crate::resources::{labels, names};
+use crate::text::short;
 
 /// RuntimeClass of a pod that names none.
 pub const NODE_DEFAULT: &str = "<node-default>";
@@ -39,6 +42,8 @@ pub struct Draft {
 pub struct Known<'a> {
     /// The configuration.
     pub config: &'a Config,
+    /// Where sandboxes may be.
+    pub runners: &'a Runners,
     /// Registered volumes by their ids.
     pub claims: &'a BTreeMap<String, Registered>,
 }
@@ -99,8 +104,9 @@ pub fn draft(name: &str, base: Option<&Workload>, spec: pb::SandboxSpec, known: 
     put_lifetime(&mut draft.workload, max_lifetime_seconds, config, &mut problems);
     if runner_ids.len() > 100 {
         problems.wrong("sandbox.spec.runner_ids", "at most 100");
-    } else if !runner_ids.is_empty() && !runner_ids.contains(&config.runner_id) {
-        let text = format!("there is only the runner {}", quoted(&config.runner_id));
+    } else if !known.runners.place(&mut draft.workload, &runner_ids) {
+        let there: Vec<String> = known.runners.all().iter().map(|r| quoted(&r.id)).collect();
+        let text = format!("none of them is there; there is {}", short(&there.join(", "), 500));
         problems.no_runner("sandbox.spec.runner_ids", &text);
     }
     draft.facts.runner_ids = runner_ids;
@@ -139,7 +145,13 @@ fn put_network(draft: &mut Draft, ports: Vec<pb::Service>, options: Option<pb::N
     let custom = services::visible(ports, visibilities, pb::Visibility::Custom);
     let opened = services::ingress(ports, visibilities);
     match options {
-        Some(options) => w.network = network::from_proto(options, &custom, opened, problems),
+        Some(options) => {
+            let around = Around {
+                agent_port: config.agents.port,
+                custom: &custom,
+            };
+            w.network = network::from_proto(options, &around, opened, problems);
+        }
         None if opened.is_empty() => {}
         // A template's network, and what the services of the request open.
         None => w.network.get_or_insert_default().ingress.get_or_insert_default().rules.extend(opened),

@@ -58,7 +58,14 @@ pub fn from_proto(services: Vec<pb::Service>, agent_port: u16, problems: &mut Pr
             problems.wrong(at, "its name or port is there twice");
         }
         visibilities.insert(name.clone(), visibility);
-        ports.push(Port { name, port, protocol });
+        // Whoever may connect from outside shall find a way in.
+        let public = (visibility == i32::from(pb::Visibility::Public)).then_some(true);
+        ports.push(Port {
+            name,
+            port,
+            protocol,
+            public,
+        });
     }
     (ports, visibilities)
 }
@@ -147,7 +154,12 @@ pub fn to_proto(ports: &[Port], visibilities: &Visibilities, rules: &[IngressRul
             .into(),
             visibility: visibilities.get(&p.name).copied().unwrap_or_else(|| {
                 let open = rules.iter().flat_map(|r| &r.ports).any(|r| opens(r, p));
-                if open { pb::Visibility::Custom } else { pb::Visibility::Unspecified }.into()
+                match (p.public, open) {
+                    (_, false) => pb::Visibility::Unspecified,
+                    (Some(true), true) => pb::Visibility::Public,
+                    (_, true) => pb::Visibility::Custom,
+                }
+                .into()
             }),
             endpoint: None,
         })

@@ -8,8 +8,9 @@ use super::echo::{main_name, runtime_class};
 use super::facts::Facts;
 use super::{network, resources, services};
 use crate::api::network::Protocol;
-use crate::api::{DesiredState, Sandbox, SandboxStatus, State};
+use crate::api::{DesiredState, Port, Sandbox, SandboxStatus, State};
 use crate::gateway::config::Config;
+use crate::gateway::runners::Runner;
 use crate::proto::sandbox as pb;
 use crate::resources::names;
 
@@ -34,7 +35,7 @@ pub fn state_to_proto(state: State) -> pb::State {
 }
 
 /// The status.
-pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config) -> pb::SandboxStatus {
+pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config, runner: Option<&Runner>) -> pb::SandboxStatus {
     let w = &sandbox.spec.workload;
     let none = SandboxStatus::default();
     let status = sandbox.status.as_ref().unwrap_or(&none);
@@ -61,8 +62,8 @@ pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config) -> pb::SandboxS
             // The main container is never started again.
             restart_count: 0,
         }],
-        runner_id: config.runner_id.clone(),
-        runner_group_id: String::new(),
+        runner_id: runner.map(|r| r.id.clone()).unwrap_or_default(),
+        runner_group_id: runner.map(|r| r.group_id.clone()).unwrap_or_default(),
         effective_ingress: network::ingress_to_proto(rules.unwrap_or_default()),
         effective_egress: network::effective_egress(w.network.as_ref()),
         effective_resource_requirements: requirements,
@@ -115,11 +116,6 @@ fn service_statuses(sandbox: &Sandbox, facts: &Facts, state: State) -> Vec<pb::S
         .zip(said)
         .map(|(port, service)| {
             let reachable = state == State::Running && service.visibility != i32::from(pb::Visibility::Unspecified);
-            let scheme = match port.protocol.unwrap_or_default() {
-                Protocol::TCP => "http",
-                Protocol::UDP => "udp",
-                Protocol::SCTP => "sctp",
-            };
             pb::ServiceStatus {
                 port: service.port,
                 name: service.name,
@@ -127,13 +123,23 @@ fn service_statuses(sandbox: &Sandbox, facts: &Facts, state: State) -> Vec<pb::S
                 visibility: service.visibility,
                 endpoint: None,
                 url: if reachable {
-                    format!("{scheme}://{host}:{}", port.port)
+                    url(port, &format!("{host}:{}", port.port))
                 } else {
                     String::new()
                 },
             }
         })
         .collect()
+}
+
+/// The URL of a port that is reached at this host and port.
+pub fn url(port: &Port, at: &str) -> String {
+    let scheme = match port.protocol.unwrap_or_default() {
+        Protocol::TCP => "http",
+        Protocol::UDP => "udp",
+        Protocol::SCTP => "sctp",
+    };
+    format!("{scheme}://{at}")
 }
 
 /// A moment, as the protocol has it.

@@ -14,8 +14,8 @@ use tonic::{Code, Status};
 
 use self::order::Order;
 use super::convert::request::{self, Draft, Known};
+use super::convert::secrets;
 use super::convert::volumes::{self, Registered};
-use super::convert::{echo, secrets};
 use super::error::{self, of_kube, reason};
 use super::identity::Caller;
 use super::state::Gateway;
@@ -65,13 +65,14 @@ fn replayed(gateway: &Gateway, caller: &Caller, order: &Order) -> Result<Option<
     };
     order.check_same(&sandbox)?;
     let whole = !sandbox.annotations().contains_key(ANNOTATION_HOLD);
-    Ok(whole.then(|| echo::sandbox(&sandbox, &gateway.config)))
+    Ok(whole.then(|| gateway.told(&sandbox)))
 }
 
 async fn write(gateway: &Gateway, caller: &Caller, order: Order, base: Option<&Workload>, spec: pb::SandboxSpec) -> Result<pb::Sandbox, Status> {
     let claims = claims(gateway, caller, &spec).await?;
     let known = Known {
         config: &gateway.config,
+        runners: &gateway.runners,
         claims: &claims,
     };
     let draft = request::draft(&order.name, base, spec, &known, order.problems())?;
@@ -79,7 +80,7 @@ async fn write(gateway: &Gateway, caller: &Caller, order: Order, base: Option<&W
     let sandbox = objects::sandbox(&caller.namespace, &order, &draft, &resolved)?;
     let sandbox = create_or_read(gateway, &order, sandbox).await?;
     let sandbox = complete(gateway, sandbox, &draft, &resolved).await?;
-    Ok(echo::sandbox(&sandbox, &gateway.config))
+    Ok(gateway.told(&sandbox))
 }
 
 /// The registered volumes that the request names.

@@ -1,7 +1,6 @@
 //! Exec and StreamExec.
 
-use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::stream;
 use prost_types::Timestamp;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -10,8 +9,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Status, Streaming};
 
 use super::deadline::Deadline;
+use super::exec_input::{ask, requests, size};
 use super::target::{self, Place};
-use crate::agent_client::{CutOff, MAX_PIECE};
+use crate::agent_client::CutOff;
 use crate::gateway::audit::about;
 use crate::gateway::body::BrokenOff;
 use crate::gateway::error::{Violation, draining, invalid};
@@ -21,7 +21,7 @@ use crate::gateway::service::Answers;
 use crate::gateway::state::Gateway;
 use crate::proto::agent::exec_request::Message as Ask;
 use crate::proto::agent::exec_response::Message as Told;
-use crate::proto::agent::{CloseStdin, ExecRequest, ExecResponse, ExecStart, TerminalSize};
+use crate::proto::agent::{CloseStdin, ExecResponse, ExecStart, TerminalSize};
 use crate::proto::sandbox as pb;
 use pb::exec_stream_output::Stream as Channel;
 use pb::exec_stream_request::Message as Input;
@@ -33,8 +33,6 @@ const MAX_COMMAND: usize = 1 << 20;
 const DEFAULT_OUTPUT: usize = 4 << 20;
 /// The most that a caller can ask for.
 const MAX_OUTPUT: usize = 32 << 20;
-/// The size of a terminal whose caller names none.
-const TERMINAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
 
 /// Exec: a command without input, its output in one answer.
 ///
@@ -204,52 +202,6 @@ fn output(told: Told) -> Output {
     }
 }
 
-/// What goes to the agent: each input when there is room for it, in pieces that an agent takes.
-fn requests<S>(start: ExecStart, inputs: S, broken: BrokenOff, wrong: mpsc::Sender<Status>) -> impl Stream<Item = ExecRequest> + Send + 'static
-where
-    S: Stream<Item = Result<pb::ExecStreamRequest, Status>> + Send + Unpin + 'static,
-{
-    let rest = stream::unfold((Some(inputs), Bytes::new(), (broken, wrong)), |(inputs, mut data, ends)| async {
-        let mut inputs = inputs?;
-        loop {
-            if !data.is_empty() {
-                let piece = data.split_to(data.len().min(MAX_PIECE));
-                return Some((ask(Ask::Stdin(piece)), (Some(inputs), data, ends)));
-            }
-            let input = match inputs.next().await {
-                Some(Ok(input)) => input.message,
-                // Not the end of the input: the call is being broken off, and then it must not look like one.
-                Some(Err(_)) => std::future::pending().await,
-                None if ends.0.is_so() => std::future::pending().await,
-                None => return Some((ask(Ask::Close(CloseStdin {})), (None, data, ends))),
-            };
-            let asked = match input {
-                Some(Input::Stdin(bytes)) => {
-                    data = bytes;
-                    continue;
-                }
-                Some(Input::Resize(to)) => size(to.width, to.height).map(Ask::Resize),
-                Some(Input::Close(_)) => Ok(Ask::Close(CloseStdin {})),
-                Some(Input::Init(_)) => Err(invalid(vec![Violation::new("init", "must come once")])),
-                None => continue,
-            };
-            match asked {
-                Ok(asked) => return Some((ask(asked), (Some(inputs), data, ends))),
-                Err(status) => {
-                    // Nobody takes it only when the call is over.
-                    let _ = ends.1.send(status).await;
-                    std::future::pending::<()>().await;
-                }
-            }
-        }
-    });
-    stream::iter([ask(Ask::Start(start))]).chain(rest)
-}
-
-fn ask(message: Ask) -> ExecRequest {
-    ExecRequest { message: Some(message) }
-}
-
 fn start(command: Vec<String>, env: HashMap<String, String>, terminal: Option<TerminalSize>) -> ExecStart {
     ExecStart {
         command,
@@ -257,17 +209,6 @@ fn start(command: Vec<String>, env: HashMap<String, String>, terminal: Option<Te
         working_dir: String::new(),
         terminal,
     }
-}
-
-/// The size of a terminal; 0 is a default.
-fn size(width: u32, height: u32) -> Result<TerminalSize, Status> {
-    if width > u32::from(u16::MAX) || height > u32::from(u16::MAX) {
-        return Err(invalid(vec![Violation::new("tty_width", "width and height must be at most 65535")]));
-    }
-    Ok(TerminalSize {
-        columns: if width == 0 { TERMINAL.columns } else { width },
-        rows: if height == 0 { TERMINAL.rows } else { height },
-    })
 }
 
 /// What of a request can be seen to be wrong.
@@ -320,58 +261,6 @@ impl Collected {
 mod tests {
     use super::*;
 
-    fn input(message: Input) -> Result<pb::ExecStreamRequest, Status> {
-        Ok(pb::ExecStreamRequest { message: Some(message) })
-    }
-
-    /// What the agent gets of `inputs`: all of it, or what came until it waits; and what was found wrong.
-    async fn sent(inputs: Vec<Result<pb::ExecStreamRequest, Status>>) -> (Vec<Ask>, bool, Option<Status>) {
-        let (wrong, mut wrongs) = mpsc::channel(1);
-        let mut requests = Box::pin(requests(ExecStart::default(), stream::iter(inputs), BrokenOff::default(), wrong));
-        let mut sent = vec![];
-        let ended = loop {
-            match tokio::time::timeout(Duration::from_millis(50), requests.next()).await {
-                Ok(Some(request)) => sent.extend(request.message),
-                Ok(None) => break true,
-                Err(_) => break false,
-            }
-        };
-        (sent, ended, wrongs.try_recv().ok())
-    }
-
-    #[tokio::test]
-    async fn input_goes_on_in_pieces_and_its_end_is_an_end() {
-        let big = Bytes::from(vec![1; MAX_PIECE + 1]);
-        let resize = Input::Resize(pb::ExecStreamResize { width: 100, height: 0 });
-        let inputs = vec![input(Input::Stdin(big)), input(resize), input(Input::Close(pb::ExecStreamClose {}))];
-        let (sent, ended, wrong) = sent(inputs).await;
-        let [
-            Ask::Start(_),
-            Ask::Stdin(first),
-            Ask::Stdin(second),
-            Ask::Resize(size),
-            Ask::Close(_),
-            Ask::Close(_),
-        ] = sent.as_slice()
-        else {
-            panic!("{sent:?}");
-        };
-        assert_eq!((first.len(), second.len(), size.columns, size.rows), (MAX_PIECE, 1, 100, 24));
-        assert!(ended && wrong.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_call_that_is_broken_off_does_not_look_like_the_end_of_input() {
-        let (_, ended, wrong) = sent(vec![Err(Status::cancelled("gone"))]).await;
-        assert!(!ended && wrong.is_none());
-        let (sent, ended, wrong) = sent(vec![
-            input(Input::Init(pb::ExecStreamInit::default())),
-            input(Input::Stdin(Bytes::from_static(b"x"))),
-        ])
-        .await;
-        assert_eq!((sent.len(), ended, wrong.unwrap().code()), (1, false, tonic::Code::InvalidArgument));
-    }
-
     #[test]
     fn what_cannot_be_run_is_refused_by_field() {
         let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
@@ -388,7 +277,6 @@ mod tests {
         ] {
             assert!(check(id, &command, &env).unwrap_err().message().starts_with(field), "{field}");
         }
-        assert!(size(70_000, 1).is_err());
     }
 
     #[test]

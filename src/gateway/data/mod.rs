@@ -2,6 +2,7 @@
 
 mod deadline;
 pub mod exec;
+mod exec_input;
 pub mod files;
 pub mod logs;
 mod stdio;

@@ -1,6 +1,6 @@
 //! Making the children: deny-all policy, own policy, files, Service, and the pod last.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use std::time::{Duration, Instant};
@@ -52,6 +52,20 @@ pub async fn restore_policy(o: &Observed<'_>, ctx: &Context) -> Result<Outcome, 
     outcome(Box::pin(restored).await)
 }
 
+/// Takes away the Service by which a sandbox that has ended was reached from outside: node ports and load balancers are few, and its record
+/// may stay for long.
+pub async fn unpublish(o: &Observed<'_>, ctx: &Context) -> Result<(), Error> {
+    if service::public_ports(o.effective).next().is_none() {
+        return Ok(());
+    }
+    let (namespace, name) = (o.sandbox.namespace().unwrap_or_default(), names::public_service(o.sandbox));
+    let there: Option<Service> = ctx.writer.get("Service", &namespace, &name).await?;
+    match there.filter(|s| names::is_child(&s.metadata, o.sandbox)) {
+        Some(ours) => ctx.writer.delete::<Service>("Service", (&ours.metadata).into()).await,
+        None => Ok(()),
+    }
+}
+
 fn outcome(made: Result<(), Stop>) -> Result<Outcome, Error> {
     match made {
         Ok(()) => Ok(Outcome::Launched),
@@ -78,7 +92,7 @@ async fn children(o: &Observed<'_>, ctx: &Context) -> Result<(), Stop> {
     if let Some(secret) = secret {
         own(o, ctx, "Secret", &secret).await?;
     }
-    if let Some(service) = service::build(o.sandbox, o.effective) {
+    for service in service::build(o.sandbox, o.effective, &ctx.settings) {
         own(o, ctx, "Service", &service).await?;
     }
     names::set_policy_owner(&mut pod.metadata, policy.metadata.uid.as_deref().unwrap_or_default());

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::decide::{Action, Decision, after_end, decide, waiting};
-use self::launch::{Outcome, launch, restore_policy};
+use self::launch::{Outcome, launch, restore_policy, unpublish};
 use self::observed::{Observed, PodView, PolicyView, Session};
 use super::apply::Target;
 use super::caches::{CachedPod, reference};
@@ -88,6 +88,7 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
         Break(left) => return Ok(Next::requeue(left)),
     };
     if status.state.is_final() {
+        unpublish(&observed, &ctx).await?;
         let (action, wake) = after_end(&observed, now);
         act(&observed, &action, &ctx).await?;
         return Ok(next(wake, now));

@@ -42,6 +42,15 @@ ensure_python_image() {
   rm -rf "$dir" "$dir.tar"
 }
 
+# An image that is not Python's, with an entrypoint of its own. Without a registry: Debian bookworm's own Redis, which is a 7.
+ensure_redis_image() {
+  pull "$redis_image" && return
+  rootfs redis redis-server
+  step "image $redis_image"
+  docker import -c 'ENTRYPOINT ["redis-server"]' -c 'CMD ["--protected-mode", "no"]' -c 'WORKDIR /data' \
+    -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' "$cache/rootfs/redis/root.tar" "$redis_image" > /dev/null
+}
+
 # kube-proxy needs iptables, nft and kmod beside itself: taken from the node's root file system, with their libraries.
 kube_proxy_image() { # IMAGE
   local dir root library programs
@@ -80,7 +89,7 @@ ensure_node_image() {
   local key
   key=$(hash_of "$(cat "$cache"/parts/{kubernetes,etcd,coredns,containerd,runc,cni-plugins,local-path-provisioner}/.key \
     "$cache/rootfs/node/.key" "$here"/node/* "$here/manifests/local-path-storage.yaml" "$here/lib/images.sh" "$here/go/kind/go.mod")" \
-    "$(image_id "$python_image")" "$(image_id "$kwok_image")")
+    "$(image_id "$python_image")" "$(image_id "$redis_image")" "$(image_id "$kwok_image")")
   node_image=$node_repository:$kubernetes_version-$key
   have_image "$node_image" || build_node_image
 }
@@ -121,7 +130,7 @@ build_node_image() {
     /usr/local/bin/local-path-provisioner
   docker save -o "$context/images/control-plane.tar" "${images[@]}"
   # Under another name than *.tar: these are not waited for at boot.
-  docker save -o "$context/images/later" "$python_image" "$kwok_image"
+  docker save -o "$context/images/later" "$python_image" "$redis_image" "$kwok_image"
   # They would shadow the real ones in this machine's Docker.
   docker rmi "${images[@]}" > /dev/null
 
