@@ -2,7 +2,7 @@
 SHELL := /bin/bash -euo pipefail
 IMAGE ?= sandbox-operator:0.1.0
 TARGET := x86_64-unknown-linux-gnu
-BINARY := target/$(TARGET)/release/sandbox-operator
+BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/sandbox-operator
 CLUSTER := tests/cluster/cluster
 
 .PHONY: help run test unit lint generate binary image cluster cluster-down install e2e api sdk bench

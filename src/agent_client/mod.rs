@@ -16,8 +16,9 @@ use connection::Credentials;
 pub use connection::{Connection, CutOff};
 pub use keys::{KeyError, KeyRing};
 
-/// Largest message of an agent that is read: its frames are of 1 MiB at most, and it is not trusted to keep to that.
-const MAX_MESSAGE: usize = 1024 * 1024 + 64 * 1024;
+/// Largest message of an agent that is read: its largest are pieces of files, of 128 KiB, and it is not trusted to keep to that. Each call
+/// under way can make us hold as much.
+const MAX_MESSAGE: usize = (128 + 32) * 1024;
 /// Most bytes of one message to an agent.
 pub const MAX_PIECE: usize = 64 * 1024;
 const CONNECT: Duration = Duration::from_secs(3);

@@ -61,8 +61,30 @@ pub const ANNOTATION_TEMPLATE_REVISION: &str = "sandbox-operator.dev/template-re
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`], and the field manager of every write.
 pub const MANAGER: &str = "sandbox-operator";
-/// Domains, with their subdomains, under which a user may set no label or annotation of the pod.
-pub const RESERVED_DOMAINS: [&str; 4] = ["sandbox-operator.dev", "kubernetes.io", "k8s.io", "karpenter.sh"];
+/// Domains, with their subdomains, under which a user may set no label or annotation of the pod: those of ours, of Kubernetes, and of what
+/// decides about a pod's network.
+pub const RESERVED_DOMAINS: [&str; 11] = [
+    "sandbox-operator.dev",
+    "kubernetes.io",
+    "k8s.io",
+    "karpenter.sh",
+    "cncf.io",
+    "projectcalico.org",
+    "cilium.io",
+    "antrea.io",
+    "ovn.org",
+    "istio.io",
+    "linkerd.io",
+];
+/// What keys without a domain may not begin with: by those that do, container runtimes are told how to make a container.
+pub const RESERVED_PREFIXES: [&str; 6] = [
+    "io.kubernetes.",
+    "io.katacontainers.",
+    "io.containerd.",
+    "dev.gvisor.",
+    "org.systemd.",
+    "run.oci.",
+];
 /// Where the agent is mounted, in every container.
 pub const AGENT_DIRECTORY: &str = "/.sandbox-operator";
 

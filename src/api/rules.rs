@@ -5,7 +5,7 @@ use kube::core::Rule;
 use schemars::Schema;
 use serde_json::{Value, json};
 
-use super::{AGENT_DIRECTORY, RESERVED_DOMAINS};
+use super::{AGENT_DIRECTORY, RESERVED_DOMAINS, RESERVED_PREFIXES};
 
 fn rule(cel: impl Into<String>, message: String) -> Rule {
     Rule::new(cel).message(message.as_str())
@@ -58,12 +58,18 @@ pub(super) fn name(field: &str) -> Rule {
 
 /// Labels or annotations that are the user's to set.
 pub(super) fn keys(field: &str) -> Rule {
+    let any = |words: &[&str]| words.join("|").replace('.', "[.]");
     rule(
         format!(
-            "self.all(k, !k.matches('^([^/]*[.])?({})/'))",
-            RESERVED_DOMAINS.join("|").replace('.', "[.]")
+            "self.all(k, !k.matches('^(([^/]*[.])?({})/|({})[^/]*$)'))",
+            any(&RESERVED_DOMAINS),
+            any(&RESERVED_PREFIXES)
         ),
-        format!("{field}: keys under {} and their subdomains are reserved", RESERVED_DOMAINS.join(", ")),
+        format!(
+            "{field}: keys under {} and their subdomains, and those that begin with {}, are reserved",
+            RESERVED_DOMAINS.join(", "),
+            RESERVED_PREFIXES.join(", ")
+        ),
     )
 }
 
@@ -100,12 +106,19 @@ pub(super) fn except_in_cidr(item: &str) -> Rule {
     )
 }
 
+/// Whether the API server may be asked what `text` is worth: to compare 1e999999999 with anything takes it minutes and gigabytes, which no
+/// estimate of a rule's cost tells.
+fn is_small(text: &str) -> String {
+    format!("{text}.matches('^[+-]?[0-9.]*([eE][+-]?[0-9]{{1,2}}|[numkMGTPE]|[KMGTPE]i)?$') && isQuantity({text})")
+}
+
 /// A quantity, which in a manifest is text or a number.
 pub(super) fn quantity(field: &str, above_zero: bool) -> Rule {
     let (compare, must) = if above_zero { (">", "above") } else { (">=", "not below") };
+    let small = is_small("self");
     rule(
-        format!("type(self) == string ? isQuantity(self) && quantity(self).compareTo(quantity('0')) {compare} 0 : self {compare} 0"),
-        format!("{field}: must be a quantity such as 500m or 1Gi, {must} zero"),
+        format!("type(self) == string ? {small} && quantity(self).compareTo(quantity('0')) {compare} 0 : self {compare} 0"),
+        format!("{field}: must be a quantity such as 500m or 1Gi, {must} zero, with an exponent of at most two digits"),
     )
 }
 
@@ -189,6 +202,9 @@ fn env(list: &mut Value, field: &str) {
     let properties = &mut list["items"]["properties"];
     // The kernel takes no longer one.
     properties["value"]["maxLength"] = json!(131_072);
+    let divisor = &mut properties["valueFrom"]["properties"]["resourceFieldRef"]["properties"]["divisor"];
+    divisor["maxLength"] = json!(32);
+    add(divisor, [json!(quantity(&format!("{field}.valueFrom.resourceFieldRef.divisor"), false))]);
     let name = &mut properties["name"];
     name["maxLength"] = json!(256);
     let must = format!("{field}.name: must be printable ASCII characters other than '='");
@@ -211,7 +227,7 @@ fn resources(schema: &mut Value, field: &str) {
         properties.remove("claims");
     }
     let (request, limit) = ("string(self.requests[k])", "string(self.limits[k])");
-    let comparable = format!("k in self.limits && isQuantity({request}) && isQuantity({limit})");
+    let comparable = format!("k in self.limits && {} && {}", is_small(request), is_small(limit));
     let cel = format!(
         "!has(self.requests) || !has(self.limits) || \
          self.requests.all(k, !({comparable}) || quantity({request}).compareTo(quantity({limit})) <= 0)"

@@ -130,12 +130,15 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub sidecars: Option<Vec<Sidecar>>,
-    /// Annotations of the pod, as in a pod. Keys under `sandbox-operator.dev`, `kubernetes.io`, `k8s.io`, `karpenter.sh` and their subdomains are reserved. At most 64.
+    /// Annotations of the pod, as in a pod. Reserved are keys of ours, of Kubernetes, of autoscalers, networks and container runtimes: under
+    /// `sandbox-operator.dev`, `kubernetes.io`, `k8s.io`, `karpenter.sh`, `cncf.io`, `projectcalico.org`, `cilium.io`, `antrea.io`, `ovn.org`,
+    /// `istio.io`, `linkerd.io` and their subdomains, and those that begin with `io.kubernetes.`, `io.katacontainers.`, `io.containerd.`,
+    /// `dev.gvisor.`, `org.systemd.` or `run.oci.`. At most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = rules::keys("podAnnotations"))]
     pub pod_annotations: Option<BTreeMap<String, String>>,
-    /// Labels of the pod, as in a pod. Keys under `sandbox-operator.dev`, `kubernetes.io`, `k8s.io`, `karpenter.sh` and their subdomains are reserved. At most 64.
+    /// Labels of the pod, as in a pod. Reserved are the same keys as of annotations. At most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = rules::keys("podLabels"))]

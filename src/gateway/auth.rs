@@ -9,18 +9,22 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt};
 
 use super::audit::{Record, Sink};
 use super::body::{BrokenOff, Followed, Weighed};
-use super::error::{status, unimplemented};
+use super::error::{reason, status, unimplemented};
 use super::limits::{Admission, Limits};
 use super::methods::Method;
 use super::metrics::Metrics;
 use super::server::Peer;
 use super::state::Gateway;
+
+/// Longest time that a call without credentials may take to say what it wants.
+const OPEN_CALL: Duration = Duration::from_secs(10);
 
 /// The first layer.
 #[derive(Clone)]
@@ -87,21 +91,27 @@ impl Entrance {
             Ok(admission) => {
                 // A panic ends its own call only, and the caller is told.
                 let serve = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
-                let response = match record.within(serve).await {
-                    Ok(Ok(response)) => response,
-                    Err(_panic) => status(Code::Internal, "CWSANDBOX_INTERNAL", "the gateway failed at this call").into_http(),
+                let most = if method.open && !method.streaming { OPEN_CALL } else { Duration::MAX };
+                let response = match tokio::time::timeout(most, record.within(serve)).await {
+                    Ok(Ok(Ok(response))) => response,
+                    Ok(Err(_panic)) => status(Code::Internal, "CWSANDBOX_INTERNAL", "the gateway failed at this call").into_http(),
+                    Err(_) => status(Code::DeadlineExceeded, reason::INVALID_REQUEST, "the request took too long").into_http(),
                 };
                 (admission, response)
             }
         };
-        // An answer without a body has its outcome here. tonic says no more than UNIMPLEMENTED where there is no such method.
-        if let Some(status) = record.outcome(response.headers())
-            && status.code() == Code::Unimplemented
-            && status.details().is_empty()
-        {
-            let status = unimplemented(&method.name);
-            record.set(&status);
-            response = status.into_http();
+        // An answer without a body has its outcome here. tonic says no more than the code where there is no such method, or where a
+        // message cannot be read.
+        if let Some(bare) = record.outcome(response.headers()).filter(|s| s.details().is_empty()) {
+            let status = match bare.code() {
+                Code::Unimplemented => Some(unimplemented(&method.name)),
+                Code::Internal if bare.message().contains("decode") => Some(unreadable()),
+                _ => None,
+            };
+            if let Some(status) = status {
+                record.set(&status);
+                response = status.into_http();
+            }
         }
         response.map(|body| Body::new(Followed::new(body, record, admission)))
     }
@@ -114,26 +124,41 @@ impl Entrance {
         record: &mut Record,
     ) -> Result<Option<Admission>, Status> {
         if method.open {
-            return Ok(None);
+            let admission = self.limits.admit_open(method.streaming)?;
+            weigh(request, method, &admission);
+            return Ok(Some(admission));
         }
         let caller = self.gateway.identity.authenticate(request.headers(), address(peer)).await?;
         if let Some(peer) = peer {
             peer.known.welcome();
         }
         record.caller = Some(caller.clone());
-        let admission = self.limits.admit(&caller.user, method.streaming)?;
-        let broken = BrokenOff::default();
-        let body = std::mem::take(request.body_mut());
-        *request.body_mut() = Body::new(Weighed::new(body, method.largest, admission.room.clone(), broken.clone()));
+        let admission = self.limits.admit(&caller.user, &caller.namespace, method.streaming)?;
+        weigh(request, method, &admission);
         // What nobody behind this needs, nobody behind this can leak.
         for header in [AUTHORIZATION.as_str(), "x-wandb-api-key"] {
             request.headers_mut().remove(header);
         }
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(admission.room.clone());
-        request.extensions_mut().insert(broken);
         Ok(Some(admission))
     }
+}
+
+fn unreadable() -> Status {
+    status(
+        Code::InvalidArgument,
+        reason::INVALID_REQUEST,
+        "the request is not a message of this method",
+    )
+}
+
+/// What the request says is weighed from now on, before it is kept.
+fn weigh(request: &mut Request<Body>, method: &Method, admission: &Admission) {
+    let broken = BrokenOff::default();
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = Body::new(Weighed::new(body, method.largest, admission.room.clone(), broken.clone()));
+    request.extensions_mut().insert(broken);
 }
 
 fn address(peer: Option<&Peer>) -> IpAddr {

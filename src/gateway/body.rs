@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
@@ -18,8 +18,12 @@ use super::audit::Record;
 use super::error::{reason, status};
 use super::limits::{Admission, Room};
 
-/// Longest time in which a message must come in, once it was announced.
+/// Longest time in which a large message must come in, once it has room.
 const UPLOAD: Duration = Duration::from_secs(120);
+/// How long a large message may stand still. Beyond that it must come at [`RATE`]: others wait for the room that it has.
+const STILL: Duration = Duration::from_secs(10);
+/// Bytes per second.
+const RATE: usize = 256 << 10;
 /// Longest time in which a large answer must be taken.
 const DELIVERY: Duration = Duration::from_secs(120);
 /// Bytes of a large answer that are handed on at once.
@@ -44,8 +48,8 @@ impl BrokenOff {
 /// For room, and what comes when there is.
 type Wait = (BoxFuture<'static, Result<(), Status>>, Frame<Bytes>);
 
-/// A request's body. Sizes are announced before each message, so that too large ones end before they are read, and large ones wait for
-/// room while HTTP/2's flow control holds the sender back.
+/// A request's body. Sizes are announced before each message, so that too large ones end before they are read. Large ones wait for room,
+/// once more of them has come than small ones have, while HTTP/2's flow control holds the sender back.
 pub struct Weighed {
     body: Body,
     lengths: Lengths,
@@ -53,7 +57,42 @@ pub struct Weighed {
     room: Room,
     broken: BrokenOff,
     waits: Option<Wait>,
-    until: Option<Pin<Box<Sleep>>>,
+    incoming: Option<Incoming>,
+}
+
+/// A message that has begun to come in.
+struct Incoming {
+    bytes: usize,
+    /// It has its room, or needs none.
+    placed: bool,
+    since: Instant,
+    /// When it is too late for the rest.
+    until: Pin<Box<Sleep>>,
+}
+
+impl Incoming {
+    fn new(bytes: usize) -> Incoming {
+        Incoming {
+            bytes,
+            placed: bytes <= Room::SMALL,
+            since: Instant::now(),
+            until: Box::pin(tokio::time::sleep(UPLOAD)),
+        }
+    }
+
+    /// Its time begins anew with its room.
+    fn place(&mut self) {
+        (self.placed, self.since) = (true, Instant::now());
+        self.until.as_mut().reset(self.since + STILL);
+    }
+
+    /// What has come of it earns it the time for more.
+    fn progress(&mut self, arrived: usize) {
+        if self.placed && self.bytes > Room::SMALL {
+            let earned = Duration::from_secs((arrived / RATE) as u64);
+            self.until.as_mut().reset(self.since + (STILL + earned).min(UPLOAD));
+        }
+    }
 }
 
 impl Weighed {
@@ -66,7 +105,7 @@ impl Weighed {
             room,
             broken,
             waits: None,
-            until: None,
+            incoming: None,
         }
     }
 
@@ -75,8 +114,38 @@ impl Weighed {
             return Poll::Ready(None);
         };
         let room = ready!(room.poll_unpin(cx));
-        self.until = (self.lengths.left > 0).then(|| Box::pin(tokio::time::sleep(UPLOAD)));
+        match &mut self.incoming {
+            Some(incoming) if self.lengths.left > 0 => incoming.place(),
+            _ => self.incoming = None,
+        }
         Poll::Ready(self.waits.take().map(|(_, frame)| room.map(|()| frame)))
+    }
+
+    /// For how many bytes there must be room before `data` is passed on.
+    fn weigh(&mut self, data: &[u8]) -> Result<Option<usize>, Status> {
+        let announced = self.lengths.announced(data).unwrap_or_default() as usize;
+        if announced > self.largest {
+            let text = format!("a message of {announced} bytes; this method takes {} at most", self.largest);
+            return Err(status(Code::ResourceExhausted, reason::INVALID_REQUEST, text));
+        }
+        let left = self.lengths.left;
+        if announced > 0 {
+            // The one before it was passed on.
+            self.room.request_is_gone();
+            self.incoming = (left > 0).then(|| Incoming::new(self.lengths.last));
+        }
+        let Some(incoming) = &mut self.incoming else {
+            return Ok(None);
+        };
+        let arrived = incoming.bytes - left;
+        if !incoming.placed && arrived > Room::SMALL {
+            return Ok(Some(incoming.bytes));
+        }
+        incoming.progress(arrived);
+        if left == 0 {
+            self.incoming = None;
+        }
+        Ok(None)
     }
 }
 
@@ -90,8 +159,8 @@ impl http_body::Body for Weighed {
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         let Poll::Ready(next) = polled else {
-            if let Some(until) = &mut self.until {
-                ready!(until.poll_unpin(cx));
+            if let Some(incoming) = &mut self.incoming {
+                ready!(incoming.until.poll_unpin(cx));
                 let text = "the body of the request took too long";
                 return Poll::Ready(Some(Err(status(Code::DeadlineExceeded, reason::INVALID_REQUEST, text))));
             }
@@ -104,19 +173,18 @@ impl http_body::Body for Weighed {
             }
             return Poll::Ready(next);
         };
-        let announced = frame.data_ref().and_then(|data| self.lengths.announced(data));
-        if self.lengths.left == 0 {
-            self.until = None;
-        }
-        let Some(length) = announced else {
-            return Poll::Ready(Some(Ok(frame)));
+        let room = match frame.data_ref() {
+            Some(data) => self.weigh(data),
+            None => Ok(None),
         };
-        if length as usize > self.largest {
-            let text = format!("a message of {length} bytes; this method takes {} at most", self.largest);
-            return Poll::Ready(Some(Err(status(Code::ResourceExhausted, reason::INVALID_REQUEST, text))));
+        match room {
+            Err(status) => Poll::Ready(Some(Err(status))),
+            Ok(None) => Poll::Ready(Some(Ok(frame))),
+            Ok(Some(bytes)) => {
+                self.waits = Some((self.room.clone().for_request(bytes).boxed(), frame));
+                self.poll_room(cx)
+            }
         }
-        self.waits = Some((self.room.clone().for_request(length as usize).boxed(), frame));
-        self.poll_room(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -133,6 +201,9 @@ impl http_body::Body for Weighed {
 struct Lengths {
     header: [u8; 5],
     have: usize,
+    /// Bytes of the last message.
+    last: usize,
+    /// Bytes of it that have not come yet.
     left: usize,
 }
 
@@ -154,7 +225,7 @@ impl Lengths {
             if self.have == self.header.len() {
                 let [_, length @ ..] = self.header;
                 let length = u32::from_be_bytes(length);
-                (self.have, self.left) = (0, length as usize);
+                (self.have, self.last, self.left) = (0, length as usize, length as usize);
                 largest = largest.max(Some(length));
             }
         }
@@ -303,7 +374,7 @@ mod tests {
     async fn ends(body: Body) -> bool {
         let limits = super::super::limits::Limits::new(&super::super::config::Limits::default());
         let broken = BrokenOff::default();
-        let admission = limits.admit("a", true).unwrap();
+        let admission = limits.admit("a", "t", true).unwrap();
         let mut weighed = Weighed::new(body, 100, admission.room, broken.clone());
         while let Some(Ok(_)) = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut weighed), cx)).await {}
         !broken.is_so()
@@ -322,5 +393,46 @@ mod tests {
         assert_eq!(sizes, [PIECE, PIECE, PIECE, 1]);
         *large.rest.lock().unwrap() = None;
         assert_eq!(large.next().unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+    }
+
+    /// Hands out its frames one by one, and then waits for ever.
+    struct Slow(std::collections::VecDeque<Bytes>);
+
+    impl http_body::Body for Slow {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            self.0.pop_front().map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::data(data)))))
+        }
+    }
+
+    /// Bytes of room that a message of 1 MiB has when so many of its bytes have come, and how the call ends if no more do.
+    async fn room_of(arrived: usize) -> (usize, Option<Code>) {
+        let all = 4 << 20;
+        let limits = super::super::limits::Limits::new(&super::super::config::Limits {
+            large_body_bytes: all,
+            ..Default::default()
+        });
+        let mut message = vec![0];
+        message.extend((1_u32 << 20).to_be_bytes());
+        message.extend(vec![0; arrived]);
+        let frames = message.chunks(16 << 10).map(Bytes::copy_from_slice).collect();
+        let admission = limits.admit("a", "t", false).unwrap();
+        let mut weighed = Weighed::new(Body::new(Slow(frames)), 2 << 20, admission.room, BrokenOff::default());
+        let mut next = async || std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut weighed), cx)).await;
+        while let Ok(frame) = tokio::time::timeout(Duration::from_secs(1), next()).await {
+            frame.unwrap().unwrap();
+        }
+        let taken = all as usize - limits.free();
+        let end = tokio::time::timeout(2 * STILL, next()).await;
+        (taken, end.ok().map(|end| end.unwrap().unwrap_err().code()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_message_takes_room_when_much_of_it_has_come_and_must_go_on_then() {
+        assert_eq!(room_of(100).await, (0, None), "announced is not there");
+        assert_eq!(room_of(Room::SMALL + 1).await, (1 << 20, Some(Code::DeadlineExceeded)));
+        assert_eq!(room_of(1 << 20).await, (1 << 20, None), "it is there as a whole");
     }
 }

@@ -6,13 +6,24 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, ResourceExt};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use tokio::sync::watch as signal;
 
 use super::metrics::Metrics;
 use crate::api::Sandbox;
 use crate::guard::Guarded;
 
-type Named = HashMap<String, Arc<Sandbox>>;
+/// How long the end of a stop is kept back once it was seen here. The SDK drops the logs that it follows when it is told of that end, and
+/// whoever reads them waits for ever: the logs must end first, at every replica.
+const JUST_ENDED: Duration = Duration::from_millis(500);
+
+type Named = HashMap<String, Kept>;
+
+/// A sandbox, and when it was seen to end.
+struct Kept {
+    sandbox: Arc<Sandbox>,
+    ended: Option<Instant>,
+}
 
 /// What is watched. A miss proves nothing: an object may be newer than what the watch has told.
 #[derive(Clone)]
@@ -38,17 +49,27 @@ impl Caches {
 
     /// A sandbox by name.
     pub fn sandbox(&self, namespace: &str, name: &str) -> Option<Arc<Sandbox>> {
-        self.read().get(namespace)?.get(name).cloned()
+        self.read().get(namespace)?.get(name).map(|kept| kept.sandbox.clone())
+    }
+
+    /// Whether this very sandbox ended a moment ago.
+    pub fn just_ended(&self, sandbox: &Sandbox) -> bool {
+        let all = self.read();
+        let kept = sandbox.metadata.namespace.as_ref().and_then(|n| all.get(n)?.get(&sandbox.name_any()));
+        kept.is_some_and(|k| k.sandbox.uid() == sandbox.uid() && k.ended.is_some_and(|ended| ended.elapsed() < JUST_ENDED))
     }
 
     /// All sandboxes of a namespace, in no order.
     pub fn sandboxes(&self, namespace: &str) -> Vec<Arc<Sandbox>> {
-        self.read().get(namespace).map(|n| n.values().cloned().collect()).unwrap_or_default()
+        self.read()
+            .get(namespace)
+            .map(|n| n.values().map(|k| k.sandbox.clone()).collect())
+            .unwrap_or_default()
     }
 
     /// All sandboxes of all namespaces, in no order.
     pub fn all_sandboxes(&self) -> Vec<Arc<Sandbox>> {
-        self.read().values().flat_map(|n| n.values().cloned()).collect()
+        self.read().values().flat_map(|n| n.values().map(|k| k.sandbox.clone())).collect()
     }
 
     /// How many objects are kept.
@@ -146,7 +167,18 @@ impl Caches {
 fn insert(all: &mut HashMap<String, Named>, mut sandbox: Sandbox) {
     slim(&mut sandbox);
     let (namespace, name) = (sandbox.namespace().unwrap_or_default(), sandbox.name_any());
-    all.entry(namespace).or_default().insert(name, Arc::new(sandbox));
+    let named = all.entry(namespace).or_default();
+    let is_final = |s: &Sandbox| s.status.as_ref().is_some_and(|s| s.state.is_final());
+    // One that had ended when it was first seen did so before.
+    let ended = named
+        .get(&name)
+        .filter(|_| is_final(&sandbox))
+        .and_then(|before| match is_final(&before.sandbox) {
+            true => before.ended,
+            false => Some(Instant::now()),
+        });
+    let sandbox = Arc::new(sandbox);
+    named.insert(name, Kept { sandbox, ended });
 }
 
 /// What files contain is nobody's business here, and users decide how much it is.
@@ -198,6 +230,28 @@ mod tests {
         assert!(caches.sandbox("a", "three").is_some() && caches.sandbox("b", "three").is_none());
         take(Event::Delete(Guarded(Ok(sandbox("a", "three")))));
         assert!(caches.is_empty());
+    }
+
+    #[test]
+    fn a_sandbox_has_just_ended_only_if_it_was_seen_before_that() {
+        let (caches, mut listed) = (Caches::new(&[]), HashMap::new());
+        let ended = |name: &str| {
+            let mut ended = sandbox("a", name);
+            ended.status.get_or_insert_default().state = crate::api::State::Terminated;
+            ended
+        };
+        let mut take = |event| caches.take(None, &mut listed, event);
+        take(Event::Init);
+        take(Event::InitApply(Guarded(Ok(ended("old")))));
+        take(Event::InitApply(Guarded(Ok(sandbox("a", "new")))));
+        take(Event::InitDone);
+        assert!(!caches.just_ended(&ended("old")) && !caches.just_ended(&sandbox("a", "new")));
+        take(Event::Apply(Guarded(Ok(ended("new")))));
+        assert!(caches.just_ended(&ended("new")));
+        let before = Instant::now().checked_sub(JUST_ENDED);
+        caches.write().get_mut("a").unwrap().get_mut("new").unwrap().ended = before;
+        take(Event::Apply(Guarded(Ok(ended("new")))));
+        assert!(!caches.just_ended(&ended("new")), "it does not end again");
     }
 
     #[test]

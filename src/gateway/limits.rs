@@ -17,12 +17,21 @@ const IDLE: usize = 1024;
 /// Longest wait for room.
 pub const WAIT: Duration = Duration::from_secs(30);
 
+/// Calls without credentials at once, over all that make them: checks of health, and what lasts (watches of it, reflection).
+const OPEN_CALLS: usize = 512;
+const OPEN_STREAMS: usize = 128;
+/// Logs of one tenant in which the last lines are looked for at once: that reads much for little.
+const SEARCHES: usize = 4;
+
 /// The limits of this replica, and what is used of them.
 pub struct Limits {
     rate: DefaultKeyedRateLimiter<String>,
     clock: DefaultClock,
     shares: Mutex<HashMap<String, Arc<Share>>>,
+    tenants: Mutex<HashMap<String, Arc<Tenant>>>,
     bytes: Arc<Semaphore>,
+    open_calls: Arc<Semaphore>,
+    open_streams: Arc<Semaphore>,
     config: config::Limits,
 }
 
@@ -30,7 +39,13 @@ pub struct Limits {
 struct Share {
     calls: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    tenant: Arc<Tenant>,
+}
+
+/// What all callers of a tenant have left together: who has one ServiceAccount can have more.
+struct Tenant {
     bytes: Arc<Semaphore>,
+    searches: Arc<Semaphore>,
 }
 
 /// A call that was let in; it counts until this is dropped.
@@ -41,12 +56,13 @@ pub struct Admission {
     _place: OwnedSemaphorePermit,
 }
 
-/// Where the large bodies of one call take their bytes from: the caller's share, and all there is. They are given back with the last clone
+/// Where the large bodies of one call take their bytes from: the tenant's share, and all there is. They are given back with the last clone
 /// of this.
 #[derive(Clone)]
 pub struct Room {
     mine: Arc<Semaphore>,
-    /// All that the caller can have.
+    searches: Arc<Semaphore>,
+    /// All that the tenant can have.
     share: u32,
     all: Arc<Semaphore>,
     taken: Arc<Mutex<Taken>>,
@@ -72,22 +88,25 @@ impl Limits {
             rate: DefaultKeyedRateLimiter::keyed(quota),
             clock: DefaultClock::default(),
             shares: Mutex::default(),
+            tenants: Mutex::default(),
+            open_calls: Arc::new(Semaphore::new(OPEN_CALLS)),
+            open_streams: Arc::new(Semaphore::new(OPEN_STREAMS)),
             bytes: Arc::new(Semaphore::new(config.large_body_bytes as usize)),
             config: config.clone(),
         }
     }
 
-    /// Lets a call of `user` in.
+    /// Lets a call of `user`, who belongs to `tenant`, in.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED, and when to try again.
-    pub fn admit(&self, user: &str, streaming: bool) -> Result<Admission, Status> {
+    pub fn admit(&self, user: &str, tenant: &str, streaming: bool) -> Result<Admission, Status> {
         self.rate.check_key(&user.to_owned()).map_err(|until| {
             let text = format!("more than {} calls per second", self.config.requests_per_second);
             let pause = until.wait_time_from(self.clock.now());
             retry(Code::ResourceExhausted, reason::RATE_LIMITED, text, pause)
         })?;
-        let share = self.share(user);
+        let share = self.share(user, tenant);
         let (places, most, what) = if streaming {
             (&share.streams, self.config.concurrent_streams, "streams")
         } else {
@@ -95,17 +114,33 @@ impl Limits {
         };
         let place = places.clone().try_acquire_owned();
         let place = place.map_err(|_| exhausted(format!("more than {most} {what} at once")))?;
+        Ok(self.admission(share, place))
+    }
+
+    /// Lets a call of nobody in particular in.
+    ///
+    /// # Errors
+    /// As [`Limits::admit`].
+    pub fn admit_open(&self, streaming: bool) -> Result<Admission, Status> {
+        let places = if streaming { &self.open_streams } else { &self.open_calls };
+        let place = places.clone().try_acquire_owned();
+        let place = place.map_err(|_| exhausted("too many calls without credentials"))?;
+        Ok(self.admission(self.share("", ""), place))
+    }
+
+    fn admission(&self, share: Arc<Share>, place: OwnedSemaphorePermit) -> Admission {
         let room = Room {
-            mine: share.bytes.clone(),
+            mine: share.tenant.bytes.clone(),
+            searches: share.tenant.searches.clone(),
             share: self.config.large_body_bytes / 2,
             all: self.bytes.clone(),
             taken: Arc::default(),
         };
-        Ok(Admission {
+        Admission {
             room,
             _share: share,
             _place: place,
-        })
+        }
     }
 
     /// Drops what is kept of callers that have been quiet.
@@ -114,21 +149,35 @@ impl Limits {
         self.rate.shrink_to_fit();
     }
 
-    fn share(&self, user: &str) -> Arc<Share> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        if shares.len() > IDLE {
-            shares.retain(|_, share| Arc::strong_count(share) > 1);
-        }
-        let new = || {
-            let semaphore = |n: u32| Arc::new(Semaphore::new(n as usize));
-            Arc::new(Share {
-                calls: semaphore(self.config.concurrent_calls),
-                streams: semaphore(self.config.concurrent_streams),
-                bytes: semaphore(self.config.large_body_bytes / 2),
-            })
-        };
-        shares.entry(user.to_owned()).or_insert_with(new).clone()
+    /// Bytes that nobody has taken.
+    #[cfg(test)]
+    pub fn free(&self) -> usize {
+        self.bytes.available_permits()
     }
+
+    fn share(&self, user: &str, tenant: &str) -> Arc<Share> {
+        kept(&self.shares, user, || Share {
+            calls: semaphore(self.config.concurrent_calls),
+            streams: semaphore(self.config.concurrent_streams),
+            tenant: kept(&self.tenants, tenant, || Tenant {
+                bytes: semaphore(self.config.large_body_bytes / 2),
+                searches: Arc::new(Semaphore::new(SEARCHES)),
+            }),
+        })
+    }
+}
+
+/// What is kept under `key`. What nobody uses is dropped when there is much of it.
+fn kept<V>(all: &Mutex<HashMap<String, Arc<V>>>, key: &str, new: impl FnOnce() -> V) -> Arc<V> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() > IDLE {
+        all.retain(|_, value| Arc::strong_count(value) > 1);
+    }
+    all.entry(key.to_owned()).or_insert_with(|| Arc::new(new())).clone()
+}
+
+fn semaphore(n: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(n as usize))
 }
 
 impl Room {
@@ -145,7 +194,7 @@ impl Room {
     /// # Errors
     /// RESOURCE_EXHAUSTED when others have it all for too long.
     pub async fn for_request(self, bytes: usize) -> Result<(), Status> {
-        self.taken().request = None;
+        self.request_is_gone();
         if bytes > Room::SMALL {
             let reservation = self.acquire(bytes, WAIT).await?;
             self.taken().request = Some(reservation);
@@ -181,12 +230,24 @@ impl Room {
         Ok(())
     }
 
+    /// Waits for a place to look for the last lines of a log; it is taken until what is returned is dropped. None where no limits stand
+    /// before the call.
+    pub async fn to_search(room: Option<&Room>) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        room?.searches.clone().acquire_owned().await.ok()
+    }
+
+    /// The last message of the request was passed on.
+    pub fn request_is_gone(&self) {
+        self.taken().request = None;
+    }
+
     /// The answer is no longer kept.
     pub fn answer_is_gone(&self) {
         self.taken().answer = None;
     }
 
-    /// The caller's share first, so that one who waits for itself holds up nobody else.
+    /// The tenant's share first, so that one who waits for itself holds up nobody else.
     async fn acquire(&self, bytes: usize, wait: Duration) -> Result<Reservation, Status> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.share);
         let both = async {
@@ -227,26 +288,26 @@ mod tests {
     #[test]
     fn a_caller_over_its_rate_is_told_when_to_come_back_and_the_others_are_not_touched() {
         let limits = limits(1, 2);
-        assert!(limits.admit("a", false).is_ok() && limits.admit("a", false).is_ok());
-        let refused = limits.admit("a", false).err().unwrap();
+        assert!(limits.admit("a", "t", false).is_ok() && limits.admit("a", "t", false).is_ok());
+        let refused = limits.admit("a", "t", false).err().unwrap();
         assert_eq!(refused.code(), Code::ResourceExhausted);
         let details = refused.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, reason::RATE_LIMITED);
         let pause = details.retry_info().unwrap().retry_delay.unwrap();
         assert!(pause > Duration::from_millis(500) && pause <= Duration::from_secs(1), "{pause:?}");
-        assert!(limits.admit("b", false).is_ok());
+        assert!(limits.admit("b", "u", false).is_ok());
     }
 
     #[test]
     fn calls_and_streams_count_until_they_end() {
         let limits = limits(1000, 1000);
-        let (one, _two) = (limits.admit("a", false).unwrap(), limits.admit("a", false).unwrap());
-        assert_eq!(limits.admit("a", false).err().unwrap().code(), Code::ResourceExhausted);
-        let stream = limits.admit("a", true).unwrap();
-        assert!(limits.admit("a", true).is_err());
-        assert!(limits.admit("b", false).is_ok());
+        let (one, _two) = (limits.admit("a", "t", false).unwrap(), limits.admit("a", "t", false).unwrap());
+        assert_eq!(limits.admit("a", "t", false).err().unwrap().code(), Code::ResourceExhausted);
+        let stream = limits.admit("a", "t", true).unwrap();
+        assert!(limits.admit("a", "t", true).is_err());
+        assert!(limits.admit("b", "u", false).is_ok());
         drop((one, stream));
-        assert!(limits.admit("a", false).is_ok() && limits.admit("a", true).is_ok());
+        assert!(limits.admit("a", "t", false).is_ok() && limits.admit("a", "t", true).is_ok());
     }
 
     /// In units of what is small, of which there are 100, and a caller has half.
@@ -263,11 +324,12 @@ mod tests {
     async fn large_bodies_wait_for_room_and_one_caller_has_half_of_it() {
         use futures::FutureExt;
         let limits = roomy();
-        let room = |user: &str| limits.admit(user, false).unwrap().room;
+        let room = |user: &str| limits.admit(user, &user[..1], false).unwrap().room;
         let take = |room: &Room, units: usize| room.clone().for_request(units * Room::SMALL).now_or_never();
         let (first, other) = (room("a"), room("b"));
         assert!(take(&first, 30).is_some());
         assert!(take(&room("a"), 30).is_none(), "60 of 100 are more than half");
+        assert!(take(&room("a2"), 30).is_none(), "nor does another account of the tenant have it");
         assert!(take(&other, 50).is_some());
         assert!(take(&room("c"), 30).is_none(), "110 of 100");
         assert!(take(&first, 10).is_some(), "a message takes the room of the one before it");
@@ -279,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_takes_twice_its_size_beside_what_its_request_has() {
         let limits = roomy();
-        let (one, two) = (limits.admit("a", false).unwrap().room, limits.admit("a", false).unwrap().room);
+        let (one, two) = (limits.admit("a", "t", false).unwrap().room, limits.admit("a", "t", false).unwrap().room);
         let grows = async |room: &Room, units: usize| Room::for_answer(Some(room), units * Room::SMALL, Duration::ZERO).await.is_ok();
         one.clone().for_request(10 * Room::SMALL).await.unwrap();
         assert!(grows(&one, 1).await && one.mine.available_permits() == 40 * Room::SMALL);
@@ -295,13 +357,37 @@ mod tests {
     }
 
     #[test]
+    fn calls_without_credentials_have_places_of_their_own() {
+        let limits = limits(1000, 1000);
+        let checks: Vec<_> = (0..OPEN_CALLS).map(|_| limits.admit_open(false).unwrap()).collect();
+        assert_eq!(limits.admit_open(false).err().unwrap().code(), Code::ResourceExhausted);
+        assert!(limits.admit_open(true).is_ok() && limits.admit("a", "t", false).is_ok());
+        drop(checks);
+        assert!(limits.admit_open(false).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_tenant_searches_few_logs_at_once() {
+        use futures::FutureExt;
+        let limits = limits(1000, 1000);
+        let (one, other) = (limits.admit("a", "t", true).unwrap(), limits.admit("b", "u", true).unwrap());
+        let searches: Vec<_> = (0..SEARCHES)
+            .map(|_| Room::to_search(Some(&one.room)).now_or_never().flatten().unwrap())
+            .collect();
+        assert!(Room::to_search(Some(&one.room)).now_or_never().is_none());
+        assert!(Room::to_search(Some(&other.room)).now_or_never().is_some());
+        drop(searches);
+        assert!(Room::to_search(Some(&one.room)).now_or_never().is_some());
+    }
+
+    #[test]
     fn callers_who_left_are_forgotten() {
         let limits = limits(1000, 1000);
-        let kept = limits.admit("kept", false).unwrap();
+        let kept = limits.admit("kept", "t", false).unwrap();
         for i in 0..5000 {
-            let _ = limits.admit(&i.to_string(), false);
+            let _ = limits.admit(&i.to_string(), &i.to_string(), false);
         }
-        assert!(limits.shares.lock().unwrap().len() <= IDLE + 1);
+        assert!(limits.shares.lock().unwrap().len() <= IDLE + 1 && limits.tenants.lock().unwrap().len() <= 2 * IDLE + 2);
         assert!(limits.shares.lock().unwrap().contains_key("kept"));
         drop(kept);
     }

@@ -15,6 +15,8 @@ pub const LARGEST: usize = 100 << 20;
 const LARGEST_FILE: usize = 33 << 20;
 /// Largest message of everything else.
 const LARGE: usize = 4 << 20;
+/// Largest message of who shows no credentials: the name of a service, or of a symbol.
+const SMALL: usize = 4 << 10;
 
 /// A method.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,28 +32,35 @@ pub struct Method {
 }
 
 static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| methods(&descriptors()));
-static UNKNOWN: LazyLock<Method> = LazyLock::new(|| outside("unknown", false));
-static HEALTH: LazyLock<Method> = LazyLock::new(|| outside("Health", true));
-static REFLECTION: LazyLock<Method> = LazyLock::new(|| outside("Reflection", true));
+static UNKNOWN: LazyLock<Method> = LazyLock::new(|| Method {
+    open: false,
+    streaming: false,
+    largest: LARGE,
+    ..open("unknown", false)
+});
+static HEALTH: LazyLock<Method> = LazyLock::new(|| open("Health", false));
+static WATCH: LazyLock<Method> = LazyLock::new(|| open("Health/Watch", true));
+static REFLECTION: LazyLock<Method> = LazyLock::new(|| open("Reflection", true));
 
 impl Method {
     /// The method of a request's path.
     pub fn of(path: &str) -> &'static Method {
         match METHODS.get(path) {
             Some(method) => method,
-            None if path.starts_with("/grpc.health.v1.") => &HEALTH,
+            None if path == "/grpc.health.v1.Health/Check" => &HEALTH,
+            None if path.starts_with("/grpc.health.v1.") => &WATCH,
             None if path.starts_with("/grpc.reflection.v1") => &REFLECTION,
             None => &UNKNOWN,
         }
     }
 }
 
-fn outside(name: &str, open: bool) -> Method {
+fn open(name: &str, streaming: bool) -> Method {
     Method {
         name: name.into(),
-        open,
-        streaming: false,
-        largest: LARGE,
+        open: true,
+        streaming,
+        largest: SMALL,
     }
 }
 
@@ -116,10 +125,11 @@ mod tests {
             of("/coreweave.sandbox.v1.SandboxService/StreamLogs"),
             ("SandboxService/StreamLogs", false, true, 4)
         );
-        assert_eq!(of("/grpc.health.v1.Health/Check"), ("Health", true, false, 4));
+        assert_eq!(of("/grpc.health.v1.Health/Check"), ("Health", true, false, 0));
+        assert_eq!(of("/grpc.health.v1.Health/Watch"), ("Health/Watch", true, true, 0));
         assert_eq!(
             of("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
-            ("Reflection", true, false, 4)
+            ("Reflection", true, true, 0)
         );
         for other in [
             "/",

@@ -47,8 +47,8 @@ const AGE: Duration = Duration::from_secs(30 * 60);
 /// Calls at once on one connection.
 const STREAMS: u32 = 256;
 /// Bytes under way of one call and of one connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of headers: credentials are the most of them.
 const HEADERS: u32 = 32 << 10;
 

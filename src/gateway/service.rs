@@ -103,7 +103,10 @@ impl SandboxService for Sandboxes {
     async fn stream_logs(&self, request: Request<pb::StreamLogsRequest>) -> Result<Response<Self::StreamLogsStream>, Status> {
         about(&request.get_ref().sandbox_id);
         let caller = admit(&self.0, &request, Right::Logs).await?;
-        data::logs::stream_logs(&self.0, &caller, request.into_inner()).await.map(Response::new)
+        let room = Room::of(&request);
+        data::logs::stream_logs(&self.0, &caller, request.into_inner(), room)
+            .await
+            .map(Response::new)
     }
 
     async fn write_file(&self, request: Request<pb::WriteFileRequest>) -> Result<Response<pb::WriteFileResponse>, Status> {

@@ -10,7 +10,7 @@ use super::identity::Identity;
 use super::public::Doors;
 use super::runners::Runners;
 use crate::agent_client::AgentClient;
-use crate::api::Sandbox;
+use crate::api::{DesiredState, Sandbox};
 use crate::proto::sandbox as pb;
 
 /// What every call shares.
@@ -53,6 +53,13 @@ impl Gateway {
 
     /// The sandbox as its callers are told of it.
     pub fn told(&self, sandbox: &Sandbox) -> pb::Sandbox {
-        echo::sandbox(sandbox, &self.config, self.runners.of(sandbox))
+        let mut told = echo::sandbox(sandbox, &self.config, self.runners.of(sandbox));
+        if sandbox.spec.desired_state == DesiredState::Stopped
+            && self.caches.just_ended(sandbox)
+            && let Some(status) = &mut told.status
+        {
+            status.state = pb::State::Terminating.into();
+        }
+        told
     }
 }

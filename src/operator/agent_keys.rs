@@ -72,10 +72,7 @@ impl Keyring {
     /// Brings the keys up to date, however long it takes.
     pub async fn refresh(&self, caches: &[Caches]) {
         loop {
-            let in_use = caches
-                .iter()
-                .flat_map(|c| c.pods.state())
-                .filter_map(|pod| pod.view.agent_key.clone());
+            let in_use = caches.iter().flat_map(|c| c.pods.state()).filter_map(|pod| pod.view.agent_key.clone());
             let now = Timestamp::now().as_second();
             match refresh(&self.writer, &self.namespace, &self.name, &in_use.collect(), now)
                 .await

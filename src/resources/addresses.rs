@@ -3,8 +3,8 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Reached by no sandbox, whatever it asks for: the clouds' metadata services (AWS, GCP, Azure and most others; Azure's wire server;
-/// Alibaba; AWS, Google, Oracle and Scaleway over IPv6), link-local, and the metadata addresses behind NAT64.
-const NEVER: [&str; 11] = [
+/// Alibaba; AWS, Google, Oracle and Scaleway over IPv6), and link-local.
+const NEVER: [&str; 8] = [
     "169.254.0.0/16",
     "168.63.129.16/32",
     "100.100.100.200/32",
@@ -13,9 +13,6 @@ const NEVER: [&str; 11] = [
     "fd20:ce::254/128",
     "fd00:c1::a9fe:a9fe/128",
     "fd00:42::42/128",
-    "64:ff9b::6464:64c8/128",
-    "64:ff9b::a9fe:0/112",
-    "64:ff9b::a83f:8110/128",
 ];
 
 /// Reached only by a rule that names them: everything that IANA does not list as globally reachable, and transition prefixes that lead to such.
@@ -53,7 +50,7 @@ const NOT_BY_DEFAULT: [&str; 28] = [
 /// The two address lists.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lists {
-    /// Subtracted from every rule.
+    /// Subtracted from every rule: what is never reached, also through NAT64.
     pub never: Vec<IpNet>,
     /// Subtracted from what is allowed by default, together with `never`.
     pub not_by_default: Vec<IpNet>,
@@ -62,15 +59,17 @@ pub struct Lists {
 impl Lists {
     /// The built-in lists, and what the configuration adds.
     pub fn new(never: &[IpNet], not_by_default: &[IpNet]) -> Lists {
-        let with = |built_in: &[&str], more: &[IpNet]| {
+        let with = |built_in: &[&str], more: &[IpNet]| -> Vec<IpNet> {
             built_in
                 .iter()
                 .filter_map(|s| s.parse().ok())
                 .chain(more.iter().map(IpNet::trunc))
                 .collect()
         };
+        let never = with(&NEVER, never);
+        let translated: Vec<IpNet> = never.iter().filter_map(through_nat64).collect();
         Lists {
-            never: with(&NEVER, never),
+            never: [never, translated].concat(),
             not_by_default: with(&NOT_BY_DEFAULT, not_by_default),
         }
     }
@@ -79,6 +78,15 @@ impl Lists {
     pub fn not_internet(&self) -> Vec<IpNet> {
         self.never.iter().chain(&self.not_by_default).copied().collect()
     }
+}
+
+/// The IPv6 addresses by which a translator with the well-known prefix 64:ff9b::/96 (RFC 6052) leads to these IPv4 addresses.
+fn through_nat64(net: &IpNet) -> Option<IpNet> {
+    let IpNet::V4(v4) = net else { return None };
+    let [a, b, c, d] = v4.network().octets();
+    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    let address = std::net::Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, pair(a, b), pair(c, d));
+    Ipv6Net::new(address, 96 + v4.prefix_len()).ok().map(IpNet::V6)
 }
 
 /// An address range and the parts that are taken out of it; each is a strict subset, as the API demands.
@@ -127,7 +135,21 @@ mod tests {
     #[test]
     fn every_built_in_range_parses() {
         let lists = Lists::new(&[], &[]);
-        assert_eq!((lists.never.len(), lists.not_by_default.len()), (NEVER.len(), NOT_BY_DEFAULT.len()));
+        let v4 = NEVER.iter().filter(|n| n.contains('.')).count();
+        assert_eq!((lists.never.len(), lists.not_by_default.len()), (NEVER.len() + v4, NOT_BY_DEFAULT.len()));
+    }
+
+    #[test]
+    fn what_is_never_reached_is_not_reached_through_a_translator_either() {
+        let never = Lists::new(&[net("172.18.0.2/32"), net("2001:db8::/32")], &[]).never;
+        for translated in [
+            "64:ff9b::a9fe:0/112",
+            "64:ff9b::a83f:8110/128",
+            "64:ff9b::6464:64c8/128",
+            "64:ff9b::ac12:2/128",
+        ] {
+            assert!(never.contains(&net(translated)), "{translated}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
-use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, RESERVED_DOMAINS, Sandbox};
+use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, RESERVED_DOMAINS, RESERVED_PREFIXES, Sandbox};
 
 /// Kubernetes' label with a namespace's name.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -69,8 +69,10 @@ pub fn undisturbed() -> BTreeMap<String, String> {
 
 /// Whether only we, or Kubernetes, may set this key of a pod's labels and annotations. The custom resources have the same as a rule.
 pub fn is_reserved(key: &str) -> bool {
-    let domain = key.split_once('/').map(|(domain, _)| domain);
-    domain.is_some_and(|d| RESERVED_DOMAINS.iter().any(|r| d == *r || d.ends_with(&format!(".{r}"))))
+    match key.split_once('/') {
+        Some((domain, _)) => RESERVED_DOMAINS.iter().any(|r| domain == *r || domain.ends_with(&format!(".{r}"))),
+        None => RESERVED_PREFIXES.iter().any(|r| key.starts_with(r)),
+    }
 }
 
 /// Whether Kubernetes takes `text` as the value of a label, and as more than nothing.
@@ -117,6 +119,11 @@ mod tests {
             ("sandbox-operator.dev/x", true),
             ("container.apparmor.security.beta.kubernetes.io/main", true),
             ("karpenter.sh/do-not-disrupt", true),
+            ("k8s.v1.cni.cncf.io/networks", true),
+            ("io.katacontainers.config.hypervisor.path", true),
+            ("io.kubernetes.cri-o.userns-mode", true),
+            ("io.kubernetes", false),
+            ("example.com/io.kubernetes.x", false),
             ("team", false),
             ("example.com/kubernetes.io", false),
             ("notkubernetes.io/x", false),

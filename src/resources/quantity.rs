@@ -31,7 +31,11 @@ pub fn thousandths(quantity: &Quantity) -> Option<i64> {
     // Rust reads more than Kubernetes does: inf, NaN and the like. A suffix is there instead of an exponent.
     let exponent = digits.len() == text.len();
     let plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-') || (exponent && matches!(c, 'e' | 'E'));
-    let number: f64 = digits.parse().ok().filter(|_| digits.chars().all(plain))?;
+    // Nor does Kubernetes come to an end with exponents of many digits.
+    let small = digits
+        .split_once(['e', 'E'])
+        .is_none_or(|(_, e)| e.trim_start_matches(['+', '-']).len() <= 2);
+    let number: f64 = digits.parse().ok().filter(|_| digits.chars().all(plain) && small)?;
     #[allow(clippy::cast_possible_truncation)] // `as` saturates
     Some((number * factor).ceil() as i64)
 }
@@ -54,6 +58,8 @@ mod tests {
             ("1.5Gi", 1_610_612_736_000),
             ("2k", 2_000_000),
             ("1e3", 1_000_000),
+            ("1e-3", 1),
+            ("1e99", i64::MAX),
             ("1E", i64::MAX),
             ("1n", 1),
             ("-1", -1000),
@@ -61,7 +67,9 @@ mod tests {
         for (text, wanted) in cases {
             assert_eq!(thousandths(&Quantity(text.into())), Some(wanted), "{text}");
         }
-        for text in ["", "much", "1 Gi", "Gi", "NaN", "inf", "0x10", "1GiB", " 1", "50%", "1e3Mi", "1e"] {
+        for text in [
+            "", "much", "1 Gi", "Gi", "NaN", "inf", "0x10", "1GiB", " 1", "50%", "1e3Mi", "1e", "1e100", "1E-999",
+        ] {
             assert_eq!(thousandths(&Quantity(text.into())), None, "{text}");
         }
         assert_eq!(units(&Quantity("1500m".into())), Some(2));

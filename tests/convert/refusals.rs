@@ -263,6 +263,11 @@ fn a_field_that_is_wrong_is_named() {
         ("sandbox.spec.annotations", |s| drop(s.annotations.insert("not a key".into(), "y".into()))),
         ("sandbox.spec.tags[0]", |s| s.tags = vec![String::new()]),
         ("sandbox.spec.tags", |s| s.tags = vec!["t".into(); 65]),
+        ("sandbox.spec.mode", |s| s.mode = 9),
+        ("sandbox.spec.containers", |s| {
+            s.containers = (0..18).map(|i| container(&format!("c{i}"))).collect()
+        }),
+        ("sandbox.spec", |s| s.runner_ids = vec!["x".repeat(1000); 50]),
     ];
     assert_refused(cases);
 }

@@ -3,7 +3,7 @@
 use super::{Case, at, ended, main, sandbox, waiting};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use sandbox_operator::api::State;
+use sandbox_operator::api::{SandboxStatus, State};
 use sandbox_operator::operator::sandbox::observed::Trouble;
 use sandbox_operator::operator::sandbox::pod_events;
 use serde_json::{Value, json};
@@ -57,6 +57,34 @@ fn outcomes_in_the_order_in_which_they_explain_each_other() {
         (
             "deadline before the start",
             Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded"})),
+            (State::Terminated, "LifetimeExceeded", None),
+        ),
+        (
+            "deadline before the start, with what kept it from starting",
+            Case {
+                status: SandboxStatus {
+                    reason: Some("ImagePullError".into()),
+                    message: Some("no such image".into()),
+                    ..SandboxStatus::default()
+                },
+                ..Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded"}))
+            },
+            (State::Failed, "ImagePullError", None),
+        ),
+        (
+            "deadline before the start, with what still keeps it",
+            Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": waiting("ErrImagePull", "no such image")})),
+            (State::Failed, "ImagePullError", None),
+        ),
+        (
+            "deadline while it was starting",
+            Case {
+                status: SandboxStatus {
+                    reason: Some("Starting".into()),
+                    ..SandboxStatus::default()
+                },
+                ..Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded"}))
+            },
             (State::Terminated, "LifetimeExceeded", None),
         ),
         (

@@ -25,7 +25,7 @@ async fn every_example_runs() {
             }
         }
     }
-    assert!(sandboxes.len() >= 8);
+    assert!(sandboxes.len() >= 9);
     for object in sandboxes {
         let name = object.name_any();
         if name == "workbench" {

@@ -1,6 +1,8 @@
 """Logs of the main command."""
 
 import re
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 from conftest import eventually
@@ -32,3 +34,31 @@ def test_times_are_written_before_lines(defaults):
 
 def test_the_default_command_says_nothing(box):
     assert "".join(box.stream_logs()) == ""
+
+
+def test_who_follows_sees_the_last_words_of_a_sandbox_that_is_stopped(defaults):
+    script = "trap 'echo bye; exit 0' TERM; echo hello; while :; do sleep 0.1; done"
+    for _ in range(3):
+        sandbox, heard = Sandbox.run("sh", "-c", script, defaults=defaults).wait(), []
+        reader = threading.Thread(target=lambda: heard.extend(sandbox.stream_logs(follow=True)), daemon=True)
+        reader.start()
+        eventually(lambda: heard)
+        sandbox.stop().result()
+        reader.join(15)
+        # The SDK never ends a log whose sandbox it sees to have ended first.
+        assert not reader.is_alive()
+        assert "bye\n" in "".join(heard)
+
+
+def test_a_log_goes_on_in_the_next_file(defaults):
+    # Nodes begin a new one at 10 MiB, and look for it every 10 s.
+    script = "import time\nfor i in range(120_000): print('%08d' % i + 'z' * 91)\ntime.sleep(15)\nprint('end', flush=True)\ntime.sleep(60)"
+    sandbox = Sandbox.run("python", "-u", "-c", script, defaults=defaults).wait()
+    lines = sandbox.stream_logs(follow=True)
+    heard = [next(lines)]
+    time.sleep(20)
+    while not heard[-1].endswith("end\n"):
+        heard.append(next(lines))
+    text = "".join(heard).splitlines()
+    assert len(text) == 120_001 and all(line.startswith(f"{i:08d}z") for i, line in enumerate(text[:-1]))
+    sandbox.stop(graceful_shutdown_seconds=0).result()

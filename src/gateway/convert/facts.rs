@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use crate::api::{ANNOTATION_REQUEST_FACTS, Sandbox};
 
+/// Most bytes of the annotation: lists read it of each sandbox, and who may edit one may write there what they like.
+const MAX_BYTES: usize = 32 << 10;
+
 /// What a request said that no field of a Sandbox says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -53,15 +56,21 @@ pub struct Registry {
 }
 
 impl Facts {
-    /// Those of a sandbox; none of one that was not made through the gateway, or whose annotation somebody edited away.
+    /// Those of a sandbox; none of one that was not made through the gateway, or whose annotation somebody edited.
     pub fn of(sandbox: &Sandbox) -> Facts {
         let text = sandbox.metadata.annotations.as_ref().and_then(|a| a.get(ANNOTATION_REQUEST_FACTS));
+        let text = text.filter(|t| t.len() <= MAX_BYTES);
         text.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default()
     }
 
     /// The annotation; none if there is nothing to say.
     pub fn annotation(&self) -> Option<String> {
         (*self != Facts::default()).then(|| serde_json::to_string(self).unwrap_or_default())
+    }
+
+    /// Whether there is more to say than an annotation takes.
+    pub fn is_too_much(&self) -> bool {
+        self.annotation().is_some_and(|text| text.len() > MAX_BYTES)
     }
 }
 

@@ -21,6 +21,9 @@ use crate::text::short;
 /// RuntimeClass of a pod that names none.
 pub const NODE_DEFAULT: &str = "<node-default>";
 
+/// Most containers: the main one, and as many beside it as a Sandbox has at most.
+const MAX_CONTAINERS: usize = 17;
+
 /// A Sandbox before anything is written.
 #[derive(Debug, Default)]
 pub struct Draft {
@@ -88,6 +91,9 @@ pub fn draft(name: &str, base: Option<&Workload>, spec: pb::SandboxSpec, known: 
     if base.is_none() && containers.is_empty() {
         problems.wrong("sandbox.spec.containers", "at least one is required");
     }
+    if containers.len() > MAX_CONTAINERS {
+        problems.wrong("sandbox.spec.containers", format!("at most {MAX_CONTAINERS}"));
+    }
     if !declared.is_empty() {
         draft.workload.volumes = Some(volumes::from_proto(declared, known.claims, &mut draft.facts, &mut problems));
     }
@@ -110,7 +116,14 @@ pub fn draft(name: &str, base: Option<&Workload>, spec: pb::SandboxSpec, known: 
         problems.no_runner("sandbox.spec.runner_ids", &text);
     }
     draft.facts.runner_ids = runner_ids;
+    if pb::SandboxMode::try_from(mode).is_err() {
+        problems.wrong("sandbox.spec.mode", "is not known");
+    }
     draft.facts.mode = mode;
+    if draft.facts.is_too_much() {
+        let text = "runner_ids, names of services and volumes, and references to secrets have more than 32 KiB together";
+        problems.wrong("sandbox.spec", text);
+    }
     problems.result()?;
     Ok(draft)
 }

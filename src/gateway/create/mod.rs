@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 use self::order::Order;
 use super::convert::request::{self, Draft, Known};
 use super::convert::secrets;
+use super::convert::text::quoted;
 use super::convert::volumes::{self, Registered};
 use super::error::{self, of_kube, reason};
 use super::identity::Caller;
@@ -52,7 +53,8 @@ pub async fn from_template(gateway: &Gateway, caller: &Caller, request: pb::Crea
     };
     let template = template.map_err(|e| of_kube("reading the template", &e))?;
     let Some(template) = template else {
-        return Err(error::status(Code::NotFound, reason::INVALID_REQUEST, "there is no such template"));
+        let text = format!("template_id: there is no template {}", quoted(&template_id));
+        return Err(error::status(Code::NotFound, reason::INVALID_REQUEST, text));
     };
     order.template = Some((template_id, template.metadata.generation.unwrap_or_default()));
     write(gateway, caller, order, Some(&template.spec.workload), spec).await

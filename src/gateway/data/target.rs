@@ -126,6 +126,13 @@ pub fn not_running(sandbox: &Sandbox) -> Status {
     status(Code::FailedPrecondition, reason::SANDBOX_NOT_RUNNING, text)
 }
 
+/// FAILED_PRECONDITION of one container, which may be another than the one by which the sandbox runs.
+fn container_not_running(sandbox: &Sandbox, container: &str) -> Status {
+    let name = if container == MAIN { main_name(sandbox) } else { container };
+    let text = format!("container {name} of sandbox {} is not running", sandbox.name_any());
+    status(Code::FailedPrecondition, reason::SANDBOX_NOT_RUNNING, text)
+}
+
 /// The pod of a sandbox, as it is: none if it is gone, or if another has its name.
 ///
 /// # Errors
@@ -190,7 +197,7 @@ pub async fn place(gateway: &Gateway, caller: &Caller, id: &str, container: &str
             let pod = pod(&gateway.cluster, &found).await?.ok_or_else(|| not_running(&found))?;
             let state = container_state(&pod, &container).ok_or_else(|| no_container(&container))?;
             if state.running.is_none() {
-                return Err(not_running(&found));
+                return Err(container_not_running(&found, &container));
             }
             let target = (container == MAIN).then(|| target(&pod, gateway.config.agents.port)).flatten();
             if let Some(target) = &target {
@@ -268,7 +275,7 @@ impl Place {
             _ => {}
         }
         self.agents.forget(&self.sandbox_uid);
-        tracing::info!(namespace = self.namespace, pod = self.pod, code = ?error.code(), error = error.message(), "call to an agent was lost");
+        tracing::info!(namespace = self.namespace, pod = self.pod, code = ?error.code(), error = text, "call to an agent was lost");
         if let Some(said) = self.said.as_ref().and_then(stdio::Said::text) {
             let text = format!("no agent could be started in container {}: {said}", self.container);
             return status(Code::FailedPrecondition, reason::NOT_IMPLEMENTED, text);
@@ -281,16 +288,18 @@ impl Place {
 
     /// Whether the container has ended. A connection is lost a moment before the API server knows why.
     async fn ended(&self) -> bool {
-        let until = Instant::now() + ENDING;
+        let (until, mut pause) = (Instant::now() + ENDING, LOOK_AGAIN);
         loop {
             match self.cluster.get::<Pod>(&self.namespace, &self.pod).await {
                 Ok(None) => return true,
                 Ok(Some(pod)) if !is_of(&pod, &self.sandbox_uid) => return true,
                 Ok(Some(pod)) if pod.metadata.deletion_timestamp.is_some() => return true,
                 Ok(Some(pod)) if container_state(&pod, &self.container).is_none_or(|s| s.running.is_none()) => return true,
-                Ok(Some(_)) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+                Ok(Some(_)) if Instant::now() < until => tokio::time::sleep(pause).await,
                 Ok(Some(_)) | Err(_) => return false,
             }
+            // A sandbox can lose as many calls as it likes: few questions for each.
+            pause *= 2;
         }
     }
 }

@@ -100,7 +100,7 @@ pub fn decide(o: &Observed, now: Timestamp) -> Decision {
             start(o, now)
         };
     };
-    if let Some(verdict) = taken_away(pod) {
+    if let Some(verdict) = never_began(o, pod).or_else(|| taken_away(pod)) {
         return tell(verdict);
     }
     // Once the main container runs, trouble of a sidecar does not decide anything.
@@ -257,6 +257,32 @@ fn over(pod: &PodView) -> bool {
 
 fn grace(o: &Observed) -> SignedDuration {
     SignedDuration::from_secs(o.effective.grace)
+}
+
+/// What a container waits for on its node, and may wait for in vain.
+const KEEPS_FROM_BEGINNING: [&str; 5] = [
+    reason::IMAGE_PULL_ERROR,
+    reason::AGENT_IMAGE_FAILED,
+    reason::VOLUME_NOT_READY,
+    reason::CONTAINER_CONFIG,
+    reason::START_ERROR,
+];
+
+/// A lifetime that ended before the main container began is not what ended it: what kept it from beginning is.
+fn never_began(o: &Observed, pod: &PodView) -> Option<Verdict> {
+    let out_of_time = pod.reason.as_deref() == Some("DeadlineExceeded") && over(pod) && pod.main == Main::Waiting;
+    if !out_of_time || o.status.started_at.is_some() {
+        return None;
+    }
+    // The kubelet forgets what it waited for.
+    let (why, text) = match &pod.trouble {
+        Some(trouble) => (blame(o, trouble), Some(&trouble.message)),
+        None => (o.status.reason.as_deref()?, o.status.message.as_ref()),
+    };
+    let why = KEEPS_FROM_BEGINNING.into_iter().find(|known| *known == why)?;
+    let (text, seconds) = (text.map_or("", String::as_str), o.effective.lifetime);
+    let text = format!("{text} (it was not RUNNING within its lifetime of {seconds} s)");
+    Some(Verdict::new(State::Failed, why, text))
 }
 
 /// Ends that came from outside, in the order in which they explain each other.

@@ -18,6 +18,7 @@ use crate::gateway::caches::Caches;
 use crate::gateway::cluster::Cluster;
 use crate::gateway::data::target;
 use crate::gateway::error::{of_kube, reason, retry, sandbox_not_found};
+use crate::gateway::limits::Room;
 use crate::proto::sandbox as pb;
 
 /// Most bytes of one entry.
@@ -32,6 +33,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Connections that may fail one after another.
 const FAILURES: u32 = 5;
+/// Between two looks whether a sandbox has ended whose log is followed. Callers learn of the end of a stop later than that: see `Caches`.
+const LOOK: Duration = Duration::from_millis(100);
 /// Entries of the log beyond the lines that are asked for: one line may be several, and several lines may have one timestamp.
 const SPARE: usize = 64;
 /// Bytes of a line above which container runtimes make another entry of it.
@@ -55,6 +58,8 @@ pub(super) struct Log {
     pub offset: u64,
     /// Lines from the end with which to begin.
     pub tail: Option<usize>,
+    /// Where the search for them takes its place from.
+    pub room: Option<Room>,
     /// The last read ended before the first byte to be delivered.
     pub beyond: bool,
 }
@@ -87,7 +92,7 @@ impl Log {
         match self.now().await.map_err(Err)? {
             Now::NotStarted => no_pod(&self.sandbox).map_err(Err),
             Now::Gone => Ok(()),
-            Now::Running(pod) | Now::Ended(pod) => self.read(&pod, false, entries).await.map_err(|broken| match broken {
+            Now::Running(pod) | Now::Ended(pod) => self.read(&pod, false, entries).await.map(drop).map_err(|broken| match broken {
                 Broken::Gap => Ok(gap()),
                 Broken::Failed(status) => Err(status),
             }),
@@ -100,7 +105,7 @@ impl Log {
             return Err(Ok(gap()));
         };
         match self.read(&pod, false, entries).await {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(Broken::Gap) => return Err(Ok(gap())),
             Err(Broken::Failed(status)) => return Err(Err(status)),
         }
@@ -117,10 +122,10 @@ impl Log {
             let failed = match self.now().await {
                 Ok(Now::Gone) => return Ok(()),
                 Ok(Now::NotStarted) => None,
-                Ok(Now::Running(pod)) => self.read(&pod, true, entries).await.err(),
-                Ok(Now::Ended(pod)) => match self.read(&pod, false, entries).await {
+                Ok(Now::Running(pod)) if !self.is_final() => self.read(&pod, true, entries).await.err(),
+                Ok(Now::Running(pod) | Now::Ended(pod)) => match self.read(&pod, false, entries).await {
                     // All of it only if that was nothing new: the end of a connection is not always the end of a log.
-                    Ok(()) if self.offset == before => return Ok(()),
+                    Ok(_) if self.offset == before => return Ok(()),
                     other => other.err(),
                 },
                 Err(status) if status.code() != Code::Unavailable => return Err(Err(status)),
@@ -142,17 +147,38 @@ impl Log {
                     }
                 }
             }
+            if self.has_ended() {
+                continue;
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// What can be read now.
-    async fn now(&mut self) -> Result<Now, Status> {
+    /// Comes when the sandbox has ended. Kubelets end a log that is followed up to a second after they told of that.
+    async fn end(&mut self) {
+        while !self.has_ended() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.look();
+        self.is_final()
+    }
+
+    /// What the watch has told of the sandbox meanwhile.
+    fn look(&mut self) {
         let (namespace, name) = (self.sandbox.namespace().unwrap_or_default(), self.sandbox.name_any());
         if let Some(sandbox) = self.caches.sandbox(&namespace, &name).filter(|s| s.uid() == self.sandbox.uid()) {
             self.sandbox = sandbox;
         }
+    }
+
+    /// What can be read now.
+    async fn now(&mut self) -> Result<Now, Status> {
+        self.look();
+        let (namespace, name) = (self.sandbox.namespace().unwrap_or_default(), self.sandbox.name_any());
         let has_pod = self.sandbox.status.as_ref().is_some_and(|s| s.pod_name.is_some());
         if let Some(pod) = target::pod(&self.cluster, &self.sandbox).await? {
             let state = target::container_state(&pod, &self.container).ok_or_else(|| target::no_container(&self.container))?;
@@ -181,8 +207,8 @@ impl Log {
         self.sandbox.status.as_ref().is_some_and(|s| s.state.is_final())
     }
 
-    /// One read from `start`, which is then where the next one begins.
-    async fn read(&mut self, pod: &Pod, follow: bool, entries: &Sender<Entry>) -> Result<(), Broken> {
+    /// One read from `start`, which is then where the next one begins. Whether it came to the log's end.
+    async fn read(&mut self, pod: &Pod, follow: bool, entries: &Sender<Entry>) -> Result<bool, Broken> {
         if let Some(lines) = self.tail.take() {
             let found = self.last_lines(pod, lines).await;
             if found.is_err() {
@@ -192,33 +218,26 @@ impl Log {
         }
         let mut source = Source::new(self.open(pod, follow, self.start, None).await?);
         let mut renderer = Renderer::new(self.start, self.timestamps);
-        let mut ended = Ok(());
-        loop {
-            let bytes = match source.next().await {
+        let ended = loop {
+            let next = tokio::select! {
+                next = source.next() => next,
+                () = self.end(), if follow => break Ok(false),
+            };
+            let bytes = match next {
                 Next::Bytes(bytes) => bytes,
-                Next::End => {
-                    ended = renderer.end().map_err(broken);
-                    break;
-                }
-                Next::Idle if follow => break,
-                Next::Idle => {
-                    ended = Err(Broken::Failed(unavailable("the log did not go on")));
-                    break;
-                }
-                Next::Failed(text) => {
-                    ended = Err(Broken::Failed(unavailable(&text)));
-                    break;
-                }
+                Next::End => break renderer.end().map(|()| true).map_err(broken),
+                Next::Idle if follow => break Ok(false),
+                Next::Idle => break Err(Broken::Failed(unavailable("the log did not go on"))),
+                Next::Failed(text) => break Err(Broken::Failed(unavailable(&text))),
             };
             if let Err(trouble) = renderer.feed(&bytes) {
-                ended = Err(broken(trouble));
-                break;
+                break Err(broken(trouble));
             }
             self.deliver(&mut renderer, false, pod, entries).await;
-        }
+        };
         self.deliver(&mut renderer, true, pod, entries).await;
         self.beyond = renderer.unskipped() > 0;
-        self.start = renderer.next();
+        self.start = renderer.next(matches!(ended, Ok(true)));
         ended
     }
 
@@ -263,6 +282,7 @@ impl Log {
 
     /// Where the last lines begin.
     async fn last_lines(&self, pod: &Pod, lines: usize) -> Result<Start, Broken> {
+        let _place = Room::to_search(self.room.as_ref()).await;
         let mut entries = lines + SPARE;
         loop {
             let (renderer, bytes) = self.last_entries(pod, lines, entries).await?;

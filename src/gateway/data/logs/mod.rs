@@ -19,6 +19,7 @@ use super::target;
 use crate::api::Sandbox;
 use crate::gateway::error::{Violation, draining, invalid};
 use crate::gateway::identity::Caller;
+use crate::gateway::limits::Room;
 use crate::gateway::service::Answers;
 use crate::gateway::state::Gateway;
 use crate::proto::sandbox as pb;
@@ -45,7 +46,12 @@ enum Wanted {
 ///
 /// # Errors
 /// NOT_FOUND; what happens to a stream that has begun is told in it.
-pub async fn stream_logs(gateway: &Gateway, caller: &Caller, request: pb::StreamLogsRequest) -> Result<Answers<pb::LogEntry>, Status> {
+pub async fn stream_logs(
+    gateway: &Gateway,
+    caller: &Caller,
+    request: pb::StreamLogsRequest,
+    room: Option<Room>,
+) -> Result<Answers<pb::LogEntry>, Status> {
     let wanted = wanted(&request)?;
     let mut sandbox = target::sandbox(gateway, caller, &request.sandbox_id).await?;
     if sandbox.status.as_ref().is_none_or(|s| s.pod_name.is_none()) {
@@ -66,6 +72,7 @@ pub async fn stream_logs(gateway: &Gateway, caller: &Caller, request: pb::Stream
         timestamps: false,
         offset: 0,
         tail: None,
+        room,
         beyond: false,
         container,
         sandbox,

@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 const LONGEST_TIMESTAMP: usize = 40;
 /// The log has two writers, stdout's and stderr's, whose lines can be this much out of order.
 const DISORDER: SignedDuration = SignedDuration::from_secs(1);
+/// Kubelets look for logs to be rotated no more often than this (`containerLogMonitorInterval`): a file covers at least so much time, so
+/// between two lines that are closer there is none.
+const SHORTEST_FILE: SignedDuration = SignedDuration::from_secs(3);
 /// Bytes kept of a line that is not the container's.
 const REMARK: usize = 200;
 
@@ -38,6 +41,8 @@ pub enum Start {
         line: Line,
         /// Bytes after its beginning.
         skip: u64,
+        /// Those are all of it, and there were no more lines behind it: it may be the last of a file that was rotated away meanwhile.
+        last: bool,
     },
 }
 
@@ -167,7 +172,7 @@ impl Renderer {
             return Err(Trouble::Remark(String::from_utf8_lossy(remark).trim().into()));
         }
         match self.start {
-            Start::Exactly { .. } if self.first.is_none() => Err(Trouble::Gap),
+            Start::Exactly { last: false, .. } if self.first.is_none() => Err(Trouble::Gap),
             _ => Ok(()),
         }
     }
@@ -195,10 +200,16 @@ impl Renderer {
         self.skip
     }
 
-    /// Where the next read of the same log goes on, once everything was taken. What was skipped in part is skipped anew.
-    pub fn next(&self) -> Start {
+    /// Where the next read of the same log goes on, once everything was taken. What was skipped in part is skipped anew. `ended`: this one
+    /// came to the end of the log.
+    pub fn next(&self, ended: bool) -> Start {
+        let last = ended && self.phase == Phase::LineStart && self.head.is_empty();
         match (self.first, self.line) {
-            (Some(_), Some(line)) if self.skip == 0 => Start::Exactly { line, skip: self.of_line },
+            (Some(_), Some(line)) if self.skip == 0 => Start::Exactly {
+                line,
+                skip: self.of_line,
+                last,
+            },
             _ => self.start,
         }
     }
@@ -217,6 +228,7 @@ impl Renderer {
             self.remark();
             return Ok(());
         };
+        let opens = self.line.is_none();
         let nth = self.line.filter(|l| l.at == at).map_or(0, |l| l.nth + 1);
         let line = Line { at, nth };
         (self.line, self.of_line) = (Some(line), 0);
@@ -225,7 +237,7 @@ impl Renderer {
             self.last.pop_front();
         }
         let head = std::mem::take(&mut self.head);
-        if self.delivers(line)? {
+        if self.delivers(line, opens)? {
             self.first.get_or_insert(line);
             self.phase = Phase::Deliver;
             let from = if self.timestamps { 0 } else { end + 1 };
@@ -257,7 +269,8 @@ impl Renderer {
         }
     }
 
-    fn delivers(&mut self, line: Line) -> Result<bool, Trouble> {
+    /// `opens`: the line is the first that was read.
+    fn delivers(&mut self, line: Line, opens: bool) -> Result<bool, Trouble> {
         if self.first.is_some() {
             return Ok(true);
         }
@@ -266,6 +279,12 @@ impl Renderer {
             Start::Since(at) => Ok(line.at >= at),
             Start::From(wanted) => Ok(line == wanted || line.at > wanted.at),
             Start::Exactly { line: wanted, .. } if line == wanted => Ok(true),
+            Start::Exactly {
+                line: wanted, last: true, ..
+            } if opens && line.at > wanted.at && line.at.duration_since(wanted.at) < SHORTEST_FILE => {
+                self.skip = 0;
+                Ok(true)
+            }
             Start::Exactly { line: wanted, .. } if line.at.duration_since(wanted.at) > DISORDER => Err(Trouble::Gap),
             Start::Exactly { .. } => Ok(false),
         }

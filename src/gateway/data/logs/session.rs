@@ -64,7 +64,7 @@ impl Session {
             Some(skip) => (self.later, skip),
             None => (self.first, offset),
         };
-        Start::Exactly { line, skip }
+        Start::Exactly { line, skip, last: false }
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
             (70, session.later, 0),
             (75, session.later, 5),
         ] {
-            assert_eq!(session.start(offset), Start::Exactly { line, skip });
+            assert_eq!(session.start(offset), Start::Exactly { line, skip, last: false });
         }
     }
 }

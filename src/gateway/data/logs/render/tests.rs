@@ -27,7 +27,7 @@ fn read(log: &[u8], start: Start, timestamps: bool, piece: usize) -> (Vec<u8>, R
     }
     let end = renderer.end();
     out.extend_from_slice(&renderer.take(true));
-    (out, end.map(|()| renderer.next()))
+    (out, end.map(|()| renderer.next(false)))
 }
 
 fn text(log: &str, start: Start, timestamps: bool) -> String {
@@ -48,7 +48,8 @@ fn timestamps_are_taken_off_or_left_as_they_are() {
             b"there\n".to_vec(),
             Ok(Start::Exactly {
                 line: line("01.5", 0),
-                skip: 6
+                skip: 6,
+                last: false
             })
         )
     );
@@ -67,6 +68,7 @@ fn a_start_is_exact_to_the_nanosecond_and_among_equals() {
             Start::Exactly {
                 line: line("01.2", 2),
                 skip: 1,
+                last: false,
             },
             "\ne\n",
         ),
@@ -74,6 +76,7 @@ fn a_start_is_exact_to_the_nanosecond_and_among_equals() {
             Start::Exactly {
                 line: line("01.2", 0),
                 skip: 4,
+                last: false,
             },
             "d\ne\n",
         ),
@@ -102,7 +105,8 @@ fn what_was_out_of_order_stays_so() {
             &log,
             Start::Exactly {
                 line: line("05.0", 0),
-                skip: 4
+                skip: 4,
+                last: false
             },
             false
         ),
@@ -126,6 +130,7 @@ fn a_line_that_is_gone_is_a_gap() {
             Start::Exactly {
                 line: line(second, 0),
                 skip: 0,
+                last: false,
             },
             false,
             9,
@@ -139,6 +144,7 @@ fn a_line_that_is_gone_is_a_gap() {
         Start::Exactly {
             line: line("05", 1),
             skip: 0,
+            last: false,
         },
         false,
         9,
@@ -224,6 +230,7 @@ fn every_offset_of_every_log_can_be_resumed() {
             let start = Start::Exactly {
                 line: first,
                 skip: offset as u64,
+                last: false,
             };
             let (rest, end) = read(&since(&log, start), start, timestamps, 1 + cases.below(50) as usize);
             assert!(end.is_ok(), "{end:?}");
@@ -246,7 +253,7 @@ fn reads_that_break_anywhere_join_without_loss_or_duplicates() {
             let mut renderer = Renderer::new(start, timestamps);
             renderer.feed(&visible[..broken_at]).unwrap();
             joined.extend_from_slice(&renderer.take(true));
-            start = renderer.next();
+            start = renderer.next(false);
         }
         joined.extend_from_slice(&read(&since(&log, start), start, timestamps, 5).0);
         assert_eq!(joined, expected, "case {case}");
@@ -260,9 +267,39 @@ fn an_offset_beyond_the_log_is_told() {
         Start::Exactly {
             line: line("05", 0),
             skip: 10,
+            last: false,
         },
         false,
     );
     renderer.feed(log.as_bytes()).unwrap();
     assert_eq!((renderer.end(), renderer.unskipped(), renderer.take(true).len()), (Ok(()), 8, 0));
+}
+
+#[test]
+fn a_file_that_was_read_to_its_end_is_followed_by_the_next_one_if_that_begins_soon_after() {
+    let delivered = |start: Start, log: &str| {
+        let mut renderer = Renderer::new(start, false);
+        let fed = renderer.feed(log.as_bytes()).and_then(|()| renderer.end());
+        fed.map(|()| String::from_utf8(renderer.take(true).to_vec()).unwrap())
+    };
+    let mut renderer = Renderer::new(Start::First, false);
+    renderer.feed(b"2026-01-01T00:00:00.5Z last of its file\n").unwrap();
+    let (cut, start) = (renderer.next(false), renderer.next(true));
+    let next = "2026-01-01T00:00:02Z first of the next\n2026-01-01T00:00:09Z second\n";
+    assert_eq!(delivered(start, next).unwrap(), "first of the next\nsecond\n");
+    assert_eq!(delivered(cut, next), Err(Trouble::Gap), "more of that file may be missing");
+    assert_eq!(
+        delivered(start, "2026-01-01T00:00:04Z later\n"),
+        Err(Trouble::Gap),
+        "a whole file may be missing"
+    );
+    assert_eq!(
+        delivered(start, "2026-01-01T00:00:00.5Z last of its file\n2026-01-01T00:00:09Z more\n").unwrap(),
+        "more\n",
+        "it is still there"
+    );
+    assert_eq!(delivered(start, "").unwrap(), "", "nothing has come since");
+    let mut open = Renderer::new(Start::First, false);
+    open.feed(b"2026-01-01T00:00:00Z no newline").unwrap();
+    assert!(matches!(open.next(true), Start::Exactly { last: false, .. }));
 }
