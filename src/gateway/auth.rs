@@ -14,12 +14,13 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt};
 
+use super::answer_body::Followed;
 use super::audit::{Record, Sink};
-use super::body::{BrokenOff, Followed, Weighed};
 use super::error::{reason, status, unimplemented};
 use super::limits::{Admission, Limits};
 use super::methods::Method;
 use super::metrics::Metrics;
+use super::request_body::{BrokenOff, Weighed};
 use super::server::Peer;
 use super::state::Gateway;
 

@@ -83,8 +83,8 @@ pub struct Limits {
     pub concurrent_calls: u32,
     /// StreamExec and StreamLogs under way.
     pub concurrent_streams: u32,
-    /// Bytes of large bodies (files, outputs) in memory, over all callers; one caller has at most half. At least 200 MiB, so that half of
-    /// it takes the largest body.
+    /// Bytes of large bodies (files, outputs) in memory, over all callers; those of one namespace have at most half. At least 200 MiB, so that
+    /// half of it takes the largest body.
     pub large_body_bytes: u32,
     /// Connections, over all callers.
     pub connections: u32,

@@ -1,9 +1,9 @@
 //! The gateway: `coreweave.sandbox.v1`, so that the public SDK runs on this cluster. It keeps nothing: the Kubernetes API is its only
 //! store, and any replica serves any call.
 
+mod answer_body;
 pub mod audit;
 pub mod auth;
-mod body;
 pub mod caches;
 pub mod cluster;
 pub mod config;
@@ -20,6 +20,7 @@ pub mod methods;
 pub mod metrics;
 mod public;
 mod remember;
+mod request_body;
 pub mod runners;
 pub mod server;
 pub mod service;

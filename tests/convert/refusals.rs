@@ -147,6 +147,9 @@ fn a_field_that_is_wrong_is_named() {
         ("sandbox.spec.containers[0].resource_requirements.requests.cpu", |s| {
             s.containers[0].resource_requirements = cpu("1500m", "1")
         }),
+        ("sandbox.spec.containers[0].resource_requirements.limits.cpu", |s| {
+            s.containers[0].resource_requirements = cpu("1", "1e999999999")
+        }),
         ("sandbox.spec.containers[0].resources", |s| {
             s.containers[0].resource_requirements = cpu("1", "1");
             s.containers[0].resources = Some(pb::Resources::default());

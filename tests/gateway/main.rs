@@ -239,6 +239,19 @@ async fn health_and_reflection_are_open_and_tell_of_what_is_served() {
     assert_eq!(gateway.lines.lock().unwrap().len(), 0, "probes are not logged");
 }
 
+#[tokio::test]
+async fn who_shows_no_credentials_can_say_little() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let gateway = start(Config::default()).await;
+    let mut health = HealthClient::new(gateway.channel().await);
+    let service = "x".repeat(4 << 10);
+    let refused = health.check(HealthCheckRequest { service: service.clone() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let refused = health.watch(HealthCheckRequest { service }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(health.check(HealthCheckRequest::default()).await.is_ok());
+}
+
 async fn reflected(channel: tonic::transport::Channel) -> Vec<String> {
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
     use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;

@@ -63,7 +63,8 @@ pub fn from_proto(
     let (mut asked, gpu_asked) = quantities(&at_requests, requests, problems);
     let (mut bound, gpu_bound) = quantities(&at_limits, limits, problems);
     for (name, request) in &asked {
-        if bound.get(name).is_some_and(|limit| thousandths(request) > thousandths(limit)) {
+        let limit = bound.get(name).and_then(thousandths);
+        if thousandths(request).zip(limit).is_some_and(|(request, limit)| request > limit) {
             problems.wrong(format!("{at_requests}.{name}"), "is more than its limit");
         }
     }

@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::agent_client::MAX_PIECE;
-use crate::gateway::body::BrokenOff;
 use crate::gateway::error::{Violation, invalid};
+use crate::gateway::request_body::BrokenOff;
 use crate::proto::agent::exec_request::Message as Ask;
 use crate::proto::agent::{CloseStdin, ExecRequest, ExecStart, TerminalSize};
 use crate::proto::sandbox as pb;

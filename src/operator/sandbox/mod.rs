@@ -1,6 +1,7 @@
 //! The sandbox controller: observe, decide, tell, act.
 
 pub mod decide;
+mod ends;
 mod launch;
 pub mod observed;
 pub mod pod_events;

@@ -1,7 +1,6 @@
 //! Reads a log to its end, over as many connections as it takes.
 
-use bytes::{Bytes, BytesMut};
-use futures::{AsyncBufRead, AsyncBufReadExt, FutureExt};
+use futures::AsyncBufRead;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::LogParams;
@@ -12,6 +11,7 @@ use tonic::{Code, Status};
 
 use super::render::{Renderer, Start, Trouble};
 use super::session::Session;
+use super::source::{ENTRY, Next, Source};
 use super::{later, no_pod, told};
 use crate::api::Sandbox;
 use crate::gateway::caches::Caches;
@@ -21,10 +21,6 @@ use crate::gateway::error::{of_kube, reason, retry, sandbox_not_found};
 use crate::gateway::limits::Room;
 use crate::proto::sandbox as pb;
 
-/// Most bytes of one entry.
-const ENTRY: usize = 32 * 1024;
-/// Without a byte for this long a connection is made anew: nothing else tells that its other end is gone.
-const IDLE: Duration = Duration::from_secs(60);
 /// Bytes after which a session gets a new id. Nodes give out the newest file of a log only, of 10 MiB by default: what began before it
 /// cannot be found again, so what was begun last is the best to go on from. Not more often: most sessions have one id.
 const CHECKPOINT: u64 = 256 << 10;
@@ -331,63 +327,6 @@ impl Log {
                 error => of_kube("reading the log", error),
             })
         })
-    }
-}
-
-/// The next bytes of a log.
-enum Next {
-    Bytes(Bytes),
-    End,
-    Idle,
-    Failed(String),
-}
-
-/// A log as it is read.
-struct Source<R> {
-    read: R,
-    /// What was found when more was looked for.
-    after: Option<Next>,
-}
-
-impl<R: AsyncBufRead + Unpin> Source<R> {
-    fn new(read: R) -> Source<R> {
-        Source { read, after: None }
-    }
-
-    /// What comes next, with what is there behind it: a log that is followed comes line by line.
-    async fn next(&mut self) -> Next {
-        if let Some(after) = self.after.take() {
-            return after;
-        }
-        let Ok(first) = tokio::time::timeout(IDLE, self.some(ENTRY)).await else {
-            return Next::Idle;
-        };
-        let Next::Bytes(first) = first else {
-            return first;
-        };
-        let mut all = BytesMut::from(first);
-        while all.len() < ENTRY {
-            match self.some(ENTRY - all.len()).now_or_never() {
-                Some(Next::Bytes(more)) => all.extend_from_slice(&more),
-                other => {
-                    self.after = other;
-                    break;
-                }
-            }
-        }
-        Next::Bytes(all.freeze())
-    }
-
-    async fn some(&mut self, most: usize) -> Next {
-        match self.read.fill_buf().await {
-            Ok([]) => Next::End,
-            Ok(bytes) => {
-                let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(most)]);
-                self.read.consume_unpin(bytes.len());
-                Next::Bytes(bytes)
-            }
-            Err(error) => Next::Failed(format!("the log broke off: {error}")),
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod follow;
 pub mod render;
 pub mod session;
+mod source;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
