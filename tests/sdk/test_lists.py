@@ -39,7 +39,8 @@ def test_cleaning_up_by_age(tag, defaults):
     (found,) = [s for s in Sandbox.list(tags=[tag]).result() if s.started_at < limit]
     assert found.sandbox_id == old.sandbox_id
     Sandbox.delete(found.sandbox_id).result()
-    assert {s.sandbox_id for s in Sandbox.list(tags=[tag], status="running").result()} == {young.sandbox_id}
+    # A replica may hear of it a moment after the one that was asked.
+    eventually(lambda: {s.sandbox_id for s in Sandbox.list(tags=[tag], status="running").result()} == {young.sandbox_id})
     eventually(lambda: Sandbox.from_id(old.sandbox_id).result().status == SandboxStatus.TERMINATED)
 
 
