@@ -88,7 +88,7 @@ impl Log {
         match self.now().await.map_err(Err)? {
             Now::NotStarted => no_pod(&self.sandbox).map_err(Err),
             Now::Gone => Ok(()),
-            Now::Running(pod) | Now::Ended(pod) => self.read(&pod, false, entries).await.map(drop).map_err(|broken| match broken {
+            Now::Running(pod) | Now::Ended(pod) => self.read(&pod, false, entries).await.map_err(|broken| match broken {
                 Broken::Gap => Ok(gap()),
                 Broken::Failed(status) => Err(status),
             }),
@@ -101,7 +101,7 @@ impl Log {
             return Err(Ok(gap()));
         };
         match self.read(&pod, false, entries).await {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(Broken::Gap) => return Err(Ok(gap())),
             Err(Broken::Failed(status)) => return Err(Err(status)),
         }
@@ -121,7 +121,7 @@ impl Log {
                 Ok(Now::Running(pod)) if !self.is_final() => self.read(&pod, true, entries).await.err(),
                 Ok(Now::Running(pod) | Now::Ended(pod)) => match self.read(&pod, false, entries).await {
                     // All of it only if that was nothing new: the end of a connection is not always the end of a log.
-                    Ok(_) if self.offset == before => return Ok(()),
+                    Ok(()) if self.offset == before => return Ok(()),
                     other => other.err(),
                 },
                 Err(status) if status.code() != Code::Unavailable => return Err(Err(status)),
@@ -203,8 +203,8 @@ impl Log {
         self.sandbox.status.as_ref().is_some_and(|s| s.state.is_final())
     }
 
-    /// One read from `start`, which is then where the next one begins. Whether it came to the log's end.
-    async fn read(&mut self, pod: &Pod, follow: bool, entries: &Sender<Entry>) -> Result<bool, Broken> {
+    /// One read from `start`, which is then where the next one begins.
+    async fn read(&mut self, pod: &Pod, follow: bool, entries: &Sender<Entry>) -> Result<(), Broken> {
         if let Some(lines) = self.tail.take() {
             let found = self.last_lines(pod, lines).await;
             if found.is_err() {
@@ -214,15 +214,19 @@ impl Log {
         }
         let mut source = Source::new(self.open(pod, follow, self.start, None).await?);
         let mut renderer = Renderer::new(self.start, self.timestamps);
+        let mut cut_off = false;
         let ended = loop {
             let next = tokio::select! {
                 next = source.next() => next,
-                () = self.end(), if follow => break Ok(false),
+                () = self.end(), if follow => {
+                    cut_off = true;
+                    break Ok(());
+                }
             };
             let bytes = match next {
                 Next::Bytes(bytes) => bytes,
-                Next::End => break renderer.end().map(|()| true).map_err(broken),
-                Next::Idle if follow => break Ok(false),
+                Next::End => break renderer.end().map_err(broken),
+                Next::Idle if follow => break Ok(()),
                 Next::Idle => break Err(Broken::Failed(unavailable("the log did not go on"))),
                 Next::Failed(text) => break Err(Broken::Failed(unavailable(&text))),
             };
@@ -233,7 +237,8 @@ impl Log {
         };
         self.deliver(&mut renderer, true, pod, entries).await;
         self.beyond = renderer.unskipped() > 0;
-        self.start = renderer.next(matches!(ended, Ok(true)));
+        // What ended well, or had nothing more for long, gave all that it had.
+        self.start = renderer.next(ended.is_ok() && !cut_off);
         ended
     }
 

@@ -8,6 +8,9 @@ use std::time::Duration;
 pub const ENTRY: usize = 32 * 1024;
 /// Without a byte for this long a connection is made anew: nothing else tells that its other end is gone.
 const IDLE: Duration = Duration::from_secs(60);
+/// The same for a connection that brought much: a kubelet that is behind when a log is rotated waits at the end of the old file.
+const IDLE_AFTER_MUCH: Duration = Duration::from_secs(5);
+const MUCH: usize = 1 << 20;
 
 /// The next bytes of a log.
 pub enum Next {
@@ -24,6 +27,7 @@ pub enum Next {
 /// A log as it is read.
 pub struct Source<R> {
     read: R,
+    brought: usize,
     /// What was found when more was looked for.
     after: Option<Next>,
 }
@@ -31,7 +35,11 @@ pub struct Source<R> {
 impl<R: AsyncBufRead + Unpin> Source<R> {
     /// Nothing was read yet.
     pub fn new(read: R) -> Source<R> {
-        Source { read, after: None }
+        Source {
+            read,
+            brought: 0,
+            after: None,
+        }
     }
 
     /// What comes next, with what is there behind it: a log that is followed comes line by line.
@@ -39,7 +47,8 @@ impl<R: AsyncBufRead + Unpin> Source<R> {
         if let Some(after) = self.after.take() {
             return after;
         }
-        let Ok(first) = tokio::time::timeout(IDLE, self.some(ENTRY)).await else {
+        let idle = if self.brought < MUCH { IDLE } else { IDLE_AFTER_MUCH };
+        let Ok(first) = tokio::time::timeout(idle, self.some(ENTRY)).await else {
             return Next::Idle;
         };
         let Next::Bytes(first) = first else {
@@ -64,6 +73,7 @@ impl<R: AsyncBufRead + Unpin> Source<R> {
             Ok(bytes) => {
                 let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(most)]);
                 self.read.consume_unpin(bytes.len());
+                self.brought += bytes.len();
                 Next::Bytes(bytes)
             }
             Err(error) => Next::Failed(format!("the log broke off: {error}")),
