@@ -151,8 +151,9 @@ impl Log {
         }
     }
 
-    /// Comes when the sandbox has ended. Kubelets end a log that is followed up to a second after they told of that.
+    /// Comes when the sandbox has ended, and a moment has passed. Kubelets end a log that is followed up to a second after they told of that.
     async fn end(&mut self) {
+        tokio::time::sleep(LOOK).await;
         while !self.has_ended() {
             tokio::time::sleep(LOOK).await;
         }
@@ -214,14 +215,12 @@ impl Log {
         }
         let mut source = Source::new(self.open(pod, follow, self.start, None).await?);
         let mut renderer = Renderer::new(self.start, self.timestamps);
-        let mut cut_off = false;
         let ended = loop {
+            // What still comes comes first: it may be of a file that cannot be read again.
             let next = tokio::select! {
+                biased;
                 next = source.next() => next,
-                () = self.end(), if follow => {
-                    cut_off = true;
-                    break Ok(());
-                }
+                () = self.end(), if follow => break Ok(()),
             };
             let bytes = match next {
                 Next::Bytes(bytes) => bytes,
@@ -238,7 +237,7 @@ impl Log {
         self.deliver(&mut renderer, true, pod, entries).await;
         self.beyond = renderer.unskipped() > 0;
         // What ended well, or had nothing more for long, gave all that it had.
-        self.start = renderer.next(ended.is_ok() && !cut_off);
+        self.start = renderer.next(ended.is_ok());
         ended
     }
 
