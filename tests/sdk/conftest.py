@@ -108,6 +108,8 @@ def replicas():
 def address_of(service, ip):
     """A node port that leads to this one pod."""
     port = {"name": "grpc", "port": 8080, "protocol": "TCP"}
+    # One of an earlier run leads elsewhere until the node knows better; a new one has another port.
+    kubectl("delete", "service", service, "--ignore-not-found")
     apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": service}, "spec": {"type": "NodePort", "ports": [port]}})
     endpoints = {
         "apiVersion": "discovery.k8s.io/v1",

@@ -2,7 +2,6 @@
 
 import re
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 from conftest import eventually
@@ -48,17 +47,3 @@ def test_who_follows_sees_the_last_words_of_a_sandbox_that_is_stopped(defaults):
         # The SDK never ends a log whose sandbox it sees to have ended first.
         assert not reader.is_alive()
         assert "bye\n" in "".join(heard)
-
-
-def test_a_log_goes_on_in_the_next_file(defaults):
-    # Nodes begin a new one at 10 MiB, and look for it every 10 s.
-    script = "import time\nfor i in range(120_000): print('%08d' % i + 'z' * 91)\ntime.sleep(15)\nprint('end', flush=True)\ntime.sleep(60)"
-    sandbox = Sandbox.run("python", "-u", "-c", script, defaults=defaults).wait()
-    lines = sandbox.stream_logs(follow=True)
-    heard = [next(lines)]
-    time.sleep(20)
-    while not heard[-1].endswith("end\n"):
-        heard.append(next(lines))
-    text = "".join(heard).splitlines()
-    assert len(text) == 120_001 and all(line.startswith(f"{i:08d}z") for i, line in enumerate(text[:-1]))
-    sandbox.stop(graceful_shutdown_seconds=0).result()

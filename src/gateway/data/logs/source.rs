@@ -9,7 +9,7 @@ pub const ENTRY: usize = 32 * 1024;
 /// Without a byte for this long a connection is made anew: nothing else tells that its other end is gone.
 const IDLE: Duration = Duration::from_secs(60);
 /// The same for a connection that brought much: a kubelet that is behind when a log is rotated waits at the end of the old file.
-const IDLE_AFTER_MUCH: Duration = Duration::from_secs(5);
+const IDLE_AFTER_MUCH: Duration = Duration::from_secs(20);
 const MUCH: usize = 1 << 20;
 
 /// The next bytes of a log.
