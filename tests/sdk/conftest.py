@@ -102,14 +102,15 @@ def replicas():
     """Two addresses, each of which leads to another replica of the gateway."""
     pods = sorted(gateway_pods().items())[:2]
     assert len(pods) == 2, "the chart's two replicas are needed"
-    return [address_of(f"replica-{number}", ip) for number, (_, ip) in enumerate(pods)]
+    # Of this run only: a node may still lead those of another elsewhere.
+    services = [f"replica-{uuid.uuid4().hex[:8]}" for _ in pods]
+    yield [address_of(service, ip) for service, (_, ip) in zip(services, pods, strict=True)]
+    kubectl("delete", "service", *services, "--wait=false")
 
 
 def address_of(service, ip):
     """A node port that leads to this one pod."""
     port = {"name": "grpc", "port": 8080, "protocol": "TCP"}
-    # One of an earlier run leads elsewhere until the node knows better; a new one has another port.
-    kubectl("delete", "service", service, "--ignore-not-found")
     apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": service}, "spec": {"type": "NodePort", "ports": [port]}})
     endpoints = {
         "apiVersion": "discovery.k8s.io/v1",
