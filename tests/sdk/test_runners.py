@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import GATEWAY, kubectl
+from conftest import GATEWAY, gateway_pods, kubectl
 from cwsandbox import Sandbox, SandboxError, get_runner, list_runners
 
 pytestmark = pytest.mark.alone
@@ -26,8 +26,11 @@ FAKE = {
 def install(runners):
     value = f"gateway.config.runners={json.dumps(runners)}"
     upgrade = ["helm", "upgrade", "sandbox-operator", str(CHART), *GATEWAY, "--reuse-values", "--set-json", value, "--wait", "--timeout", "120s"]
+    before = [f"pod/{name}" for name in gateway_pods()]
     subprocess.run(upgrade, check=True, capture_output=True)
     kubectl(*GATEWAY, "rollout", "status", "deployment", "sandbox-operator-gateway", "--timeout", "120s")
+    # Those that are about to end still answer as before.
+    kubectl(*GATEWAY, "wait", "--for=delete", *before, "--timeout", "60s")
 
 
 @pytest.fixture(scope="module", autouse=True)
