@@ -3,24 +3,24 @@ SHELL := /bin/bash -euo pipefail
 IMAGE ?= sandbox-operator:0.1.0
 TARGET := x86_64-unknown-linux-gnu
 BINARY := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release/sandbox-operator
-CLUSTER := tests/cluster/cluster
+CLUSTER := hack/cluster/cluster
 
 .PHONY: help run test unit lint generate binary image cluster cluster-down install e2e api sdk bench
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 run: install ## Bring up a cluster if there is none, install the chart, run a sandbox to COMPLETED, show its logs, run a script of the SDK
-	@eval "$$($(CLUSTER) env)"; tests/run-example.sh deploy/examples/run-to-completion.yaml train; \
-	  tests/run-script.sh deploy/sdk/hello.py
+	@eval "$$($(CLUSTER) env)"; hack/run-example.sh deploy/examples/run-to-completion.yaml train; \
+	  hack/run-script.sh deploy/sdk/hello.py
 
 test: unit lint api e2e sdk ## Everything that the gate runs
 
 lint: cluster ## Format, clippy, generated files, licences, chart
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
-	tests/generate.sh --check
-	tests/deny.sh
-	tests/chart.sh
+	hack/generate.sh --check
+	hack/deny.sh
+	hack/chart.sh
 
 unit: ## Tests that need nothing but Rust
 	cargo test --locked
@@ -39,13 +39,13 @@ bench: install ## Speed and cost next to bare pods and kubectl exec; BENCH=--qui
 	  restart sandbox-operator; \
 	  cargo bench --locked --target $(TARGET) --bench scale -- $(BENCH); \
 	  restart sandbox-operator-gateway; \
-	  cargo bench --locked --target $(TARGET) --bench dataplane -- --url "$$(tests/sdk/url.sh)" $(BENCH)
+	  cargo bench --locked --target $(TARGET) --bench dataplane -- --url "$$(hack/sdk/url.sh)" $(BENCH)
 
 sdk: install ## Tests with the public SDK, and with its newest version
 	@eval "$$($(CLUSTER) env)"; tests/sdk/run.sh; SDK=newest tests/sdk/run.sh
 
 generate: cluster ## Write crds/ and deploy/ anew
-	tests/generate.sh
+	hack/generate.sh
 
 binary: ## The static binary
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TARGET)
@@ -62,4 +62,4 @@ cluster-down: ## Remove the test cluster
 
 install: cluster image ## Install the chart on the cluster
 	$(CLUSTER) load $(IMAGE)
-	@eval "$$($(CLUSTER) env)"; tests/install.sh $(IMAGE)
+	@eval "$$($(CLUSTER) env)"; hack/install.sh $(IMAGE)

@@ -41,7 +41,7 @@ struct Options {
     /// Small numbers: whether it works, not how fast it is.
     #[arg(long)]
     quick: bool,
-    /// The gateway, as tests/sdk/url.sh prints it.
+    /// The gateway, as hack/sdk/url.sh prints it.
     #[arg(long)]
     url: String,
     /// Namespace of the gateway.

@@ -18,7 +18,7 @@ use crate::usage::{self, Usage};
 pub async fn fake_nodes(client: &Client) -> Result<(), Failure> {
     let nodes: Api<Node> = Api::all(client.clone());
     if nodes.list_metadata(&ListParams::default().labels("type=kwok")).await?.items.is_empty() {
-        return Err("no node has the label type=kwok: tests/cluster/cluster fake-nodes 3".into());
+        return Err("no node has the label type=kwok: hack/cluster/cluster fake-nodes 3".into());
     }
     Ok(())
 }

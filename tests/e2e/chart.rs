@@ -1,4 +1,4 @@
-//! The values file with every option, by which `tests/chart.sh` tests the chart, has every option.
+//! The values file with every option, by which `hack/chart.sh` tests the chart, has every option.
 
 use sandbox_operator::gateway::config::Config;
 use sandbox_operator::resources::Settings;

@@ -1,37 +1,38 @@
 #!/usr/bin/env bash
-# The public SDK, unmodified, against the gateway that is installed on the cluster. Usage: run.sh [pytest arguments]
-# SDK=newest: the newest SDK of the package index, unless that is the pinned one. SDK_VERSION: this one.
-# Descriptors are compared with the pinned one's only: what a newer one adds is no defect of ours.
+# Tests of the installed gateway with the unmodified public SDK. Usage: run.sh [PYTEST_ARGUMENT...]
+# SDK=newest tests the newest SDK of the package index; it does nothing if that is the pinned version. SDK_VERSION tests that version.
+# Descriptors are compared with the pinned SDK only: a newer SDK may add methods that the gateway does not have yet.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+hack=$(cd "$here/../../hack/sdk" && pwd)
 version=${SDK_VERSION:-$(sed -n 's/^cwsandbox.*==//p' "$here/requirements.txt")}
 if [[ ${SDK:-pinned} == newest ]]; then
   pinned=$version version=$("$here/newest.sh")
-  [[ -n $version ]] || { echo "the newest SDK is NOT TESTED: the package index does not answer"; exit 0; }
-  [[ $version != "$pinned" ]] || { echo "the newest SDK is the pinned one, cwsandbox $version: nothing more to test"; exit 0; }
+  [[ -n $version ]] || { echo "NOT TESTED with the newest SDK: the package index does not answer"; exit 0; }
+  [[ $version != "$pinned" ]] || { echo "the pinned SDK, cwsandbox $version, is the newest one"; exit 0; }
   export SDK_VERSION=$version
   set -- --ignore test_protocol.py "$@"
 fi
 echo "--- cwsandbox $version"
-python=$("$here/venv.sh")
+python=$("$hack/venv.sh" "$here/requirements.txt")
 export SDK_TEST_NAMESPACE=${SDK_TEST_NAMESPACE:-sdk-tests}
-"$here/tenant.sh" "$SDK_TEST_NAMESPACE" tester
-# May also register volumes.
-"$here/tenant.sh" "$SDK_TEST_NAMESPACE" keeper edit
-# Uses up all that a caller may.
-"$here/tenant.sh" "$SDK_TEST_NAMESPACE" greedy
-# May do everything, but elsewhere.
-"$here/tenant.sh" "$SDK_TEST_NAMESPACE-other" stranger edit
+"$hack/tenant.sh" "$SDK_TEST_NAMESPACE" tester
+# This one may also register volumes.
+"$hack/tenant.sh" "$SDK_TEST_NAMESPACE" keeper edit
+# This one exhausts its limits.
+"$hack/tenant.sh" "$SDK_TEST_NAMESPACE" greedy
+# This one has all rights, but in another namespace.
+"$hack/tenant.sh" "$SDK_TEST_NAMESPACE-other" stranger edit
 CWSANDBOX_API_KEY=$(kubectl create token tester -n "$SDK_TEST_NAMESPACE" --audience sandbox-operator.dev --duration 2h)
-CWSANDBOX_BASE_URL=${CWSANDBOX_BASE_URL:-$("$here/url.sh")}
+CWSANDBOX_BASE_URL=${CWSANDBOX_BASE_URL:-$("$hack/url.sh")}
 export CWSANDBOX_API_KEY CWSANDBOX_BASE_URL
-# A proxy of this machine's has nothing to do with the cluster.
+# Calls to the cluster must not go through this machine's proxy.
 export no_proxy='*' NO_PROXY='*' PYTHONDONTWRITEBYTECODE=1
 cd "$here"
-# Nothing of it takes so long, unless it hangs. pytest says 5 where the arguments leave no test.
+# The timeout ends a run that hangs. pytest exits with 5 if the arguments select no test.
 run() { timeout --signal INT --kill-after 30 900 "$python" -m pytest -q -p no:cacheprovider "$@" . || (($? == 5)); }
 run -n "${SDK_TEST_WORKERS:-4}" "$@" -m "not alone"
-# What restarts the gateway has it for itself.
+# Tests that restart the gateway run alone.
 run "$@" -m alone
-# After a failure they stay, to be looked at.
+# After a failure the sandboxes stay, for debugging.
 kubectl delete sandboxes.sandbox-operator.dev --all -n "$SDK_TEST_NAMESPACE" --wait=false > /dev/null

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A namespace with a ServiceAccount that may use sandboxes there. Usage: tenant.sh NAMESPACE NAME [CLUSTERROLE]
+# Creates a namespace with a ServiceAccount that may use sandboxes in it. Usage: tenant.sh NAMESPACE NAME [CLUSTERROLE]
 set -euo pipefail
 apply() { kubectl apply -f - > /dev/null; }
 role=${3:-sandbox-operator-user}

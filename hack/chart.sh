@@ -2,7 +2,7 @@
 # The chart is well formed, and the API server accepts all of it: with default values, with every option on, with every switch off.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-eval "$(tests/cluster/cluster env)"
+eval "$(hack/cluster/cluster env)"
 chart=charts/sandbox-operator
 
 # Helm remarks on each use that the chart's definitions are a link.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The gateway's URL as this machine reaches it: a NodePort on the test cluster's node.
+# Prints the URL at which this machine reaches the gateway: a NodePort of the test cluster's node.
 set -euo pipefail
 port=$(kubectl get service -n sandbox-operator sandbox-operator-gateway -o jsonpath='{.spec.ports[?(@.name=="grpc")].nodePort}')
 [[ -n $port ]] || { echo "the gateway's Service has no node port: install the chart with gateway.service.type=NodePort" >&2; exit 1; }

@@ -2,10 +2,10 @@
 # Writes crds/ and deploy/sandbox-operator.yaml anew from the types and the chart. With --check: fails if they are not what is committed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-eval "$(tests/cluster/cluster env)"
+eval "$(hack/cluster/cluster env)"
 cargo run --quiet --locked -- crds crds
 {
-  echo "# Generated from charts/sandbox-operator by tests/generate.sh; do not edit."
+  echo "# Generated from charts/sandbox-operator by hack/generate.sh; do not edit."
   echo "# kubectl create namespace sandbox-operator && kubectl apply --server-side -f deploy/sandbox-operator.yaml"
   helm template sandbox-operator charts/sandbox-operator --namespace sandbox-operator 2>/dev/null | grep -v '^# Source: '
 } > deploy/sandbox-operator.yaml
