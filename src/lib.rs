@@ -5,14 +5,15 @@
 
 pub mod agent;
 pub mod agent_client;
+pub mod agent_contract;
 pub mod api;
 pub mod gateway;
 pub mod guard;
+pub mod net;
 pub mod operator;
 pub mod process;
 pub mod proto;
 pub mod resources;
-pub mod stranger;
 pub mod telemetry;
 pub mod text;
 pub mod token;

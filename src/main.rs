@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use sandbox_operator::agent_contract::AgentCommand;
 use sandbox_operator::{agent, api, gateway, operator, telemetry};
 
 /// Sandboxes for untrusted code on any Kubernetes cluster.
@@ -23,7 +24,7 @@ enum Role {
     /// PID 1 of a sandbox's main container.
     Agent {
         #[command(subcommand)]
-        verb: agent::Verb,
+        command: AgentCommand,
     },
     /// Writes the CustomResourceDefinitions into a folder.
     Crds {
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     match Cli::parse().role {
         Role::Operator(options) => telemetry::exit_code(operator::run(options)),
         Role::Gateway(options) => telemetry::exit_code(gateway::run(options)),
-        Role::Agent { verb } => agent::run(verb),
+        Role::Agent { command } => agent::run(command),
         Role::Crds { directory } => telemetry::exit_code(write_crds(&directory)),
     }
 }

@@ -1,10 +1,11 @@
 //! Commands beside the main one.
 
-use super::POD_UID_VARIABLE;
 use super::fd::Fd;
 use super::output::{Kind, leave_behind, pump};
 use super::reaper::{NOT_EXECUTABLE, Reaper, Started, not_started};
 use super::terminal;
+use crate::agent_contract::POD_UID_VARIABLE;
+use crate::net::grpc_timeout;
 use crate::proto::agent::exec_request::Message as Ask;
 use crate::proto::agent::exec_response::Message as Tell;
 use crate::proto::agent::{ExecError, ExecRequest, ExecResponse, ExecStart, Ready, TerminalSize};
@@ -18,7 +19,6 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Most bytes of the reason why a command could not become what it should.
@@ -30,7 +30,7 @@ pub type Answers = ReceiverStream<Result<ExecResponse, Status>>;
 
 /// Starts a command and passes on what comes and goes, until it has ended or nobody listens.
 pub async fn exec(reaper: &Reaper, request: Request<Streaming<ExecRequest>>) -> Result<Response<Answers>, Status> {
-    let deadline = deadline(request.metadata());
+    let deadline = grpc_timeout(request.metadata());
     let mut requests = request.into_inner();
     let Some(Ask::Start(start)) = requests.message().await?.and_then(|first| first.message) else {
         return Err(Status::invalid_argument("the first message must be start"));
@@ -167,8 +167,7 @@ impl Running {
                 Running::with_pipes(reaper, command, start).map_err(failed)
             }
             Some(size) => {
-                let (terminal, mut command) = terminal::open(size).map_err(failed)?;
-                command.args(&start.command);
+                let (terminal, command) = terminal::open(size, &start.command).map_err(failed)?;
                 let (running, reason) = Running::with_terminal(reaper, command, start, terminal).map_err(failed)?;
                 match said(reason).await.split_first() {
                     None => Ok(running),
@@ -270,47 +269,5 @@ fn exec_error(code: u8, message: impl Into<String>) -> ExecError {
     ExecError {
         exit_code: code.into(),
         message: message.into(),
-    }
-}
-
-/// The caller's deadline. tonic holds calls to it only until their answer begins.
-fn deadline(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    // At most 8 digits, by the protocol.
-    let amount = u64::from(digits.parse::<u32>().ok()?);
-    match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_deadline_is_read_as_the_protocol_writes_it() {
-        let read = |text: &'static str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().unwrap());
-            deadline(&metadata)
-        };
-        assert_eq!(read("2H"), Some(Duration::from_hours(2)));
-        assert_eq!(read("3M"), Some(Duration::from_mins(3)));
-        assert_eq!(read("99999999S"), Some(Duration::from_secs(99_999_999)));
-        assert_eq!(read("1500m"), Some(Duration::from_millis(1500)));
-        assert_eq!(read("7u"), Some(Duration::from_micros(7)));
-        assert_eq!(read("7n"), Some(Duration::from_nanos(7)));
-        for broken in ["", "S", "5", "5x", "-1S", "99999999999S"] {
-            assert_eq!(read(broken), None, "{broken}");
-        }
-        assert_eq!(deadline(&MetadataMap::new()), None);
     }
 }

@@ -2,16 +2,15 @@
 
 use super::reaper::{NOT_EXECUTABLE, Reaper, Started, not_started};
 use super::server::{self, Access};
-use super::{POD_UID_VARIABLE, place, say};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use super::{place, say};
+use crate::agent_contract::{DEFAULT_PORT, POD_UID_VARIABLE, RunArgs};
 use futures::future::{Either, pending};
 use futures::stream::{SelectAll, Stream, StreamExt, poll_fn};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process_group, set_child_subreaper, setrlimit};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,46 +35,10 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// How long an answer takes to leave before the process ends that gave it.
 const FAREWELL: Duration = Duration::from_millis(50);
 
-/// How to run as PID 1.
-#[derive(Debug, clap::Args)]
-pub struct Options {
-    /// Port for commands and files.
-    #[arg(long, default_value_t = 8971)]
-    port: u16,
-    /// Public key (Ed25519, base64) whose tokens are accepted. May be given more than once; without one nothing is served.
-    #[arg(long = "key", value_parser = public_key)]
-    keys: Vec<PublicKey>,
-    /// UID of this pod: tokens are for one pod only. Without it nothing is served.
-    #[arg(long, env = POD_UID_VARIABLE)]
-    pod_uid: Option<String>,
-    /// Most processes and threads of the sandbox (RLIMIT_NPROC). Only given with a user namespace: without one the kernel would
-    /// count the processes of equal uids in other sandboxes of the node as well.
-    #[arg(long)]
-    max_processes: Option<u64>,
-    /// Folder whose files are copied into the working directory first.
-    #[arg(long)]
-    place: Option<PathBuf>,
-    /// The main command.
-    #[arg(last = true)]
-    command: Vec<String>,
-}
-
-/// The 32 bytes of a public key.
-#[derive(Clone, Debug)]
-struct PublicKey(Vec<u8>);
-
-fn public_key(text: &str) -> Result<PublicKey, String> {
-    match BASE64.decode(text) {
-        Ok(key) if key.len() == 32 => Ok(PublicKey(key)),
-        Ok(key) => Err(format!("{} bytes; a public key has 32", key.len())),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 /// Runs the main command to its end and returns the exit code for the container.
-pub fn run(options: &Options) -> u8 {
+pub fn run(args: &RunArgs) -> u8 {
     let result = server::runtime().map_err(|e| format!("start: {e}")).and_then(|runtime| {
-        let code = runtime.block_on(live(options));
+        let code = runtime.block_on(live(args));
         // Waits for no file operation that hangs.
         runtime.shutdown_background();
         code
@@ -86,15 +49,15 @@ pub fn run(options: &Options) -> u8 {
     })
 }
 
-async fn live(options: &Options) -> Result<u8, String> {
+async fn live(args: &RunArgs) -> Result<u8, String> {
     // All before the main command starts, so that nothing that it causes is lost.
     let mut signals = forwarded().map_err(|e| format!("signals: {e}"))?;
     let mut children = signal(SignalKind::child()).map_err(|e| format!("signals: {e}"))?;
-    if let Some(from) = &options.place {
-        place::place(from, Path::new(".")).map_err(|e| format!("place files: {e}"))?;
+    if let Some(from) = &args.place {
+        place::place(Path::new(from), Path::new(".")).map_err(|e| format!("place files: {e}"))?;
     }
     server::keep_a_thread().await;
-    if let Some(limit) = options.max_processes {
+    if let Some(limit) = args.max_processes {
         limit_processes(limit).map_err(|e| format!("limit processes to {limit}: {e}"))?;
     }
     if !getpid().is_init() {
@@ -103,11 +66,11 @@ async fn live(options: &Options) -> Result<u8, String> {
     }
     let reaper = Reaper::new(true);
     let (stop, mut stops) = mpsc::channel(1);
-    if let Some(access) = access(options) {
-        server::listen(options.port, access, reaper.clone(), stop).await;
+    if let Some(access) = access(args) {
+        server::listen(args.port.unwrap_or(DEFAULT_PORT), access, reaper.clone(), stop).await;
     }
 
-    let (main, ended) = match start(&reaper, &options.command) {
+    let (main, ended) = match start(&reaper, &args.command) {
         Ok(Some(main)) => (Some(main.pid), Either::Left(main.exit)),
         Ok(None) => (None, Either::Right(pending())),
         Err(code) => return Ok(code),
@@ -168,9 +131,9 @@ fn start(reaper: &Reaper, command: &[String]) -> Result<Option<Started>, u8> {
 }
 
 /// Who may call, if the pod says so.
-fn access(options: &Options) -> Option<Access> {
-    let pod_uid = options.pod_uid.clone().filter(|uid| !uid.is_empty())?;
-    let keys: Vec<Vec<u8>> = options.keys.iter().map(|key| key.0.clone()).collect();
+fn access(args: &RunArgs) -> Option<Access> {
+    let pod_uid = args.pod_uid.clone().filter(|uid| !uid.is_empty())?;
+    let keys = args.public_keys();
     (!keys.is_empty()).then(|| Access::new(keys, pod_uid))
 }
 

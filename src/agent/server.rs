@@ -5,27 +5,23 @@ use super::fd::Fd;
 use super::files::{self, Chunks};
 use super::reaper::Reaper;
 use super::say;
+use crate::net::{self, Connection, Peer, UnauthenticatedConn};
 use crate::proto::agent::agent_server::{Agent, AgentServer};
 use crate::proto::agent::{ExecRequest, ReadFileRequest, StopRequest, StopResponse, WriteFileRequest, WriteFileResponse};
-use crate::stranger::{Known, Stranger};
 use crate::token;
 use futures::stream;
-use rustix::net::sockopt::set_ipv6_v6only;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::sleep;
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, Router};
+use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Most connections at once.
@@ -38,8 +34,8 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
 /// A client that vanished is noticed after one ping, or two.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// Longest time of a connection without a caller who may call.
-const STRANGER: Duration = Duration::from_secs(10);
+/// Longest time of a connection without an authenticated call.
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Threads for files.
 const FILE_THREADS: usize = 4;
 /// Between two tries for the port.
@@ -91,7 +87,8 @@ impl Access {
 
 /// Serves in the background. Tries for the port once before it returns, so that nothing in the sandbox can be there first.
 pub async fn listen(port: u16, access: Access, reaper: Reaper, stop: mpsc::Sender<Duration>) {
-    let first = bind(port);
+    let listen = move || net::listen((Ipv6Addr::UNSPECIFIED, port).into());
+    let first = listen();
     if let Err(error) = &first {
         say(&format!("port {port}: {error}; trying again"));
     }
@@ -103,41 +100,19 @@ pub async fn listen(port: u16, access: Access, reaper: Reaper, stop: mpsc::Sende
                 Ok(listener) => break listener,
                 Err(_) => sleep(TRY_AGAIN).await,
             }
-            listener = bind(port);
+            listener = listen();
         };
         let served = router(service, Some(access)).serve_with_incoming(connections(listener)).await;
         say(&format!("port {port}: no longer served: {served:?}"));
     });
 }
 
-/// Both address families, or IPv4 alone where there is no other.
-fn bind(port: u16) -> io::Result<TcpListener> {
-    let listen = |socket: io::Result<TcpSocket>, address: SocketAddr| {
-        let socket = socket?;
-        if address.is_ipv6() {
-            set_ipv6_v6only(&socket, false)?;
-        }
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(1024)
-    };
-    listen(TcpSocket::new_v6(), (Ipv6Addr::UNSPECIFIED, port).into()).or_else(|_| listen(TcpSocket::new_v4(), (Ipv4Addr::UNSPECIFIED, port).into()))
-}
-
-fn connections(listener: TcpListener) -> impl stream::Stream<Item = io::Result<Connection<TcpStream>>> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    stream::unfold((listener, room), |(listener, room)| async {
-        let place = room.clone().acquire_owned().await.ok()?;
-        loop {
-            // Out of file descriptors, or a client that has gone again: neither is a reason to stop.
-            let Ok((io, _)) = listener.accept().await else {
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let _ = io.set_nodelay(true);
-            let stranger = Some(Stranger::new(STRANGER, None));
-            return Some((Ok(Connection { io, stranger, _place: place }), (listener, room)));
-        }
+fn connections(listener: TcpListener) -> impl stream::Stream<Item = io::Result<Connection<TcpStream, OwnedSemaphorePermit>>> {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    stream::unfold((listener, slots), |(listener, slots)| async {
+        let (io, peer, slot) = net::accept(&listener, &slots, |_| {}).await?;
+        let unauthenticated = UnauthenticatedConn::new(AUTHENTICATION_TIMEOUT, None);
+        Some((Ok(Connection::new(io, peer, unauthenticated, slot)), (listener, slots)))
     })
 }
 
@@ -156,17 +131,14 @@ pub fn stdio() -> io::Result<()> {
         });
         let stdin = Fd::new(io::stdin().as_fd().try_clone_to_owned()?)?;
         let stdout = Fd::new(io::stdout().as_fd().try_clone_to_owned()?)?;
-        let room = Arc::new(Semaphore::new(1));
-        let connection = Connection {
-            io: tokio::io::join(stdin, stdout),
-            // Who started us may call.
-            stranger: None,
-            _place: room.clone().acquire_owned().await.map_err(io::Error::other)?,
-        };
+        let slots = Arc::new(Semaphore::new(1));
+        let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+        // Whoever may start a process in the container may call.
+        let connection = Connection::trusted(tokio::io::join(stdin, stdout), slot);
         let only = stream::once(std::future::ready(Ok::<_, io::Error>(connection)));
         router(service, None).serve_with_incoming(only).await.map_err(io::Error::other)?;
-        // The place is free again when the connection has ended.
-        room.acquire().await.map(drop).map_err(io::Error::other)
+        // The slot is free again when the connection has ended.
+        slots.acquire().await.map(drop).map_err(io::Error::other)
     });
     runtime.shutdown_background();
     result
@@ -176,8 +148,8 @@ fn router(service: Service, access: Option<Access>) -> Router {
     let check = move |request: Request<()>| match &access {
         Some(access) => {
             access.check(&request)?;
-            if let Some(known) = request.extensions().get::<Known>() {
-                known.welcome();
+            if let Some(peer) = request.extensions().get::<Peer>() {
+                peer.mark_authenticated();
             }
             Ok(request)
         }
@@ -191,52 +163,6 @@ fn router(service: Service, access: Option<Access>) -> Router {
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .http2_max_header_list_size(16 * 1024)
         .add_service(AgentServer::with_interceptor(service, check))
-}
-
-/// A connection and its place among those that may be open.
-struct Connection<T> {
-    io: T,
-    stranger: Option<Stranger>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl<T> Connected for Connection<T> {
-    type ConnectInfo = Known;
-
-    fn connect_info(&self) -> Known {
-        self.stranger.as_ref().map(Stranger::known).unwrap_or_default()
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(stranger) = &mut self.stranger {
-            stranger.check(cx)?;
-        }
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, data)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }
 
 /// What is served.

@@ -2,15 +2,14 @@
 
 use super::fd::Fd;
 use super::reaper::{NOT_EXECUTABLE, NOT_FOUND, not_started};
+use crate::agent_contract::AgentCommand;
 use crate::proto::agent::TerminalSize;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,14 +19,16 @@ pub const END_OF_INPUT: &[u8] = &[4];
 
 /// A new terminal, and what starts a command on it: this binary, since a terminal can only be taken by the process itself.
 /// The command's standard output is where [`exec`] tells that it did not succeed.
-pub fn open(size: &TerminalSize) -> io::Result<(Fd, Command)> {
+pub fn open(size: &TerminalSize, command: &[String]) -> io::Result<(Fd, Command)> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&master)?;
     unlockpt(&master)?;
     resize(&master, size)?;
-    let path = OsString::from_vec(ptsname(&master, Vec::new())?.into_bytes());
-    let mut command = Command::new("/proc/self/exe");
-    command.args(["agent", "exec", "--tty"]).arg(path).arg("--");
+    let tty = ptsname(&master, Vec::new())?.into_string().map_err(io::Error::other)?;
+    let command = command.to_vec();
+    let argv = AgentCommand::Exec { tty, command }.argv("/proc/self/exe");
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     if std::env::var_os("TERM").is_none() {
         command.env("TERM", "xterm");

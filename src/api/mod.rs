@@ -85,8 +85,6 @@ pub const RESERVED_PREFIXES: [&str; 6] = [
     "org.systemd.",
     "run.oci.",
 ];
-/// Where the agent is mounted, in every container.
-pub const AGENT_DIRECTORY: &str = "/.sandbox-operator";
 
 /// Bounds that are the same wherever they are checked.
 pub mod limits {

@@ -5,7 +5,8 @@ use kube::core::Rule;
 use schemars::Schema;
 use serde_json::{Value, json};
 
-use super::{AGENT_DIRECTORY, RESERVED_DOMAINS, RESERVED_PREFIXES};
+use super::{RESERVED_DOMAINS, RESERVED_PREFIXES};
+use crate::agent_contract::{DIRECTORY, FILES_DIRECTORY};
 
 fn rule(cel: impl Into<String>, message: String) -> Rule {
     Rule::new(cel).message(message.as_str())
@@ -13,21 +14,15 @@ fn rule(cel: impl Into<String>, message: String) -> Rule {
 
 /// The agent is in the one folder, and the files that it is to place in the other.
 fn not_ours() -> String {
-    let outside = |folder: String| format!("self != '{folder}' && !self.startsWith('{folder}/')");
-    format!(
-        "{} && {}",
-        outside(AGENT_DIRECTORY.to_owned()),
-        outside(format!("{AGENT_DIRECTORY}-files"))
-    )
+    let outside = |folder: &str| format!("self != '{folder}' && !self.startsWith('{folder}/')");
+    format!("{} && {}", outside(DIRECTORY), outside(FILES_DIRECTORY))
 }
 
 /// An absolute path outside the agent's folders. There is one way to write each, so that two of them can be compared.
 pub(super) fn path(field: &str) -> Rule {
     rule(
         format!("self.matches('^(/([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*)+$') && {}", not_ours()),
-        format!(
-            "{field}: must be an absolute path without ':', '.', '..' and empty parts, not / and not in {AGENT_DIRECTORY} or {AGENT_DIRECTORY}-files"
-        ),
+        format!("{field}: must be an absolute path without ':', '.', '..' and empty parts, not / and not in {DIRECTORY} or {FILES_DIRECTORY}"),
     )
 }
 
@@ -36,7 +31,7 @@ pub(super) fn path_of_file(field: &str) -> Rule {
     let part = "([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*";
     rule(
         format!("self.matches('^/?{part}(/{part})*$') && {}", not_ours()),
-        format!("{field}: must be the path of a file without ':', '.', '..' and empty parts, not in {AGENT_DIRECTORY} or {AGENT_DIRECTORY}-files"),
+        format!("{field}: must be the path of a file without ':', '.', '..' and empty parts, not in {DIRECTORY} or {FILES_DIRECTORY}"),
     )
 }
 

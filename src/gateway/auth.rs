@@ -21,8 +21,8 @@ use super::limits::{Admission, Limits};
 use super::methods::Method;
 use super::metrics::Metrics;
 use super::request_body::{BrokenOff, Weighed};
-use super::server::Peer;
 use super::state::Gateway;
+use crate::net::Peer;
 
 /// Longest time that a call without credentials may take to say what it wants.
 const OPEN_CALL: Duration = Duration::from_secs(10);
@@ -131,7 +131,7 @@ impl Entrance {
         }
         let caller = self.gateway.identity.authenticate(request.headers(), address(peer)).await?;
         if let Some(peer) = peer {
-            peer.known.welcome();
+            peer.mark_authenticated();
         }
         record.caller = Some(caller.clone());
         let admission = self.limits.admit(&caller.user, &caller.namespace, method.streaming)?;
@@ -163,5 +163,6 @@ fn weigh(request: &mut Request<Body>, method: &Method, admission: &Admission) {
 }
 
 fn address(peer: Option<&Peer>) -> IpAddr {
-    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.address.ip())
+    peer.and_then(Peer::address)
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
 }

@@ -113,7 +113,7 @@ impl Default for Config {
 impl Default for Agents {
     fn default() -> Agents {
         Agents {
-            port: 8971,
+            port: crate::agent_contract::DEFAULT_PORT,
             keys: "/etc/sandbox-operator/agent-keys".into(),
             exec_via_api_server: true,
         }

@@ -25,7 +25,6 @@ pub mod runners;
 pub mod server;
 pub mod service;
 pub mod state;
-pub mod tls;
 pub mod volumes;
 
 use std::net::SocketAddr;
@@ -39,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use self::config::Config;
 use self::state::Gateway;
 use crate::agent_client::{AgentClient, KeyError, KeyRing};
+use crate::net::{self, tls};
 use crate::process;
 
 /// Time after SIGTERM in which new connections are still taken: so long may it take until nobody is sent here any more.
@@ -205,7 +205,7 @@ async fn ports(
     let (send, connections) = mpsc::channel(64);
     let places = Arc::new(Semaphore::new(config.limits.connections as usize));
     let open = async |address, acceptor| {
-        let listener = server::listen(address).await?;
+        let listener = net::listen(address)?;
         let accepting = server::accept(listener, acceptor, places.clone(), metrics.clone(), send.clone(), stop.clone());
         tokio::spawn(accepting);
         Ok::<(), Failure>(())
@@ -215,9 +215,9 @@ async fn ports(
         open(options.address, None).await?;
         return Ok(connections);
     };
-    let certificate = Arc::new(tls::Certificate::new(files)?);
+    let certificate = Arc::new(tls::Certificate::from_files(&files.certificate, &files.key)?);
     open(options.tls_address, Some(tls::acceptor(certificate.clone())?)).await?;
-    tokio::spawn(async move { certificate.follow().await });
+    tokio::spawn(async move { certificate.reload_periodically().await });
     Ok(connections)
 }
 

@@ -1,21 +1,15 @@
 //! Ports, connections, and which services are behind them.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -26,18 +20,17 @@ use super::metrics::Metrics;
 use super::service::Sandboxes;
 use super::state::Gateway;
 use super::volumes::Volumes;
+use crate::net::tls::MaybeTls;
+use crate::net::{self, UnauthenticatedConn, UnauthenticatedLimit};
 use crate::proto::sandbox::discovery_service_server::DiscoveryServiceServer;
 use crate::proto::sandbox::sandbox_data_plane_service_server::SandboxDataPlaneServiceServer;
 use crate::proto::sandbox::sandbox_service_server::SandboxServiceServer;
 use crate::proto::sandbox::volume_service_server::VolumeServiceServer;
-use crate::stranger::{Known, Stranger, Strangers};
 
-/// Longest TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Longest time of a connection without a caller that is known: places are for those who are let in.
-const STRANGER: Duration = Duration::from_secs(10);
-/// Most such connections of one address, once half of the places are taken.
-const STRANGERS: usize = 256;
+/// Longest time of a connection without an authenticated call.
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most unauthenticated connections of one address, once half of all connections are in use.
+const MAX_UNAUTHENTICATED: usize = 256;
 /// Pings on every connection: long streams are quiet, and a peer that is gone must not hold its place.
 const PING: Duration = Duration::from_secs(30);
 /// Longest wait for the answer to a ping.
@@ -137,111 +130,63 @@ pub async fn serve(
         .await
 }
 
-/// Listens on `address`; where there is no IPv6, "any address" is that of IPv4.
-///
-/// # Errors
-/// The address cannot be used.
-pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(_) if address.is_ipv6() && address.ip().is_unspecified() => TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await,
-        other => other,
-    }
-}
-
-/// Takes connections and hands them on, until `stop`.
+/// Accepts connections until `stop`, and sends those that are ready for HTTP/2.
 pub async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     metrics: Metrics,
     connections: mpsc::Sender<io::Result<Connection>>,
     stop: CancellationToken,
 ) {
-    let (strangers, few) = (Strangers::default(), places.available_permits() / 2);
+    let (unauthenticated, few) = (UnauthenticatedLimit::default(), slots.available_permits() / 2);
+    let warn = |error: &io::Error| tracing::warn!(%error, "a connection could not be accepted");
     loop {
-        let next = async {
-            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-            let (stream, peer) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            Ok::<_, io::Error>((stream, peer, place))
-        };
-        let (stream, peer, place) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            next = next => match next {
-                Ok(next) => next,
-                Err(error) => {
-                    // Out of file descriptors, for instance: what is open may end.
-                    tracing::warn!(%error, "a connection could not be taken");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
+            accepted = net::accept(&listener, &slots, warn) => accepted,
         };
-        // Behind a proxy all have one address: it counts only when places become few.
-        let most = if places.available_permits() < few { STRANGERS } else { usize::MAX };
-        let Some(stranger) = strangers.enter(peer.ip(), most) else {
+        let Some((stream, peer, slot)) = accepted else {
+            return;
+        };
+        // Behind a proxy all clients have one address: the limit holds only when free slots become few.
+        let most = if slots.available_permits() < few {
+            MAX_UNAUTHENTICATED
+        } else {
+            usize::MAX
+        };
+        let Some(counted) = unauthenticated.acquire(peer.ip(), most) else {
             metrics.connections_refused.inc();
             continue;
         };
-        let stranger = Stranger::new(STRANGER, Some(stranger));
-        let open = Open::new(&metrics, place);
+        let deadline = UnauthenticatedConn::new(AUTHENTICATION_TIMEOUT, Some(counted));
+        let open = Open::new(&metrics, slot);
         let (tls, connections) = (tls.clone(), connections.clone());
-        let hand_on = async move {
-            let io: Io = match tls {
-                None => Io::Plain(stream),
-                Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => Io::Tls(Box::new(stream)),
-                    Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake"),
-                    Err(_) => return tracing::debug!(%peer, "TLS handshake took too long"),
-                },
-            };
-            // The server is gone only when all is.
-            let _ = connections
-                .send(Ok(Connection {
-                    io,
-                    peer,
-                    stranger,
-                    _open: open,
-                }))
-                .await;
-        };
-        tokio::spawn(hand_on);
+        tokio::spawn(async move {
+            match MaybeTls::accept(stream, tls.as_ref()).await {
+                // Fails only when the server has ended.
+                Ok(io) => drop(connections.send(Ok(net::Connection::new(io, peer, deadline, open))).await),
+                Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+            }
+        });
     }
 }
 
-/// The other end of a connection.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// Its address.
-    pub address: SocketAddr,
-    /// To be told of a caller who was let in.
-    pub known: Known,
-}
+/// A connection that counts as open.
+pub type Connection = net::Connection<MaybeTls, Open>;
 
-/// A connection, with its place among all of them.
-pub struct Connection {
-    io: Io,
-    peer: SocketAddr,
-    stranger: Stranger,
-    _open: Open,
-}
-
-enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-struct Open {
+/// Counts an open connection, and holds its slot.
+pub struct Open {
     metrics: Metrics,
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Open {
-    fn new(metrics: &Metrics, place: OwnedSemaphorePermit) -> Open {
+    fn new(metrics: &Metrics, slot: OwnedSemaphorePermit) -> Open {
         metrics.connections.inc();
         Open {
             metrics: metrics.clone(),
-            _place: place,
+            _slot: slot,
         }
     }
 }
@@ -249,63 +194,5 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.connections.dec();
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        Peer {
-            address: self.peer,
-            known: self.stranger.known(),
-        }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.stranger.check(cx)?;
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Io::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.io {
-            Io::Plain(io) => io.is_write_vectored(),
-            Io::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_flush(cx),
-            Io::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Io::Tls(io) => Pin::new(io).poll_shutdown(cx),
-        }
     }
 }

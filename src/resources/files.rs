@@ -11,14 +11,13 @@ use k8s_openapi::api::core::v1::{
 use std::collections::BTreeMap;
 
 use super::{Effective, names};
+use crate::agent_contract::FILES_DIRECTORY;
 use crate::api::{File, KeyRef, Sandbox, Sidecar, limits};
 
 /// Name of the pod's volume that holds the main container's files.
 pub const VOLUME: &str = "sandbox-operator-files";
 /// Name of the pod's volume that holds those with relative paths, each at its path.
 const PLACED_VOLUME: &str = "sandbox-operator-placed-files";
-/// Where the agent finds them.
-pub(super) const PLACED_DIRECTORY: &str = "/.sandbox-operator-files";
 /// Permission bits of a file that names none: 0644.
 const DEFAULT_MODE: i32 = 0o644;
 
@@ -62,7 +61,7 @@ impl<'a> Files<'a> {
             ..VolumeMount::default()
         };
         let absolute = self.numbered(false).map(|(i, file)| mount(VOLUME, &file.path, Some(key(i))));
-        let placed = self.are_placed().then(|| mount(PLACED_VOLUME, PLACED_DIRECTORY, None));
+        let placed = self.are_placed().then(|| mount(PLACED_VOLUME, FILES_DIRECTORY, None));
         absolute.chain(placed).collect()
     }
 

@@ -7,9 +7,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
-use super::files::{Files, PLACED_DIRECTORY};
+use super::files::Files;
 use super::{AgentKey, Effective, Settings};
-use crate::api::{AGENT_DIRECTORY, Sandbox, SecurityProfile, Sidecar};
+use crate::agent_contract::{AgentCommand, BINARY, DIRECTORY, FILES_DIRECTORY, IMAGE_BINARY, POD_UID_VARIABLE, RunArgs};
+use crate::api::{Sandbox, SecurityProfile, Sidecar};
 
 /// Name of the main container, whose end is the sandbox's.
 pub const MAIN: &str = "main";
@@ -20,8 +21,6 @@ pub(super) const SHM_VOLUME: &str = "sandbox-operator-shm";
 const SHM: &str = "/dev/shm";
 /// The environment variable with the sandbox's name; the hosted service sets the same.
 const SANDBOX_ID: &str = "CW_SANDBOX_ID";
-/// The environment variable that tells the agent its pod's UID; it takes it out before it starts anything.
-const POD_UID: &str = "SANDBOX_OPERATOR_POD_UID";
 /// What package managers and `su` need of root's capabilities; all are in Pod Security's `baseline`.
 pub const BASELINE_CAPABILITIES: [&str; 8] = [
     "CHOWN",
@@ -93,7 +92,11 @@ pub(super) fn sidecar(place: usize, sidecar: &Sidecar, sandbox: &Sandbox, effect
         image_pull_policy: w.image_pull_policy.map(|p| p.as_str().into()),
         command: match &sidecar.command {
             // The agent copies the files and runs the command; nobody calls it here.
-            Some(command) if files.are_placed() => Some(agent_argv(&["--place", PLACED_DIRECTORY], command)),
+            Some(command) if files.are_placed() => Some(run_agent(RunArgs {
+                place: Some(FILES_DIRECTORY.into()),
+                command: command.clone(),
+                ..RunArgs::default()
+            })),
             command => command.clone(),
         },
         args: sidecar.args.clone(),
@@ -117,11 +120,12 @@ pub(super) fn sidecar(place: usize, sidecar: &Sidecar, sandbox: &Sandbox, effect
 pub(super) fn install_agent(settings: &Settings, effective: &Effective) -> Container {
     let w = &effective.workload;
     let directory = "/install";
+    let install = AgentCommand::Install { directory: directory.into() };
     Container {
         name: INSTALL_AGENT.into(),
         image: Some(settings.agent.image.clone()),
         image_pull_policy: Some(settings.agent.image_pull_policy.clone()),
-        command: Some(["/sandbox-operator", "agent", "install", directory].map(String::from).to_vec()),
+        command: Some(install.argv(IMAGE_BINARY)),
         resources: Some(small()),
         security_context: Some(security_context(w.security_profile, w.run_as_user, w.run_as_group, Some(true))),
         volume_mounts: Some(vec![mount(AGENT_VOLUME, directory, None, None)]),
@@ -130,25 +134,21 @@ pub(super) fn install_agent(settings: &Settings, effective: &Effective) -> Conta
 }
 
 fn agent_command(effective: &Effective, settings: &Settings, key: &AgentKey) -> Vec<String> {
-    let (port, most) = (settings.agent.port.to_string(), settings.agent.max_processes.to_string());
-    let mut options = vec!["--port", &port, "--key", &key.public_key];
-    if Files::of_main(effective).are_placed() {
-        options.extend(["--place", PLACED_DIRECTORY]);
-    }
     // Without a user namespace the kernel counts processes by uid across the whole node: one sandbox could starve another.
-    if !effective.workload.host_users.unwrap_or(settings.defaults.host_users) {
-        options.extend(["--max-processes", &most]);
-    }
-    agent_argv(&options, effective.workload.command.as_deref().unwrap_or_default())
+    let own_user_namespace = !effective.workload.host_users.unwrap_or(settings.defaults.host_users);
+    run_agent(RunArgs {
+        port: Some(settings.agent.port),
+        keys: vec![key.public_key.clone()],
+        // In the environment.
+        pod_uid: None,
+        place: Files::of_main(effective).are_placed().then(|| FILES_DIRECTORY.into()),
+        max_processes: own_user_namespace.then_some(settings.agent.max_processes),
+        command: effective.workload.command.clone().unwrap_or_default(),
+    })
 }
 
-fn agent_argv(options: &[&str], command: &[String]) -> Vec<String> {
-    let program = format!("{AGENT_DIRECTORY}/sandbox-operator");
-    let argv = [program.as_str(), "agent", "run"]
-        .into_iter()
-        .chain(options.iter().copied())
-        .chain(["--"]);
-    argv.map(String::from).chain(command.iter().cloned()).collect()
+fn run_agent(args: RunArgs) -> Vec<String> {
+    AgentCommand::Run(args).argv(BINARY)
 }
 
 fn env(sandbox: &Sandbox, own: Option<&[EnvVar]>) -> Vec<EnvVar> {
@@ -158,14 +158,19 @@ fn env(sandbox: &Sandbox, own: Option<&[EnvVar]>) -> Vec<EnvVar> {
         value_from: None,
     };
     std::iter::once(id)
-        .chain(own.into_iter().flatten().filter(|e| e.name != SANDBOX_ID && e.name != POD_UID).cloned())
+        .chain(
+            own.into_iter()
+                .flatten()
+                .filter(|e| e.name != SANDBOX_ID && e.name != POD_UID_VARIABLE)
+                .cloned(),
+        )
         .collect()
 }
 
 /// The agent answers calls for its own pod only.
 fn pod_uid() -> EnvVar {
     EnvVar {
-        name: POD_UID.into(),
+        name: POD_UID_VARIABLE.into(),
         value: None,
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
@@ -180,7 +185,7 @@ fn pod_uid() -> EnvVar {
 /// With the agent's folder, and shared memory of a bounded size unless the container has something of its own there.
 fn with_ours(own: Vec<VolumeMount>) -> Vec<VolumeMount> {
     // Also where it is not PID 1: commands and files in such a container go through a program of ours that is started there.
-    let agent = mount(AGENT_VOLUME, AGENT_DIRECTORY, None, Some(true));
+    let agent = mount(AGENT_VOLUME, DIRECTORY, None, Some(true));
     let has_shm = own.iter().any(|m| m.mount_path.trim_end_matches('/') == SHM);
     let shm = (!has_shm).then(|| mount(SHM_VOLUME, SHM, None, None));
     std::iter::once(agent).chain(shm).chain(own).collect()

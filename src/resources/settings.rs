@@ -150,7 +150,7 @@ impl Default for Agent {
             image: "sandbox-operator:dev".into(),
             image_pull_policy: "IfNotPresent".into(),
             delivery: Delivery::Auto,
-            port: 8971,
+            port: crate::agent_contract::DEFAULT_PORT,
             max_processes: 4096,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::support::{Agent, Folder, POD, binary, free_port, key, public, run, runs, shell, start, within};
 use rustix::process::Signal;
+use sandbox_operator::agent_contract::POD_UID_VARIABLE;
 use sandbox_operator::proto::agent::StopRequest;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -135,9 +136,7 @@ async fn nothing_is_served_without_a_key_or_a_pod() {
         let port = free_port();
         let mut command = binary();
         command.args(["run", "--port", &port.to_string()]).args(options);
-        command
-            .env_remove("SANDBOX_OPERATOR_POD_UID")
-            .envs(pod.map(|uid| ("SANDBOX_OPERATOR_POD_UID", uid)));
+        command.env_remove(POD_UID_VARIABLE).envs(pod.map(|uid| (POD_UID_VARIABLE, uid)));
         let mut agent = command.args(["--", "sh", "-c", "sleep 0.3; exit 8"]).spawn().unwrap();
         let mut refused = true;
         while agent.try_wait().unwrap().is_none() {

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use sandbox_operator::agent_contract::POD_UID_VARIABLE;
 use sandbox_operator::proto::agent::agent_client::AgentClient;
 use sandbox_operator::proto::agent::exec_request::Message as Ask;
 use sandbox_operator::proto::agent::exec_response::Message as Tell;
@@ -104,7 +105,7 @@ impl Agent {
             .args(options)
             .arg("--")
             .args(command);
-        process.env("SANDBOX_OPERATOR_POD_UID", POD).current_dir(&folder.0);
+        process.env(POD_UID_VARIABLE, POD).current_dir(&folder.0);
         process.stdout(Stdio::piped()).stderr(stderr);
         Agent {
             process: process.spawn().unwrap(),

@@ -162,7 +162,7 @@ impl RunningAgent {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = Command::new(env!("CARGO_BIN_EXE_sandbox-operator"))
             .args(["agent", "run", "--port", &port.to_string(), "--key", &public])
-            .env("SANDBOX_OPERATOR_POD_UID", POD_UID)
+            .env(sandbox_operator::agent_contract::POD_UID_VARIABLE, POD_UID)
             .current_dir(&folder)
             .stdin(Stdio::null())
             .spawn()

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod support;
-mod tls;
 
 use sandbox_operator::gateway::config::{Authentication, Config, Limits};
 use sandbox_operator::gateway::error::DOMAIN;

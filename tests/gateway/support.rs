@@ -13,6 +13,7 @@ use sandbox_operator::gateway::limits::Limits;
 use sandbox_operator::gateway::metrics::Metrics;
 use sandbox_operator::gateway::server::{self, Health};
 use sandbox_operator::gateway::state::Gateway;
+use sandbox_operator::net;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -122,7 +123,7 @@ pub async fn start(config: Config) -> Running {
         sink: Arc::new(move |line| kept.lock().unwrap().push(serde_json::from_str(line).unwrap())),
     };
     let health = Health::new().await;
-    let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let (send, receive) = mpsc::channel(8);

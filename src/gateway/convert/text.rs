@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::fmt::Write;
 
+use crate::agent_contract;
 use crate::resources::quantity;
 
 /// As Kubernetes reads it in a command, an argument or a variable: the SDK's strings are literal, Kubernetes expands `$(NAME)` and `$$`.
@@ -63,7 +64,7 @@ pub fn not_quantity(text: &str) -> Option<String> {
 
 /// Whether a path is in a folder that is ours.
 pub fn is_ours(path: &str) -> bool {
-    path.starts_with("/.sandbox-operator")
+    path.starts_with(agent_contract::DIRECTORY)
 }
 
 /// A path without empty and `.` parts; none with `..`.

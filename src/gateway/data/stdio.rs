@@ -18,11 +18,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tonic::{Code, Status};
 
 use crate::agent_client::{Agent, AgentClient};
+use crate::agent_contract::{AgentCommand, BINARY};
 use crate::gateway::cluster::Cluster;
 use crate::gateway::error::{of_kube, reason, retry};
 
-/// Where the agent is in every container.
-const AGENT: &str = "/.sandbox-operator/sandbox-operator";
 /// Longest wait for the API server to begin.
 const BEGIN: Duration = Duration::from_secs(12);
 /// Between two signs of life, so that nothing on the way takes the connection for dead.
@@ -74,7 +73,7 @@ pub async fn connect(cluster: &Cluster, namespace: &str, pod: &str, container: &
         stderr: true,
         ..AttachParams::default()
     };
-    let request = Request::new(Pod::url_path(&(), Some(namespace))).exec(pod, [AGENT, "agent", "stdio"], &parameters);
+    let request = Request::new(Pod::url_path(&(), Some(namespace))).exec(pod, AgentCommand::Stdio.argv(BINARY), &parameters);
     let request = request.map_err(|e| of_kube("starting an agent in the container", &kube::Error::BuildRequest(e)))?;
     let connection = tokio::time::timeout(BEGIN, cluster.client.connect(request)).await;
     let late = |_| {

@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(container_state(&pod, "redis"), Some(ContainerState::default()), "not started yet");
         assert_eq!(container_state(&pod, "install"), None);
         assert_eq!(container_state(&pod, "other"), None);
-        let target = target(&pod, 8971).unwrap();
+        let target = target(&pod, crate::agent_contract::DEFAULT_PORT).unwrap();
         assert_eq!(
             (target.pod_uid.as_str(), target.ip.to_string().as_str(), target.key_id.as_str()),
             ("p", "10.0.0.7", "k")

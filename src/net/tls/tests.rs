@@ -1,8 +1,5 @@
-//! The TLS port's certificate, which is another one after its files have changed.
-
+use super::{Certificate, acceptor};
 use rcgen::CertifiedKey;
-use sandbox_operator::gateway::config::Tls;
-use sandbox_operator::gateway::tls::{Certificate, acceptor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
@@ -11,14 +8,14 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-fn write(folder: &Path) -> CertificateDer<'static> {
+fn write(directory: &Path) -> CertificateDer<'static> {
     let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["gateway.test".to_owned()]).unwrap();
-    std::fs::write(folder.join("tls.crt"), cert.pem()).unwrap();
-    std::fs::write(folder.join("tls.key"), signing_key.serialize_pem()).unwrap();
+    std::fs::write(directory.join("tls.crt"), cert.pem()).unwrap();
+    std::fs::write(directory.join("tls.key"), signing_key.serialize_pem()).unwrap();
     cert.der().clone()
 }
 
-/// The certificate that a new connection sees, which must be `trusted`.
+/// Connects, and accepts only the `trusted` certificate. Returns the negotiated protocol.
 async fn handshake(address: std::net::SocketAddr, trusted: &CertificateDer<'static>) -> std::io::Result<Option<Vec<u8>>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
@@ -35,15 +32,12 @@ async fn handshake(address: std::net::SocketAddr, trusted: &CertificateDer<'stat
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
-    let folder: PathBuf = std::env::temp_dir().join(format!("tls-{}", uuid::Uuid::new_v4()));
-    std::fs::create_dir(&folder).unwrap();
-    let first = write(&folder);
-    let files = Tls {
-        certificate: folder.join("tls.crt"),
-        key: folder.join("tls.key"),
-    };
-    let certificate = Arc::new(Certificate::new(&files).unwrap());
+async fn a_changed_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
+    let directory: PathBuf = std::env::temp_dir().join(format!("tls-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&directory).unwrap();
+    let first = write(&directory);
+    let (crt, key) = (directory.join("tls.crt"), directory.join("tls.key"));
+    let certificate = Arc::new(Certificate::from_files(&crt, &key).unwrap());
     let tls = acceptor(certificate.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -54,23 +48,23 @@ async fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not()
         }
     });
     assert_eq!(handshake(address, &first).await.unwrap().as_deref(), Some(&b"h2"[..]));
-    assert!(!certificate.renew().unwrap(), "nothing has changed");
+    assert!(!certificate.reload().unwrap(), "nothing has changed");
 
-    let second = write(&folder);
+    let second = write(&directory);
     assert!(handshake(address, &second).await.is_err(), "not read yet");
-    assert!(certificate.renew().unwrap());
+    assert!(certificate.reload().unwrap());
     assert!(handshake(address, &second).await.is_ok());
     assert!(handshake(address, &first).await.is_err());
 
     // A certificate without its key: the two are written one after the other.
-    let key = std::fs::read(&files.key).unwrap();
-    write(&folder);
-    std::fs::write(&files.key, key).unwrap();
-    assert!(certificate.renew().is_err());
+    let old_key = std::fs::read(&key).unwrap();
+    write(&directory);
+    std::fs::write(&key, old_key).unwrap();
+    assert!(certificate.reload().is_err());
     assert!(handshake(address, &second).await.is_ok());
     for broken in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-        std::fs::write(&files.certificate, broken).unwrap();
-        assert!(certificate.renew().is_err(), "{broken}");
+        std::fs::write(&crt, broken).unwrap();
+        assert!(certificate.reload().is_err(), "{broken}");
     }
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
 }
