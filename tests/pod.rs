@@ -4,11 +4,11 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use sandbox_operator::api::{ANNOTATION_AGENT_KEY, Sandbox, Sidecar, Workload};
-use sandbox_operator::resources::pod::{AgentBy, build};
-use sandbox_operator::resources::{AgentIn, AgentKey, Effective, Settings, names};
+use sandbox_operator::resources::pod::{AgentDelivery, build};
+use sandbox_operator::resources::{AgentInjection, AgentKey, Effective, Settings, names};
 use serde_json::{Value, json};
 
-fn pod(spec: &Value, agent: AgentBy) -> Pod {
+fn pod(spec: &Value, agent: AgentDelivery) -> Pod {
     let object = json!({
         "apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox",
         "metadata": {"name": "train", "namespace": "team", "uid": "1234abcd-0000-0000-0000-000000000000"},
@@ -16,7 +16,7 @@ fn pod(spec: &Value, agent: AgentBy) -> Pod {
     });
     let sandbox: Sandbox = serde_json::from_value(object).unwrap();
     let settings = Settings::default();
-    let agent = AgentIn {
+    let agent = AgentInjection {
         by: agent,
         key: AgentKey {
             id: "k001790000000".into(),
@@ -76,17 +76,17 @@ fn full_is_every_field() {
 
 #[test]
 fn the_default_pod() {
-    insta::assert_yaml_snapshot!("default", pod(&json!({}), AgentBy::ImageVolume));
+    insta::assert_yaml_snapshot!("default", pod(&json!({}), AgentDelivery::ImageVolume));
 }
 
 #[test]
 fn the_full_pod() {
-    insta::assert_yaml_snapshot!("full", pod(&full(), AgentBy::ImageVolume));
+    insta::assert_yaml_snapshot!("full", pod(&full(), AgentDelivery::ImageVolume));
 }
 
 #[test]
 fn where_nodes_cannot_mount_images_the_agent_is_copied() {
-    let (mounted, copied) = (pod(&json!({}), AgentBy::ImageVolume), pod(&json!({}), AgentBy::InitContainer));
+    let (mounted, copied) = (pod(&json!({}), AgentDelivery::ImageVolume), pod(&json!({}), AgentDelivery::InitContainer));
     let (mounted, copied) = (mounted.spec.unwrap(), copied.spec.unwrap());
     insta::assert_yaml_snapshot!(
         "agent-copied",
@@ -101,7 +101,7 @@ fn where_nodes_cannot_mount_images_the_agent_is_copied() {
 
 #[test]
 fn the_images_own_entrypoint_runs_without_the_agent_which_is_there_to_be_started_for_calls() {
-    let pod = pod(&json!({"entrypoint": "Image", "args": ["serve"]}), AgentBy::ImageVolume);
+    let pod = pod(&json!({"entrypoint": "Image", "args": ["serve"]}), AgentDelivery::ImageVolume);
     let spec = pod.spec.unwrap();
     let (main, agent) = (&spec.containers[0], "sandbox-operator-agent");
     assert_eq!((&main.command, main.args.as_deref()), (&None, Some(&["serve".to_owned()][..])));
@@ -114,7 +114,7 @@ fn shared_memory_of_the_users_own_takes_the_place_of_ours_in_that_container_only
     let at = |path: &str| json!({"name": "data", "mountPath": path});
     let sidecar = json!({"name": "helper", "image": "b:1", "mounts": [at("/dev/shm")]});
     let spec = json!({"volumes": [{"name": "data", "mountPath": "/data"}], "sidecars": [sidecar]});
-    let spec = pod(&spec, AgentBy::ImageVolume).spec.unwrap();
+    let spec = pod(&spec, AgentDelivery::ImageVolume).spec.unwrap();
     let shared = |c: &k8s_openapi::api::core::v1::Container| {
         let mounts = c.volume_mounts.iter().flatten().filter(|m| m.mount_path == "/dev/shm");
         mounts.map(|m| m.name.clone()).collect::<Vec<_>>()

@@ -1,8 +1,14 @@
 //! What users write and read: the custom resources. Types and their rules only; no client, no clock.
 
 pub mod conditions;
+pub mod container;
 pub mod crds;
+pub mod field_path;
+pub mod file;
+pub mod lifecycle;
+mod merge;
 pub mod network;
+pub mod pod;
 pub mod reason;
 mod rules;
 pub mod sandbox;
@@ -11,12 +17,17 @@ pub mod template;
 pub mod volume;
 pub mod workload;
 
+pub use container::{Container, SecurityProfile, Sidecar};
+pub use field_path::{FieldError, FieldPath};
+pub use file::{File, KeyRef};
+pub use lifecycle::Lifecycle;
 pub use network::{Egress, EgressMode, EgressRule, Ingress, IngressRule, Network, NetworkPort};
-pub use sandbox::{DesiredState, Sandbox, SandboxSpec, SandboxStatus, State};
+pub use pod::{PodShape, PullPolicy};
+pub use sandbox::{DesiredState, PodIdentity, PodOrigin, Sandbox, SandboxSpec, SandboxStatus, State};
 pub use session::{SandboxSession, SandboxSessionSpec, SandboxSessionStatus, SessionDesiredState, SessionState};
 pub use template::{SandboxTemplate, SandboxTemplateSpec};
 pub use volume::*;
-pub use workload::*;
+pub use workload::{Entrypoint, Port, Workload};
 
 /// API group of every custom resource.
 pub const GROUP: &str = "sandbox-operator.dev";

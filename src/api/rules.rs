@@ -146,6 +146,8 @@ pub(super) fn workload(schema: &mut Value, at: &str, volumes_from_elsewhere: &st
     let sidecar = &mut schema["properties"]["sidecars"]["items"];
     env(&mut sidecar["properties"]["env"], "sidecars[].env[]");
     resources(&mut sidecar["properties"]["resources"], "sidecars[].resources");
+    // There may be 16 sidecars; the type that they share with the main container allows 128.
+    sidecar["properties"]["files"]["maxItems"] = json!(64);
     let rules = [
         rule(
             "!has(self.args) || has(self.command) || (has(self.entrypoint) && self.entrypoint == 'Image')",

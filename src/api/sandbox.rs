@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
 use super::workload::Workload;
 
 /// What the sandbox runs, and within which bounds. Every field is optional, and so is `spec` itself.
@@ -135,6 +136,17 @@ pub struct SandboxStatus {
     /// Name of the pod, for `kubectl logs` and `kubectl exec` (container `main`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
+    /// Which pod runs the sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodIdentity>,
+    /// Name of the Service in front of the sandbox's `ports`: the sandbox's own name, or the pod's where that one belongs to another object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_name: Option<String>,
+    /// Where the sandbox's `ports` are reached: inside the cluster by the Service, and public ones from outside. `network.ingress` decides who
+    /// may connect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub urls: Vec<String>,
     /// IP address of the pod.
     #[serde(default, rename = "podIP", skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
@@ -169,4 +181,30 @@ pub struct SandboxStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions::schema")]
     pub conditions: Vec<Condition>,
+}
+
+/// Which pod runs a sandbox. Names may be used again; the UID identifies the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::undescribed)]
+pub struct PodIdentity {
+    /// Name of the pod.
+    pub name: String,
+    /// UID of the pod.
+    pub uid: String,
+    /// `Created` for this sandbox, or `Claimed`: created before it and assigned to it.
+    pub origin: PodOrigin,
+    /// Which pod of this sandbox it is: 1 for the first.
+    #[schemars(range(min = 1))]
+    pub incarnation: i64,
+}
+
+/// How a sandbox got its pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::undescribed)]
+pub enum PodOrigin {
+    /// Created for this sandbox.
+    #[default]
+    Created,
+    /// Created before the sandbox and assigned to it.
+    Claimed,
 }

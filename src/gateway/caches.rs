@@ -184,8 +184,8 @@ fn insert(all: &mut HashMap<String, Named>, mut sandbox: Sandbox) {
 /// What files contain is nobody's business here, and users decide how much it is.
 fn slim(sandbox: &mut Sandbox) {
     let w = &mut sandbox.spec.workload;
-    let of_sidecars = w.sidecars.iter_mut().flatten().filter_map(|s| s.files.as_mut());
-    for file in w.files.iter_mut().chain(of_sidecars).flatten() {
+    let of_sidecars = w.pod.sidecars.iter_mut().flatten().filter_map(|s| s.container.files.as_mut());
+    for file in w.container.files.iter_mut().chain(of_sidecars).flatten() {
         (file.content, file.content_base64) = (None, None);
     }
 }

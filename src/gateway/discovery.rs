@@ -105,7 +105,9 @@ fn available(config: &Config, runner: &Runner, nodes: &[&Node], sandboxes: &[Arc
         })
         .collect();
     let taken = |resource: &str, of: fn(&Quantity) -> Option<i64>| {
-        let requests = here.iter().filter_map(|s| s.spec.workload.resources.as_ref()?.requests.as_ref());
+        let requests = here
+            .iter()
+            .filter_map(|s| s.spec.workload.container.resources.as_ref()?.requests.as_ref());
         requests.filter_map(|r| of(r.get(resource)?)).sum::<i64>()
     };
     let left = |resource: &str, of: fn(&Quantity) -> Option<i64>| sum(resource, of).saturating_sub(taken(resource, of)).max(0);

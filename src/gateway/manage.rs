@@ -42,7 +42,7 @@ pub async fn get(gateway: &Gateway, caller: &Caller, request: pb::GetSandboxRequ
     let mut told = gateway.told(&sandbox);
     public::tell(gateway, &sandbox, &mut told).await;
     // The record tells of the main container only. What it tells is worth more than what cannot be read beside it.
-    if sandbox.spec.workload.sidecars.is_some()
+    if sandbox.spec.workload.pod.sidecars.is_some()
         && !state(&sandbox).is_final()
         && let Some(status) = &mut told.status
         && let Ok(Some(pod)) = target::pod(&gateway.cluster, &sandbox).await

@@ -162,7 +162,7 @@ impl Runners {
 
 /// The nodes of any of these runners, out of those that the workload may have already.
 fn restrict(w: &mut Workload, runners: &[&Runner]) {
-    let affinity: &mut Affinity = w.affinity.get_or_insert_default();
+    let affinity: &mut Affinity = w.pod.affinity.get_or_insert_default();
     let required = &mut affinity
         .node_affinity
         .get_or_insert_default()
@@ -184,7 +184,7 @@ fn restrict(w: &mut Workload, runners: &[&Runner]) {
     let node_selector_terms = before.iter().flat_map(|b| runners.iter().map(move |r| term(b, r))).collect();
     *required = Some(NodeSelector { node_selector_terms });
     for toleration in runners.iter().flat_map(|r| &r.tolerations) {
-        let all = w.tolerations.get_or_insert_default();
+        let all = w.pod.tolerations.get_or_insert_default();
         if !all.contains(toleration) {
             all.push(toleration.clone());
         }
@@ -223,7 +223,8 @@ mod tests {
 
     fn terms(w: &Workload) -> serde_json::Value {
         json!(
-            w.affinity
+            w.pod
+                .affinity
                 .as_ref()
                 .unwrap()
                 .node_affinity
@@ -274,7 +275,7 @@ mod tests {
         assert!(runners.place(&mut w, &["gpu".into()]));
         let gpu = json!([{"key": "pool", "operator": "In", "values": ["gpu"]}, {"key": "zone", "operator": "In", "values": ["a"]}]);
         assert_eq!(terms(&w), json!({"nodeSelectorTerms": [{"matchExpressions": gpu}]}));
-        assert_eq!(w.tolerations.as_ref().unwrap().len(), 1);
+        assert_eq!(w.pod.tolerations.as_ref().unwrap().len(), 1);
         let mut w: Workload = serde_json::from_value(json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
             {"nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "Exists"}]}, {"matchFields": []}]}}}}))
         .unwrap();

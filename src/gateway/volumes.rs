@@ -220,7 +220,7 @@ fn registration(volume: &pb::Volume, namespace: &str, runners: &Runners) -> Resu
 fn attached(claim: &PersistentVolumeClaim, sandboxes: &[Arc<Sandbox>]) -> usize {
     let name = claim.name_any();
     let uses = |s: &Sandbox| {
-        let volumes = s.spec.workload.volumes.iter().flatten();
+        let volumes = s.spec.workload.pod.volumes.iter().flatten();
         volumes.filter_map(|v| v.persistent_volume_claim.as_ref()).any(|c| c.claim_name == name)
     };
     let active = |s: &Sandbox| !s.status.as_ref().is_some_and(|s| s.state.is_final());

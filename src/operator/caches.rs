@@ -246,13 +246,17 @@ fn child<K: Resource>(listener: &impl Listener, event: &Event<K>) {
 fn slim_sandbox(sandbox: &mut Sandbox) {
     if sandbox.status.as_ref().is_some_and(|s| s.pod_name.is_some() || s.state.is_final()) {
         let w = &mut sandbox.spec.workload;
-        (w.command, w.args, w.env, w.env_from, w.files, w.sidecars) = (None, None, None, None, None, None);
+        let c = &mut w.container;
+        (c.command, c.args, c.env, c.env_from, c.files) = (None, None, None, None, None);
+        w.pod.sidecars = None;
     }
 }
 
 /// Of a policy its metadata, and the hash of its spec only while it is true.
 fn slim_policy(policy: &mut NetworkPolicy) {
-    let hash = network_policy::spec_hash(policy).filter(|_| network_policy::is_as_made(policy)).cloned();
+    let hash = network_policy::spec_hash(policy)
+        .filter(|_| network_policy::is_unmodified(policy))
+        .cloned();
     policy.metadata.annotations = hash.map(|hash| [(labels::SPEC_HASH.into(), hash)].into());
     policy.spec = None;
 }

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use serde::Deserialize;
 
 use crate::resources::Settings;
-use crate::resources::pod::AgentBy;
+use crate::resources::pod::AgentDelivery;
 
 /// The configuration file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -72,7 +72,7 @@ pub async fn discover_addresses(client: &Client, settings: &mut Settings) -> Res
 }
 
 /// How the agent gets into pods of this cluster.
-pub async fn agent_by(client: &Client, settings: &Settings) -> AgentBy {
+pub async fn agent_by(client: &Client, settings: &Settings) -> AgentDelivery {
     let can = match Api::<Node>::all(client.clone()).list(&ListParams::default()).await {
         Ok(list) => !list.items.is_empty() && list.items.iter().filter(|n| !is_fake(n)).all(mounts_images),
         Err(error) => {
@@ -80,7 +80,7 @@ pub async fn agent_by(client: &Client, settings: &Settings) -> AgentBy {
             false
         }
     };
-    AgentBy::resolve(settings.agent.delivery, can)
+    AgentDelivery::resolve(settings.agent.delivery, can)
 }
 
 /// A node without a container runtime, as load generators make them, cannot tell what it can do.

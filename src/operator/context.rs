@@ -20,7 +20,7 @@ use super::session_index::{Key, SessionIndex};
 use crate::agent_client::AgentClient;
 use crate::api::{Sandbox, SandboxSession, SandboxStatus, reason};
 use crate::resources::addresses::Lists;
-use crate::resources::pod::AgentBy;
+use crate::resources::pod::AgentDelivery;
 use crate::resources::{AgentKey, Settings};
 
 /// What every reconcile of one scope shares.
@@ -38,7 +38,7 @@ pub struct Context {
     /// Its address lists.
     pub lists: Lists,
     /// How the agent gets into the pods.
-    pub agent_by: AgentBy,
+    pub agent_by: AgentDelivery,
     /// Who may call the agents of new pods.
     pub agent_key: watch::Receiver<AgentKey>,
     /// Calls to agents.

@@ -33,7 +33,7 @@ use self::context::{Context, Feed, Memory, Queue};
 use self::error::Error;
 use crate::agent_client::AgentClient;
 use crate::process;
-use crate::resources::pod::AgentBy;
+use crate::resources::pod::AgentDelivery;
 use crate::resources::{AgentKey, Settings};
 
 /// Reconciles at once where the configuration says nothing: about that many connections to the API server.
@@ -176,7 +176,7 @@ struct Shared {
     client: Client,
     metrics: metrics::Metrics,
     settings: Settings,
-    agent_by: AgentBy,
+    agent_by: AgentDelivery,
     agent_key: watch::Receiver<AgentKey>,
     agents: AgentClient,
     leading: Arc<AtomicBool>,

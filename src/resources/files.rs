@@ -10,9 +10,10 @@ use k8s_openapi::api::core::v1::{
 };
 use std::collections::BTreeMap;
 
+use super::effective::path_of;
 use super::{Effective, names};
 use crate::agent_contract::FILES_DIRECTORY;
-use crate::api::{File, KeyRef, Sandbox, Sidecar, limits};
+use crate::api::{FieldError, FieldPath, File, KeyRef, Sandbox, Sidecar, limits};
 
 /// Name of the pod's volume that holds the main container's files.
 pub const VOLUME: &str = "sandbox-operator-files";
@@ -33,7 +34,7 @@ impl<'a> Files<'a> {
     /// The main container's.
     pub fn of_main(effective: &'a Effective) -> Files<'a> {
         Files {
-            files: effective.workload.files.as_deref().unwrap_or_default(),
+            files: effective.workload.container.files.as_deref().unwrap_or_default(),
             sidecar: None,
         }
     }
@@ -41,13 +42,13 @@ impl<'a> Files<'a> {
     /// A sidecar's.
     pub fn of_sidecar(place: usize, sidecar: &'a Sidecar) -> Files<'a> {
         Files {
-            files: sidecar.files.as_deref().unwrap_or_default(),
+            files: sidecar.container.files.as_deref().unwrap_or_default(),
             sidecar: Some(place),
         }
     }
 
     fn of_all(effective: &'a Effective) -> impl Iterator<Item = Files<'a>> {
-        let sidecars = effective.workload.sidecars.iter().flatten().enumerate();
+        let sidecars = effective.workload.pod.sidecars.iter().flatten().enumerate();
         std::iter::once(Files::of_main(effective)).chain(sidecars.map(|(place, sidecar)| Files::of_sidecar(place, sidecar)))
     }
 
@@ -108,30 +109,32 @@ impl<'a> Files<'a> {
         }
     }
 
-    fn field(self) -> String {
+    fn path(self, sandbox: &Sandbox) -> FieldPath {
         match self.sidecar {
-            None => "spec.files".into(),
-            Some(place) => format!("spec.sidecars[{place}].files"),
+            None => path_of(sandbox, "files"),
+            Some(index) => path_of(sandbox, "sidecars").index(index).field("files"),
         }
     }
 }
 
 /// The Secret with the inline contents; none without such files. An error names the field.
-pub fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<Secret>, String> {
+pub fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<Secret>, FieldError> {
     let mut data = BTreeMap::new();
     for of in Files::of_all(effective) {
         for (i, file) in of.files.iter().enumerate() {
-            if let Some(content) = inline(file).map_err(|e| format!("{}[{i}].contentBase64: {e}", of.field()))? {
+            if let Some(content) = inline(file).map_err(|e| of.path(sandbox).index(i).field("contentBase64").error(e))? {
                 data.insert(of.key(i), ByteString(content));
             }
         }
     }
     let size: usize = data.values().map(|b| b.0.len()).sum();
     if size > limits::MAX_INLINE_FILE_BYTES {
-        return Err(format!(
-            "spec.files: inline content is {size} bytes, more than {}; use a Secret or ConfigMap for the rest",
+        let of_main = effective.workload.container.files.is_some();
+        let path = path_of(sandbox, if of_main { "files" } else { "sidecars" });
+        return Err(path.error(format!(
+            "inline content of all files has {size} bytes, more than {}; use a Secret or ConfigMap for the rest",
             limits::MAX_INLINE_FILE_BYTES
-        ));
+        )));
     }
     Ok((!data.is_empty()).then(|| Secret {
         metadata: names::child_meta(sandbox),

@@ -13,5 +13,5 @@ pub mod service;
 pub mod settings;
 
 pub use effective::Effective;
-pub use pod::{AgentIn, AgentKey};
+pub use pod::{AgentInjection, AgentKey};
 pub use settings::Settings;

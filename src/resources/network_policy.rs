@@ -9,9 +9,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
 
 use super::addresses::{Lists, subtract};
+use super::effective::path_of;
 use super::{Effective, Settings, labels, names};
 use crate::api::network::Dns;
-use crate::api::{EgressMode, EgressRule, IngressRule, NetworkPort, Sandbox};
+use crate::api::{EgressMode, EgressRule, FieldError, FieldPath, IngressRule, NetworkPort, Sandbox};
 
 /// The policy of a namespace that denies all traffic of our pods. No API says when a policy is enforced, so this one is there before the
 /// namespace's first sandbox, and a sandbox's own policy only adds to it.
@@ -26,11 +27,13 @@ pub fn deny_all(namespace: &str) -> NetworkPolicy {
 }
 
 /// The sandbox's own policy. `lists`: [`Settings::lists`]. An error names the field of a rule that can never hold.
-pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, lists: &Lists) -> Result<NetworkPolicy, String> {
+pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, lists: &Lists) -> Result<NetworkPolicy, FieldError> {
     let mut metadata = names::child_meta(sandbox);
     // With it the garbage collector keeps the policy until the pod, which names it as an owner, is gone.
     metadata.finalizers = Some(vec![names::FOREGROUND_DELETION.into()]);
-    let (ingress, egress) = (ingress(effective, settings)?, egress(effective, settings, lists)?);
+    let in_document = |e: FieldError| e.within(&path_of(sandbox, "network"));
+    let ingress = ingress(effective, settings).map_err(in_document)?;
+    let egress = egress(effective, settings, lists).map_err(in_document)?;
     Ok(policy(metadata, labels::selector(sandbox), ingress, egress))
 }
 
@@ -70,22 +73,22 @@ pub fn spec_hash(policy: &NetworkPolicy) -> Option<&String> {
 }
 
 /// Whether that is the hash of the spec it has: nobody edited it.
-pub fn is_as_made(policy: &NetworkPolicy) -> bool {
+pub fn is_unmodified(policy: &NetworkPolicy) -> bool {
     policy.spec.as_ref().is_some_and(|spec| spec_hash(policy) == Some(&hash(spec)))
 }
 
-/// `there` with the labels, the hash and the spec of `wanted`; none if it has them.
-pub fn mended(there: &NetworkPolicy, wanted: &NetworkPolicy) -> Option<NetworkPolicy> {
-    let mut mended = there.clone();
-    let meta = &mut mended.metadata;
+/// `current` with the labels, the hash and the spec of `wanted`; none if it has them already.
+pub fn repaired(current: &NetworkPolicy, wanted: &NetworkPolicy) -> Option<NetworkPolicy> {
+    let mut repaired = current.clone();
+    let meta = &mut repaired.metadata;
     meta.labels
         .get_or_insert_default()
         .extend(wanted.metadata.labels.clone().unwrap_or_default());
     meta.annotations
         .get_or_insert_default()
         .extend(wanted.metadata.annotations.clone().unwrap_or_default());
-    mended.spec.clone_from(&wanted.spec);
-    (mended != *there).then_some(mended)
+    repaired.spec.clone_from(&wanted.spec);
+    (repaired != *current).then_some(repaired)
 }
 
 /// Whether the sandbox may ask the cluster's DNS.
@@ -106,7 +109,8 @@ fn mode(effective: &Effective) -> EgressMode {
         .map_or(EgressMode::Internet, |e| e.mode)
 }
 
-fn egress(effective: &Effective, settings: &Settings, lists: &Lists) -> Result<Vec<NetworkPolicyEgressRule>, String> {
+/// Paths in errors are relative to `network`.
+fn egress(effective: &Effective, settings: &Settings, lists: &Lists) -> Result<Vec<NetworkPolicyEgressRule>, FieldError> {
     let mut rules = vec![];
     if dns(effective) == Dns::Cluster {
         rules.extend(dns_rule(settings));
@@ -121,8 +125,9 @@ fn egress(effective: &Effective, settings: &Settings, lists: &Lists) -> Result<V
                 .iter()
                 .filter_map(|n| n.egress.as_ref())
                 .flat_map(|e| e.rules.iter().flatten());
+            let path = FieldPath::default().field("egress").field("rules");
             for (i, rule) in declared.enumerate() {
-                rules.push(egress_rule(rule, lists).map_err(|e| format!("spec.network.egress.rules[{i}].{e}"))?);
+                rules.push(egress_rule(rule, lists).map_err(|e| e.within(&path.index(i)))?);
             }
         }
     }
@@ -154,7 +159,8 @@ fn internet(lists: &Lists) -> Option<NetworkPolicyEgressRule> {
     })
 }
 
-fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRule, String> {
+/// Paths in errors are relative to the rule.
+fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRule, FieldError> {
     let to = if rule.internet == Some(true) {
         internet(lists).and_then(|r| r.to)
     } else {
@@ -169,14 +175,14 @@ fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRu
     };
     // A rule without peers would be for all peers.
     let Some(to) = to else {
-        return Err("network.egress.rules[].internet: no public address is left".into());
+        return Err(FieldPath::default().field("internet").error("no public address is left"));
     };
     let ports = some(rule.ports.iter().flatten().map(declared_port).collect());
     Ok(NetworkPolicyEgressRule { to: Some(to), ports })
 }
 
 /// Gateway and operator on the agent's port, as one peer (an intersection of namespace and labels), then the declared rules.
-fn ingress(effective: &Effective, settings: &Settings) -> Result<Vec<NetworkPolicyIngressRule>, String> {
+fn ingress(effective: &Effective, settings: &Settings) -> Result<Vec<NetworkPolicyIngressRule>, FieldError> {
     let network = &settings.network;
     let agent = i32::from(settings.agent.port);
     let mut rules = vec![NetworkPolicyIngressRule {
@@ -189,13 +195,14 @@ fn ingress(effective: &Effective, settings: &Settings) -> Result<Vec<NetworkPoli
         .iter()
         .filter_map(|n| n.ingress.as_ref())
         .flat_map(|i| &i.rules);
+    let path = FieldPath::default().field("ingress").field("rules");
     for (i, rule) in declared.enumerate() {
-        rules.push(ingress_rule(rule, agent).map_err(|e| format!("spec.network.ingress.rules[{i}].{e}"))?);
+        rules.push(ingress_rule(rule, agent).map_err(|e| e.within(&path.index(i)))?);
     }
     Ok(rules)
 }
 
-fn ingress_rule(rule: &IngressRule, agent: i32) -> Result<NetworkPolicyIngressRule, String> {
+fn ingress_rule(rule: &IngressRule, agent: i32) -> Result<NetworkPolicyIngressRule, FieldError> {
     let peer = peer(
         rule.cidr.as_deref(),
         rule.except.as_deref(),
@@ -210,7 +217,7 @@ fn ingress_rule(rule: &IngressRule, agent: i32) -> Result<NetworkPolicyIngressRu
         .map(|p| declared_port(&p))
         .collect();
     if ports.is_empty() {
-        return Err(format!("ports: {agent} is the agent's port"));
+        return Err(FieldPath::default().field("ports").error(format!("{agent} is the agent's port")));
     }
     Ok(NetworkPolicyIngressRule {
         from: Some(vec![peer]),
@@ -241,7 +248,7 @@ fn peer(
     pods: &Option<LabelSelector>,
     namespaces: &Option<LabelSelector>,
     never: &[IpNet],
-) -> Result<NetworkPolicyPeer, String> {
+) -> Result<NetworkPolicyPeer, FieldError> {
     let Some(text) = cidr else {
         return Ok(NetworkPolicyPeer {
             pod_selector: pods.as_ref().map(plain),
@@ -249,25 +256,26 @@ fn peer(
             ip_block: None,
         });
     };
-    let net = parse("cidr", text)?;
+    let path = FieldPath::default().field("cidr");
+    let net = parse(&path, text)?;
     let mut minus = never.to_vec();
     for (i, text) in except.into_iter().flatten().enumerate() {
-        let field = format!("except[{i}]");
-        let hole = parse(&field, text)?;
+        let path = FieldPath::default().field("except").index(i);
+        let hole = parse(&path, text)?;
         if hole == net || !net.contains(&hole) {
-            return Err(format!("{field}: {text} is not a part of {net}"));
+            return Err(path.error(format!("{text} is not a part of {net}")));
         }
         minus.push(hole);
     }
-    let block = subtract(net, &minus).ok_or_else(|| format!("cidr: no sandbox may reach any address of {net}"))?;
+    let block = subtract(net, &minus).ok_or_else(|| path.error(format!("no sandbox may reach any address of {net}")))?;
     Ok(block_peer(block.cidr, &block.except))
 }
 
 /// Addresses of ::ffff:0:0/96 are IPv4 on the wire, where IPv4 rules decide; the API server refuses them in a policy.
-fn parse(field: &str, text: &str) -> Result<IpNet, String> {
-    let net: IpNet = text.parse().map_err(|_| format!("{field}: {text} is not an address range"))?;
+fn parse(path: &FieldPath, text: &str) -> Result<IpNet, FieldError> {
+    let net: IpNet = text.parse().map_err(|_| path.error(format!("{text} is not an address range")))?;
     match net {
-        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => Err(format!("{field}: {text} is IPv4 in IPv6 form; write it as IPv4")),
+        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => Err(path.error(format!("{text} is IPv4 in IPv6 form; write it as IPv4"))),
         _ => Ok(net),
     }
 }

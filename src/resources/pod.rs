@@ -6,28 +6,29 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::effective::path_of;
 use super::network_policy::dns;
 use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, sidecar};
 use super::settings::Delivery;
 use super::{Effective, Settings, files, labels, names};
 use crate::api::network::Dns;
-use crate::api::{ANNOTATION_AGENT_KEY, Entrypoint, Medium, Sandbox};
+use crate::api::{ANNOTATION_AGENT_KEY, Entrypoint, FieldError, FieldPath, Medium, Mount, Port, Sandbox};
 
 /// How the agent reaches the pods of this cluster; [`Delivery::Auto`] is decided before a pod is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AgentBy {
+pub enum AgentDelivery {
     /// As a read-only image volume.
     ImageVolume,
     /// By an init container.
     InitContainer,
 }
 
-impl AgentBy {
+impl AgentDelivery {
     /// Decides `Auto` by what all nodes can.
-    pub fn resolve(delivery: Delivery, every_node_mounts_images: bool) -> AgentBy {
+    pub fn resolve(delivery: Delivery, every_node_mounts_images: bool) -> AgentDelivery {
         match (delivery, every_node_mounts_images) {
-            (Delivery::ImageVolume, _) | (Delivery::Auto, true) => AgentBy::ImageVolume,
-            (Delivery::InitContainer, _) | (Delivery::Auto, false) => AgentBy::InitContainer,
+            (Delivery::ImageVolume, _) | (Delivery::Auto, true) => AgentDelivery::ImageVolume,
+            (Delivery::InitContainer, _) | (Delivery::Auto, false) => AgentDelivery::InitContainer,
         }
     }
 }
@@ -43,23 +44,23 @@ pub struct AgentKey {
 
 /// The agent, as the pods get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentIn {
+pub struct AgentInjection {
     /// How it reaches them.
-    pub by: AgentBy,
+    pub by: AgentDelivery,
     /// Who may call it.
     pub key: AgentKey,
 }
 
 /// Builds the pod. Its policy becomes an owner of it once that is made: [`names::set_policy_owner`].
-pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: &AgentIn) -> Result<Pod, String> {
-    check(effective, settings)?;
+pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: &AgentInjection) -> Result<Pod, FieldError> {
+    check(sandbox, effective, settings)?;
     let w = &effective.workload;
     let mut metadata = names::child_meta(sandbox);
     let own_labels = metadata.labels.get_or_insert_default();
-    for (key, value) in w.pod_labels.iter().flatten() {
+    for (key, value) in w.pod.pod_labels.iter().flatten() {
         own_labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
-    let mut annotations = w.pod_annotations.clone().unwrap_or_default();
+    let mut annotations = w.pod.pod_annotations.clone().unwrap_or_default();
     annotations.extend(labels::undisturbed());
     let with_agent = w.entrypoint != Some(Entrypoint::Image);
     if with_agent {
@@ -67,16 +68,16 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
     }
     metadata.annotations = Some(annotations);
 
-    let install = (agent.by == AgentBy::InitContainer).then(|| install_agent(settings, effective));
-    let sidecars = w.sidecars.iter().flatten().enumerate();
-    let sidecars = sidecars.map(|(place, s)| sidecar(place, s, sandbox, effective, settings));
+    let install = (agent.by == AgentDelivery::InitContainer).then(|| install_agent(settings, effective));
+    let sidecars = w.pod.sidecars.iter().flatten().enumerate();
+    let sidecars = sidecars.map(|(i, s)| sidecar(i, s, sandbox, effective, settings));
     let init: Vec<_> = install.into_iter().chain(sidecars).collect();
     let no_dns = dns(effective) == Dns::None;
     Ok(Pod {
         metadata,
         spec: Some(PodSpec {
             active_deadline_seconds: Some(effective.lifetime),
-            affinity: w.affinity.clone(),
+            affinity: w.pod.affinity.clone(),
             automount_service_account_token: Some(false),
             containers: vec![main(sandbox, effective, settings, with_agent.then_some(&agent.key))],
             // Refused at once beats a time-out: nothing listens there.
@@ -86,14 +87,14 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
             }),
             dns_policy: no_dns.then(|| "None".into()),
             enable_service_links: Some(false),
-            host_users: Some(w.host_users.unwrap_or(settings.defaults.host_users)),
+            host_users: Some(w.pod.host_users.unwrap_or(settings.defaults.host_users)),
             hostname: sandbox.metadata.name.clone(),
-            image_pull_secrets: w.image_pull_secrets.clone(),
+            image_pull_secrets: w.pod.image_pull_secrets.clone(),
             init_containers: (!init.is_empty()).then_some(init),
-            node_selector: w.node_selector.clone(),
-            priority_class_name: w.priority_class_name.clone(),
+            node_selector: w.pod.node_selector.clone(),
+            priority_class_name: w.pod.priority_class_name.clone(),
             restart_policy: Some("Never".into()),
-            runtime_class_name: w.runtime_class_name.clone(),
+            runtime_class_name: w.pod.runtime_class_name.clone(),
             security_context: Some(PodSecurityContext {
                 seccomp_profile: Some(SeccompProfile {
                     type_: "RuntimeDefault".into(),
@@ -101,9 +102,9 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
                 }),
                 ..PodSecurityContext::default()
             }),
-            service_account_name: w.service_account_name.clone(),
+            service_account_name: w.pod.service_account_name.clone(),
             termination_grace_period_seconds: Some(effective.grace),
-            tolerations: Some(tolerations(w.tolerations.as_deref().unwrap_or_default(), settings)),
+            tolerations: Some(tolerations(w.pod.tolerations.as_deref().unwrap_or_default(), settings)),
             volumes: Some(volumes(sandbox, effective, settings, agent.by)),
             ..PodSpec::default()
         }),
@@ -111,18 +112,31 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
     })
 }
 
-/// What admission cannot see: what comes of merging with the session's defaults, and what depends on the settings. The message names the field.
-fn check(effective: &Effective, settings: &Settings) -> Result<(), String> {
+/// What admission cannot see: what results from merging with the session's defaults, and what depends on the settings.
+fn check(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Result<(), FieldError> {
     let w = &effective.workload;
-    for (i, sidecar) in w.sidecars.iter().flatten().enumerate() {
-        for (j, mount) in sidecar.mounts.iter().flatten().enumerate() {
-            if !w.volumes.iter().flatten().any(|v| v.name == mount.name) {
-                return Err(format!("spec.sidecars[{i}].mounts[{j}].name: no volume is named {}", mount.name));
-            }
+    let missing = |mounts: &Option<Vec<Mount>>| {
+        let known = |name: &str| w.pod.volumes.iter().flatten().any(|v| v.name == name);
+        let missing = mounts.iter().flatten().enumerate().find(|(_, m)| !known(&m.name));
+        missing.map(|(i, m)| {
+            FieldPath::default()
+                .index(i)
+                .field("name")
+                .error(format!("no volume is named {}", m.name))
+        })
+    };
+    if let Some(error) = missing(&w.container.mounts) {
+        return Err(error.within(&path_of(sandbox, "mounts")));
+    }
+    for (i, sidecar) in w.pod.sidecars.iter().flatten().enumerate() {
+        if let Some(error) = missing(&sidecar.container.mounts) {
+            return Err(error.within(&path_of(sandbox, "sidecars").index(i).field("mounts")));
         }
     }
-    if let Some(port) = w.ports.iter().flatten().find(|p| p.port == i32::from(settings.agent.port)) {
-        return Err(format!("spec.ports: {} is the agent's port", port.port));
+    let agents = |p: &Port| p.port == i32::from(settings.agent.port);
+    if let Some(i) = w.ports.iter().flatten().position(agents) {
+        let path = path_of(sandbox, "ports").index(i).field("port");
+        return Err(path.error(format!("{} is the agent's port", settings.agent.port)));
     }
     Ok(())
 }
@@ -145,9 +159,9 @@ fn tolerations(own: &[Toleration], settings: &Settings) -> Vec<Toleration> {
     own.iter().cloned().chain(bounded).collect()
 }
 
-fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: AgentBy) -> Vec<Volume> {
+fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: AgentDelivery) -> Vec<Volume> {
     let agent = match agent {
-        AgentBy::ImageVolume => Volume {
+        AgentDelivery::ImageVolume => Volume {
             name: AGENT_VOLUME.into(),
             image: Some(ImageVolumeSource {
                 reference: Some(settings.agent.image.clone()),
@@ -155,11 +169,12 @@ fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent:
             }),
             ..Volume::default()
         },
-        AgentBy::InitContainer => empty_dir(AGENT_VOLUME, None, Some(Quantity("64Mi".into()))),
+        AgentDelivery::InitContainer => empty_dir(AGENT_VOLUME, None, Some(Quantity("64Mi".into()))),
     };
     let shm = empty_dir(SHM_VOLUME, Some("Memory"), Some(settings.defaults.shared_memory.clone()));
     let declared = effective
         .workload
+        .pod
         .volumes
         .iter()
         .flatten()

@@ -1,7 +1,7 @@
 //! The containers of a sandbox's pod.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceRequirements, SecurityContext, VolumeMount,
+    self as v1, Capabilities, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceRequirements, SecurityContext, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::files::Files;
 use super::{AgentKey, Effective, Settings};
 use crate::agent_contract::{AgentCommand, BINARY, DIRECTORY, FILES_DIRECTORY, IMAGE_BINARY, POD_UID_VARIABLE, RunArgs};
-use crate::api::{Sandbox, SecurityProfile, Sidecar};
+use crate::api::{Container, Sandbox, SecurityProfile, Sidecar};
 
 /// Name of the main container, whose end is the sandbox's.
 pub const MAIN: &str = "main";
@@ -34,16 +34,8 @@ pub const BASELINE_CAPABILITIES: [&str; 8] = [
 ];
 
 /// `agent`: the public key of those who may call the agent; none where the image's own entrypoint runs in the agent's place.
-pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: Option<&AgentKey>) -> Container {
+pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: Option<&AgentKey>) -> v1::Container {
     let w = &effective.workload;
-    let mut mounts = Vec::new();
-    mounts.extend(w.volumes.iter().flatten().filter_map(|v| {
-        let path = v.mount_path.as_deref()?;
-        Some(mount(&v.name, path, v.sub_path.as_ref(), v.read_only))
-    }));
-    let further = w.mounts.iter().flatten();
-    mounts.extend(further.map(|m| mount(&m.name, &m.mount_path, m.sub_path.as_ref(), m.read_only)));
-    mounts.extend(Files::of_main(effective).mounts());
     let ports = w.ports.iter().flatten().map(|p| ContainerPort {
         name: Some(p.name.clone()),
         container_port: p.port,
@@ -51,47 +43,33 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
         ..ContainerPort::default()
     });
     let ports: Vec<_> = ports.collect();
-    Container {
+    let own_mounts = w.pod.volumes.iter().flatten().filter_map(|v| {
+        let path = v.mount_path.as_deref()?;
+        Some(mount(&v.name, path, v.sub_path.as_ref(), v.read_only))
+    });
+    let base = v1::Container {
         name: MAIN.into(),
         image: Some(effective.image.clone()),
-        image_pull_policy: w.image_pull_policy.map(|p| p.as_str().into()),
+        image_pull_policy: w.pod.image_pull_policy.map(|p| p.as_str().into()),
         command: agent.map(|key| agent_command(effective, settings, key)),
-        args: w.args.clone(),
-        working_dir: w.working_dir.clone(),
-        env: Some(agent.map(|_| pod_uid()).into_iter().chain(env(sandbox, w.env.as_deref())).collect()),
-        env_from: w.env_from.clone(),
+        env: agent.map(|_| vec![pod_uid()]),
         ports: (!ports.is_empty()).then_some(ports),
-        resources: Some(resources(w.resources.as_ref(), settings)),
-        security_context: Some(security_context(
-            w.security_profile,
-            w.run_as_user,
-            w.run_as_group,
-            w.read_only_root_filesystem,
-        )),
-        volume_mounts: Some(with_ours(mounts)),
-        ..Container::default()
-    }
+        volume_mounts: Some(own_mounts.collect()),
+        ..v1::Container::default()
+    };
+    container(base, &w.container, &w.container, Files::of_main(effective), sandbox, settings)
 }
 
-/// `place`: its place among the sidecars.
-pub(super) fn sidecar(place: usize, sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Container {
+/// `index`: its position among the sidecars.
+pub(super) fn sidecar(index: usize, sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> v1::Container {
     let w = &effective.workload;
-    let files = Files::of_sidecar(place, sidecar);
-    let mut mounts = Vec::new();
-    mounts.extend(
-        sidecar
-            .mounts
-            .iter()
-            .flatten()
-            .map(|m| mount(&m.name, &m.mount_path, m.sub_path.as_ref(), m.read_only)),
-    );
-    mounts.extend(files.mounts());
-    Container {
+    let files = Files::of_sidecar(index, sidecar);
+    let base = v1::Container {
         name: sidecar.name.clone(),
         image: Some(sidecar.image.clone()),
-        image_pull_policy: w.image_pull_policy.map(|p| p.as_str().into()),
-        command: match &sidecar.command {
-            // The agent copies the files and runs the command; nobody calls it here.
+        image_pull_policy: w.pod.image_pull_policy.map(|p| p.as_str().into()),
+        command: match &sidecar.container.command {
+            // The agent copies the files and runs the command; it serves no calls here.
             Some(command) if files.are_placed() => Some(run_agent(RunArgs {
                 place: Some(FILES_DIRECTORY.into()),
                 command: command.clone(),
@@ -99,43 +77,69 @@ pub(super) fn sidecar(place: usize, sidecar: &Sidecar, sandbox: &Sandbox, effect
             })),
             command => command.clone(),
         },
-        args: sidecar.args.clone(),
-        working_dir: sidecar.working_dir.clone(),
-        env: Some(env(sandbox, sidecar.env.as_deref())),
-        env_from: sidecar.env_from.clone(),
-        resources: Some(resources(sidecar.resources.as_ref(), settings)),
         // Makes an init container a native sidecar: it runs beside the main one and does not keep the pod from ending.
         restart_policy: Some("Always".into()),
+        ..v1::Container::default()
+    };
+    container(base, &sidecar.container, &w.container, files, sandbox, settings)
+}
+
+/// Adds to `base` what every container gets from its fields. Destructures without `..`, so that a new field cannot be forgotten.
+/// `main`: the main container's fields, which are a sidecar's defaults for its user and profile.
+fn container(base: v1::Container, own: &Container, main: &Container, files: Files, sandbox: &Sandbox, settings: &Settings) -> v1::Container {
+    let Container {
+        command: _, // In `base`, since the agent may start it.
+        args,
+        working_dir,
+        env: own_env,
+        env_from,
+        resources: own_resources,
+        security_profile,
+        run_as_user,
+        run_as_group,
+        read_only_root_filesystem,
+        files: _,
+        mounts,
+    } = own;
+    let mounts = mounts.iter().flatten();
+    let mounts = mounts.map(|m| mount(&m.name, &m.mount_path, m.sub_path.as_ref(), m.read_only));
+    let mounts = base.volume_mounts.into_iter().flatten().chain(mounts).chain(files.mounts());
+    v1::Container {
+        args: args.clone(),
+        working_dir: working_dir.clone(),
+        env: Some(base.env.into_iter().flatten().chain(env(sandbox, own_env.as_deref())).collect()),
+        env_from: env_from.clone(),
+        resources: Some(resources(own_resources.as_ref(), settings)),
         security_context: Some(security_context(
-            sidecar.security_profile.or(w.security_profile),
-            sidecar.run_as_user.or(w.run_as_user),
-            sidecar.run_as_group.or(w.run_as_group),
-            sidecar.read_only_root_filesystem,
+            security_profile.or(main.security_profile),
+            run_as_user.or(main.run_as_user),
+            run_as_group.or(main.run_as_group),
+            *read_only_root_filesystem,
         )),
-        volume_mounts: Some(with_ours(mounts)),
-        ..Container::default()
+        volume_mounts: Some(with_ours(mounts.collect())),
+        ..base
     }
 }
 
-pub(super) fn install_agent(settings: &Settings, effective: &Effective) -> Container {
-    let w = &effective.workload;
+pub(super) fn install_agent(settings: &Settings, effective: &Effective) -> v1::Container {
+    let main = &effective.workload.container;
     let directory = "/install";
     let install = AgentCommand::Install { directory: directory.into() };
-    Container {
+    v1::Container {
         name: INSTALL_AGENT.into(),
         image: Some(settings.agent.image.clone()),
         image_pull_policy: Some(settings.agent.image_pull_policy.clone()),
         command: Some(install.argv(IMAGE_BINARY)),
         resources: Some(small()),
-        security_context: Some(security_context(w.security_profile, w.run_as_user, w.run_as_group, Some(true))),
+        security_context: Some(security_context(main.security_profile, main.run_as_user, main.run_as_group, Some(true))),
         volume_mounts: Some(vec![mount(AGENT_VOLUME, directory, None, None)]),
-        ..Container::default()
+        ..v1::Container::default()
     }
 }
 
 fn agent_command(effective: &Effective, settings: &Settings, key: &AgentKey) -> Vec<String> {
     // Without a user namespace the kernel counts processes by uid across the whole node: one sandbox could starve another.
-    let own_user_namespace = !effective.workload.host_users.unwrap_or(settings.defaults.host_users);
+    let own_user_namespace = !effective.workload.pod.host_users.unwrap_or(settings.defaults.host_users);
     run_agent(RunArgs {
         port: Some(settings.agent.port),
         keys: vec![key.public_key.clone()],
@@ -143,7 +147,7 @@ fn agent_command(effective: &Effective, settings: &Settings, key: &AgentKey) -> 
         pod_uid: None,
         place: Files::of_main(effective).are_placed().then(|| FILES_DIRECTORY.into()),
         max_processes: own_user_namespace.then_some(settings.agent.max_processes),
-        command: effective.workload.command.clone().unwrap_or_default(),
+        command: effective.workload.container.command.clone().unwrap_or_default(),
     })
 }
 

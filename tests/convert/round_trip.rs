@@ -231,7 +231,7 @@ fn no_request_of_any_kind_panics() {
         if let Ok(spec) = pb::SandboxSpec::decode(bytes.as_slice())
             && let Ok(draft) = draft(spec)
         {
-            assert!(draft.workload.max_lifetime_seconds.is_some());
+            assert!(draft.workload.lifecycle.max_lifetime_seconds.is_some());
         }
     }
 }

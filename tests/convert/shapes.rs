@@ -11,10 +11,10 @@ use sandbox_operator::proto::sandbox as pb;
 fn the_least_request_is_a_command_with_the_default_lifetime() {
     let w = workload(minimum());
     assert_eq!(w.container_image.as_deref(), Some("python:3.11"));
-    assert_eq!(w.command, Some(vec!["/bin/sh".into()]));
-    assert_eq!(w.args.as_ref().map(Vec::len), Some(2));
+    assert_eq!(w.container.command, Some(vec!["/bin/sh".into()]));
+    assert_eq!(w.container.args.as_ref().map(Vec::len), Some(2));
     assert_eq!(
-        (w.entrypoint, w.max_lifetime_seconds, w.network, w.sidecars),
+        (w.entrypoint, w.lifecycle.max_lifetime_seconds, w.network, w.pod.sidecars),
         (None, Some(600), None, None)
     );
     let sandbox = sandbox_of(minimum());
@@ -32,8 +32,8 @@ fn dollars_are_literal_and_come_back_as_they_were() {
         c.environment_variables.insert("A".into(), "$(B)".into());
     });
     let w = workload(spec.clone());
-    assert_eq!(w.args.unwrap(), ["$$HOME $$(X) $$$$"]);
-    assert_eq!(w.env.unwrap()[0].value.as_deref(), Some("$$(B)"));
+    assert_eq!(w.container.args.unwrap(), ["$$HOME $$(X) $$$$"]);
+    assert_eq!(w.container.env.unwrap()[0].value.as_deref(), Some("$$(B)"));
     assert_eq!(
         echoed(&sandbox_of(spec.clone())).spec.unwrap().containers[0].args,
         spec.containers[0].args
@@ -47,7 +47,7 @@ fn without_a_command_the_image_says_what_runs() {
         s.containers[0].args = vec!["serve".into()];
     }));
     assert_eq!(
-        (w.entrypoint, w.command, w.args),
+        (w.entrypoint, w.container.command, w.container.args),
         (Some(Entrypoint::Image), None, Some(vec!["serve".into()]))
     );
 }
@@ -61,9 +61,9 @@ fn the_primary_container_is_the_main_one_under_its_own_name() {
         s.containers[0].args.clear();
     });
     let sandbox = sandbox_of(spec);
-    let sidecars = sandbox.spec.workload.sidecars.as_ref().unwrap();
+    let sidecars = sandbox.spec.workload.pod.sidecars.as_ref().unwrap();
     assert_eq!(sidecars.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["redis", "container-2"]);
-    assert_eq!((&sidecars[0].command, &sidecars[0].args), (&None, &None));
+    assert_eq!((&sidecars[0].container.command, &sidecars[0].container.args), (&None, &None));
     assert_eq!(sandbox.metadata.annotations.as_ref().unwrap()[ANNOTATION_MAIN_NAME], "app");
     let told = echoed(&sandbox).spec.unwrap().containers;
     let told: Vec<_> = told.iter().map(|c| (c.name.as_str(), c.primary)).collect();
@@ -87,8 +87,8 @@ fn files_go_into_secrets_that_follow_the_sandbox() {
     let (sandbox, secrets) = objects_of(&draft(spec).unwrap());
     assert_eq!(sandbox.metadata.annotations.as_ref().unwrap()[ANNOTATION_HOLD], "files");
     let w = &sandbox.spec.workload;
-    let of_sidecar = w.sidecars.as_ref().unwrap()[0].files.as_ref().unwrap();
-    let all: Vec<_> = w.files.iter().flatten().chain(of_sidecar).collect();
+    let of_sidecar = w.pod.sidecars.as_ref().unwrap()[0].container.files.as_ref().unwrap();
+    let all: Vec<_> = w.container.files.iter().flatten().chain(of_sidecar).collect();
     assert_eq!(
         all.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(),
         ["/a/x", "train.py", "/empty", "/w/c"]
@@ -136,12 +136,20 @@ fn secrets_are_references_or_follow_and_are_never_told() {
     });
     let (sandbox, secrets) = objects_of(&draft(spec.clone()).unwrap());
     let w = &sandbox.spec.workload;
-    let key = |i: usize| w.env.as_ref().unwrap()[i].value_from.as_ref().unwrap().secret_key_ref.clone().unwrap();
+    let key = |i: usize| {
+        w.container.env.as_ref().unwrap()[i]
+            .value_from
+            .as_ref()
+            .unwrap()
+            .secret_key_ref
+            .clone()
+            .unwrap()
+    };
     assert_eq!((key(0).name.as_str(), key(0).key.as_str()), ("store", "TOKEN"));
     assert_eq!(key(1).name, format!("{NAME}-values"));
     let values = secrets.iter().find(|s| s.metadata.name.as_ref() == Some(&key(1).name)).unwrap();
     assert_eq!(values.data.as_ref().unwrap()[&key(1).key].0, b"p$ss");
-    let registry = &w.image_pull_secrets.as_ref().unwrap()[0].name;
+    let registry = &w.pod.image_pull_secrets.as_ref().unwrap()[0].name;
     let registry = secrets.iter().find(|s| s.metadata.name.as_ref() == Some(registry)).unwrap();
     assert_eq!(registry.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
     let told = echoed(&sandbox);
@@ -170,8 +178,14 @@ fn a_registered_volume_is_mounted_only_as_it_was_registered() {
         }];
         s.containers[0].volume_mounts = vec![mount(""), mount("x")];
     }));
-    assert_eq!(w.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "claim-2");
-    let mounts: Vec<_> = w.mounts.iter().flatten().map(|m| (m.read_only, m.sub_path.as_deref())).collect();
+    assert_eq!(w.pod.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "claim-2");
+    let mounts: Vec<_> = w
+        .container
+        .mounts
+        .iter()
+        .flatten()
+        .map(|m| (m.read_only, m.sub_path.as_deref()))
+        .collect();
     assert_eq!(mounts, [(Some(true), Some("team/a")), (Some(true), Some("team/a/x"))]);
 }
 
@@ -192,10 +206,10 @@ fn gpus_are_limits_and_node_labels() {
         });
     });
     let sandbox = sandbox_of(spec);
-    let resources = sandbox.spec.workload.resources.as_ref().unwrap();
+    let resources = sandbox.spec.workload.container.resources.as_ref().unwrap();
     assert_eq!(resources.limits.as_ref().unwrap()["nvidia.com/gpu"].0, "2");
     assert_eq!(resources.requests.as_ref().unwrap()["nvidia.com/gpu"].0, "2");
-    assert_eq!(sandbox.spec.workload.node_selector.as_ref().unwrap()["gpu"], "h100");
+    assert_eq!(sandbox.spec.workload.pod.node_selector.as_ref().unwrap()["gpu"], "h100");
     let told = echoed(&sandbox).status.unwrap().effective_resource_requirements.unwrap().limits.unwrap();
     assert_eq!((told.cpu.as_str(), told.memory.as_str(), told.gpu), ("500m", "1Gi", Some(gpu)));
 }
@@ -215,10 +229,10 @@ fn a_sandbox_may_be_restricted_further() {
         });
     }));
     assert_eq!(
-        (w.run_as_user, w.run_as_group, w.read_only_root_filesystem),
+        (w.container.run_as_user, w.container.run_as_group, w.container.read_only_root_filesystem),
         (Some(1234), Some(1235), Some(true))
     );
-    assert_eq!(w.security_profile, Some(SecurityProfile::Restricted));
+    assert_eq!(w.container.security_profile, Some(SecurityProfile::Restricted));
 }
 
 fn at(state: State, desired: DesiredState) -> pb::SandboxStatus {

@@ -1,7 +1,7 @@
 //! Overrides of a template replace on presence.
 
 use crate::support::{config, draft_from};
-use sandbox_operator::api::Workload;
+use sandbox_operator::api::{Container, Workload};
 use sandbox_operator::gateway::convert::request::overrides;
 use sandbox_operator::proto::sandbox as pb;
 
@@ -42,31 +42,31 @@ fn a_container_replaces_all_containers_and_nothing_else() {
     });
     let mut expected = Workload {
         container_image: Some("python:3.12".into()),
-        command: Some(vec!["sh".into()]),
         entrypoint: None,
-        args: None,
-        env: None,
-        run_as_user: None,
-        security_profile: None,
-        sidecars: None,
+        container: Container {
+            command: Some(vec!["sh".into()]),
+            ..Container::default()
+        },
         ..template()
     };
-    expected.volumes.as_mut().unwrap()[0].mount_path = None;
+    expected.pod.sidecars = None;
+    expected.pod.volumes.as_mut().unwrap()[0].mount_path = None;
     assert_eq!(w, expected);
 }
 
 #[test]
 fn each_of_the_others_replaces_itself() {
     assert_eq!(with(|p| p.tags = vec!["own".into()]).tags, Some(vec!["own".into()]));
-    assert_eq!(with(|p| p.max_lifetime_seconds = 5).max_lifetime_seconds, Some(5));
+    assert_eq!(with(|p| p.max_lifetime_seconds = 5).lifecycle.max_lifetime_seconds, Some(5));
     assert_eq!(
         with(|p| drop(p.annotations.insert("c".into(), "d".into())))
+            .pod
             .pod_annotations
             .unwrap()
             .len(),
         1
     );
-    assert_eq!(with(|p| p.runtime_class = "<node-default>".into()).runtime_class_name, None);
+    assert_eq!(with(|p| p.runtime_class = "<node-default>".into()).pod.runtime_class_name, None);
     assert_eq!(with(|p| p.network = Some(pb::NetworkOptions::default())).network, None);
     let opened = with(|p| {
         p.services = vec![pb::Service {
@@ -100,5 +100,5 @@ fn a_mount_of_a_volume_that_is_replaced_away_is_named() {
 fn a_template_without_a_lifetime_gets_the_default() {
     let base = Workload::default();
     let w = draft_from(Some(&base), pb::SandboxSpec::default()).unwrap().workload;
-    assert_eq!(w.max_lifetime_seconds, Some(config().default_lifetime_seconds));
+    assert_eq!(w.lifecycle.max_lifetime_seconds, Some(config().default_lifetime_seconds));
 }

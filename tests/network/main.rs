@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sandbox_operator::api::Sandbox;
+use sandbox_operator::api::{FieldError, Sandbox};
 use sandbox_operator::resources::{Effective, Settings, network_policy};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -137,7 +137,7 @@ fn sandbox(network: Value) -> Sandbox {
     .unwrap()
 }
 
-fn build_with(network: Value, settings: &Settings) -> Result<NetworkPolicy, String> {
+fn build_with(network: Value, settings: &Settings) -> Result<NetworkPolicy, FieldError> {
     let sandbox = sandbox(network);
     network_policy::build(&sandbox, &Effective::new(&sandbox, None, settings), settings, &settings.lists())
 }

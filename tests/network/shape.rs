@@ -169,17 +169,17 @@ fn nothing_left_to_allow_is_no_rule_for_a_rule_without_peers_or_ports_is_for_all
 #[test]
 fn a_policy_carries_a_hash_that_tells_an_edited_spec() {
     let policy = build(json!({}));
-    assert!(network_policy::is_as_made(&policy));
-    assert_eq!(network_policy::mended(&policy, &policy), None);
+    assert!(network_policy::is_unmodified(&policy));
+    assert_eq!(network_policy::repaired(&policy, &policy), None);
     let mut edited = policy.clone();
     edited.spec.as_mut().unwrap().egress.as_mut().unwrap().clear();
     edited.metadata.labels = None;
     edited.metadata.resource_version = Some("7".into());
-    assert!(!network_policy::is_as_made(&edited));
-    let mended = network_policy::mended(&edited, &policy).unwrap();
-    assert_eq!((&mended.spec, &mended.metadata.labels), (&policy.spec, &policy.metadata.labels));
+    assert!(!network_policy::is_unmodified(&edited));
+    let repaired = network_policy::repaired(&edited, &policy).unwrap();
+    assert_eq!((&repaired.spec, &repaired.metadata.labels), (&policy.spec, &policy.metadata.labels));
     assert_eq!(
-        mended.metadata.resource_version, edited.metadata.resource_version,
+        repaired.metadata.resource_version, edited.metadata.resource_version,
         "a condition of the write"
     );
 }

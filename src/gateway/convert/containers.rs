@@ -1,6 +1,6 @@
 //! Containers: one is the main one, whose end is the sandbox's; the others are sidecars.
 
-use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ResourceRequirements, SecretKeySelector};
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, SecretKeySelector};
 use std::collections::BTreeSet;
 
 use super::facts::{Registry, Source};
@@ -8,27 +8,13 @@ use super::problems::Problems;
 use super::request::Draft;
 use super::resources::Labels;
 use super::secrets::{Need, Purpose};
-use super::security::{self, Security};
 use super::text::{self, escape, quoted};
-use super::{files, resources, volumes};
-use crate::api::{Entrypoint, File, Mount, Sidecar, Workload};
+use super::{files, resources, security, volumes};
+use crate::api::{Container, Entrypoint, Sidecar, Workload};
 use crate::gateway::config::Config;
 use crate::proto::sandbox as pb;
 use crate::resources::names;
 use crate::resources::pod_containers::MAIN;
-
-/// What becomes of one container, wherever it ends up.
-struct Parts {
-    image: Option<String>,
-    command: Option<Vec<String>>,
-    args: Option<Vec<String>>,
-    working_dir: Option<String>,
-    env: Option<Vec<EnvVar>>,
-    resources: Option<ResourceRequirements>,
-    security: Security,
-    files: Option<Vec<File>>,
-    mounts: Option<Vec<Mount>>,
-}
 
 /// Puts the containers of a request in place of the draft's. With none the draft keeps those that it has.
 pub fn put(draft: &mut Draft, containers: Vec<pb::Container>, config: &Config, problems: &mut Problems) {
@@ -42,44 +28,31 @@ pub fn put(draft: &mut Draft, containers: Vec<pb::Container>, config: &Config, p
     for (i, (container, name)) in containers.into_iter().zip(names).enumerate() {
         let at = format!("sandbox.spec.containers[{i}]");
         let place = if i == main { MAIN } else { &name };
-        let parts = one(draft, &at, place, container, config, problems);
+        let image = given(container.image.clone());
+        let container = one(draft, &at, place, container, config, problems);
         if i == main {
-            put_main(&mut draft.workload, parts);
+            let w = &mut draft.workload;
+            w.entrypoint = container.command.is_none().then_some(Entrypoint::Image);
+            (w.container_image, w.container) = (image, container);
             draft.main_name = (name != MAIN).then_some(name);
         } else {
-            if parts.image.is_none() {
+            if image.is_none() {
                 problems.wrong(format!("{at}.image"), "is required");
             }
-            sidecars.push(sidecar(name, parts));
+            let image = image.unwrap_or_default();
+            sidecars.push(Sidecar { name, image, container });
         }
     }
-    draft.workload.sidecars = some(sidecars);
+    draft.workload.pod.sidecars = some(sidecars);
 }
 
 /// Takes a template's containers away: a request's replace them as a whole.
 fn clear(w: &mut Workload) {
-    w.volumes.iter_mut().flatten().for_each(|v| {
+    w.pod.volumes.iter_mut().flatten().for_each(|v| {
         (v.mount_path, v.sub_path, v.read_only) = (None, None, None);
     });
-    *w = Workload {
-        container_image: None,
-        image_pull_secrets: None,
-        command: None,
-        args: None,
-        entrypoint: None,
-        working_dir: None,
-        env: None,
-        env_from: None,
-        resources: None,
-        security_profile: None,
-        run_as_user: None,
-        run_as_group: None,
-        read_only_root_filesystem: None,
-        files: None,
-        mounts: None,
-        sidecars: None,
-        ..std::mem::take(w)
-    };
+    (w.container_image, w.entrypoint, w.container) = (None, None, Container::default());
+    (w.pod.image_pull_secrets, w.pod.sidecars) = (None, None);
 }
 
 fn main_index(containers: &[pb::Container], problems: &mut Problems) -> usize {
@@ -117,8 +90,8 @@ fn names_of(containers: &[pb::Container], main: usize, problems: &mut Problems) 
     all
 }
 
-/// `place`: the name that the container has in the pod.
-fn one(draft: &mut Draft, at: &str, place: &str, container: pb::Container, config: &Config, problems: &mut Problems) -> Parts {
+/// All but its name and image. `place`: the name that the container has in the pod.
+fn one(draft: &mut Draft, at: &str, place: &str, container: pb::Container, config: &Config, problems: &mut Problems) -> Container {
     let pb::Container {
         name: _,
         image,
@@ -174,23 +147,28 @@ fn one(draft: &mut Draft, at: &str, place: &str, container: pb::Container, confi
     if let Some(credentials) = image_pull_credentials {
         pull_credentials(draft, at, place, credentials, problems);
     }
-    Parts {
-        image: given(image),
+    let security = security::from_proto(&format!("{at}.security_context"), security_context.as_ref(), problems);
+    Container {
         command: given(command).map(|c| vec![escape(&c)]),
         args: some(args.iter().map(|a| escape(a)).collect()),
         working_dir: given(working_dir),
         env: some(env),
         resources,
-        security: security::from_proto(&format!("{at}.security_context"), security_context.as_ref(), problems),
+        security_profile: security.profile,
+        run_as_user: security.user,
+        run_as_group: security.group,
+        read_only_root_filesystem: security.read_only_root,
         files: some(files),
         mounts: some(mounts),
+        // What no request can say.
+        ..Container::default()
     }
 }
 
 /// A pod runs on one node, so that all its containers must agree.
 fn select_nodes(draft: &mut Draft, at: &str, labels: Labels, problems: &mut Problems) {
     for (key, value) in labels {
-        let node = draft.workload.node_selector.get_or_insert_default();
+        let node = draft.workload.pod.node_selector.get_or_insert_default();
         let other = node.insert(key, value.clone());
         if other.is_some_and(|other| other != value) {
             problems.no_runner(
@@ -259,64 +237,6 @@ fn pull_credentials(draft: &mut Draft, at: &str, place: &str, credentials: pb::I
         purpose: Purpose::Registry(registry.clone()),
     });
     draft.facts.registries.insert(place.into(), Registry { registry, source });
-}
-
-/// Destructures without `..`, so that no part of a container gets lost.
-fn put_main(w: &mut Workload, parts: Parts) {
-    let Parts {
-        image,
-        command,
-        args,
-        working_dir,
-        env,
-        resources,
-        security,
-        files,
-        mounts,
-    } = parts;
-    w.entrypoint = command.is_none().then_some(Entrypoint::Image);
-    w.container_image = image;
-    w.command = command;
-    w.args = args;
-    w.working_dir = working_dir;
-    w.env = env;
-    w.resources = resources;
-    w.security_profile = security.profile;
-    w.run_as_user = security.user;
-    w.run_as_group = security.group;
-    w.read_only_root_filesystem = security.read_only_root;
-    w.files = files;
-    w.mounts = mounts;
-}
-
-fn sidecar(name: String, parts: Parts) -> Sidecar {
-    let Parts {
-        image,
-        command,
-        args,
-        working_dir,
-        env,
-        resources,
-        security,
-        files,
-        mounts,
-    } = parts;
-    Sidecar {
-        name,
-        image: image.unwrap_or_default(),
-        command,
-        args,
-        working_dir,
-        env,
-        env_from: None,
-        resources,
-        security_profile: security.profile,
-        run_as_user: security.user,
-        run_as_group: security.group,
-        read_only_root_filesystem: security.read_only_root,
-        files,
-        mounts,
-    }
 }
 
 fn given(text: String) -> Option<String> {

@@ -46,18 +46,18 @@ fn spec(sandbox: &Sandbox, facts: &Facts, config: &Config) -> pb::SandboxSpec {
     let opened = services::ingress(ports, &facts.visibilities);
     pb::SandboxSpec {
         containers: containers(sandbox, facts, config),
-        volumes: volumes::to_proto(w.volumes.as_deref().unwrap_or_default(), facts),
+        volumes: volumes::to_proto(w.pod.volumes.as_deref().unwrap_or_default(), facts),
         services: services::to_proto(ports, &facts.visibilities, rules.unwrap_or_default()),
-        max_lifetime_seconds: w.max_lifetime_seconds.and_then(|s| i32::try_from(s).ok()).unwrap_or_default(),
+        max_lifetime_seconds: w.lifecycle.max_lifetime_seconds.and_then(|s| i32::try_from(s).ok()).unwrap_or_default(),
         network_ids: vec![],
         object_storage_access: None,
         tags: w.tags.clone().unwrap_or_default(),
         runner_ids: facts.runner_ids.clone(),
         network: network::to_proto(w.network.as_ref(), &opened),
-        annotations: w.pod_annotations.clone().unwrap_or_default(),
+        annotations: w.pod.pod_annotations.clone().unwrap_or_default(),
         instance_type: String::new(),
         mode: facts.mode,
-        runtime_class: w.runtime_class_name.clone().unwrap_or_default(),
+        runtime_class: w.pod.runtime_class_name.clone().unwrap_or_default(),
         network_config_id: String::new(),
         runtime_class_selection: 0,
     }
@@ -65,38 +65,39 @@ fn spec(sandbox: &Sandbox, facts: &Facts, config: &Config) -> pb::SandboxSpec {
 
 /// RuntimeClass in effect.
 pub fn runtime_class(w: &Workload) -> String {
-    w.runtime_class_name.clone().unwrap_or_else(|| NODE_DEFAULT.into())
+    w.pod.runtime_class_name.clone().unwrap_or_else(|| NODE_DEFAULT.into())
 }
 
 fn containers(sandbox: &Sandbox, facts: &Facts, config: &Config) -> Vec<pb::Container> {
     let w = &sandbox.spec.workload;
     let image = sandbox.status.as_ref().and_then(|s| s.container_image.clone());
-    let (command, args) = command(w.command.as_ref(), w.args.as_ref());
-    let own_mounts: Vec<Mount> = w.volumes.iter().flatten().filter_map(own_mount).collect();
+    let (command, args) = command(w.container.command.as_ref(), w.container.args.as_ref());
+    let own_mounts: Vec<Mount> = w.pod.volumes.iter().flatten().filter_map(own_mount).collect();
     let security = Security {
-        profile: w.security_profile,
-        user: w.run_as_user,
-        group: w.run_as_group,
-        read_only_root: w.read_only_root_filesystem,
+        profile: w.container.security_profile,
+        user: w.container.run_as_user,
+        group: w.container.run_as_group,
+        read_only_root: w.container.read_only_root_filesystem,
     };
     let main = pb::Container {
         name: main_name(sandbox).into(),
         image: w.container_image.clone().or(image).unwrap_or_default(),
         command,
         args,
-        files: files(w.files.as_ref()),
-        volume_mounts: volumes::mounts_to_proto(own_mounts.iter().chain(w.mounts.iter().flatten())),
-        working_dir: w.working_dir.clone().unwrap_or_default(),
-        resource_requirements: resources::to_proto(w.resources.as_ref(), w.node_selector.as_ref(), &config.gpus),
+        files: files(w.container.files.as_ref()),
+        volume_mounts: volumes::mounts_to_proto(own_mounts.iter().chain(w.container.mounts.iter().flatten())),
+        working_dir: w.container.working_dir.clone().unwrap_or_default(),
+        resource_requirements: resources::to_proto(w.container.resources.as_ref(), w.pod.node_selector.as_ref(), &config.gpus),
         security_context: security::to_proto(security),
-        primary: w.sidecars.as_ref().is_some_and(|s| !s.is_empty()).then_some(true),
-        ..with_secrets(MAIN, w.env.as_ref(), facts)
+        primary: w.pod.sidecars.as_ref().is_some_and(|s| !s.is_empty()).then_some(true),
+        ..with_secrets(MAIN, w.container.env.as_ref(), facts)
     };
-    let sidecars = w.sidecars.iter().flatten().map(|s| sidecar(s, w, facts, config));
+    let sidecars = w.pod.sidecars.iter().flatten().map(|s| sidecar(s, w, facts, config));
     std::iter::once(main).chain(sidecars).collect()
 }
 
-fn sidecar(s: &Sidecar, w: &Workload, facts: &Facts, config: &Config) -> pb::Container {
+fn sidecar(sidecar: &Sidecar, w: &Workload, facts: &Facts, config: &Config) -> pb::Container {
+    let s = &sidecar.container;
     let (command, args) = command(s.command.as_ref(), s.args.as_ref());
     let security = Security {
         profile: s.security_profile,
@@ -105,16 +106,16 @@ fn sidecar(s: &Sidecar, w: &Workload, facts: &Facts, config: &Config) -> pb::Con
         read_only_root: s.read_only_root_filesystem,
     };
     pb::Container {
-        name: s.name.clone(),
-        image: s.image.clone(),
+        name: sidecar.name.clone(),
+        image: sidecar.image.clone(),
         command,
         args,
         files: files(s.files.as_ref()),
         volume_mounts: volumes::mounts_to_proto(s.mounts.iter().flatten()),
         working_dir: s.working_dir.clone().unwrap_or_default(),
-        resource_requirements: resources::to_proto(s.resources.as_ref(), w.node_selector.as_ref(), &config.gpus),
+        resource_requirements: resources::to_proto(s.resources.as_ref(), w.pod.node_selector.as_ref(), &config.gpus),
         security_context: security::to_proto(security),
-        ..with_secrets(&s.name, s.env.as_ref(), facts)
+        ..with_secrets(&sidecar.name, s.env.as_ref(), facts)
     }
 }
 

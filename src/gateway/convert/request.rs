@@ -95,7 +95,7 @@ pub fn draft(name: &str, base: Option<&Workload>, spec: pb::SandboxSpec, known: 
         problems.wrong("sandbox.spec.containers", format!("at most {MAX_CONTAINERS}"));
     }
     if !declared.is_empty() {
-        draft.workload.volumes = Some(volumes::from_proto(declared, known.claims, &mut draft.facts, &mut problems));
+        draft.workload.pod.volumes = Some(volumes::from_proto(declared, known.claims, &mut draft.facts, &mut problems));
     }
     containers::put(&mut draft, containers, config, &mut problems);
     draft.contents.check(&mut problems);
@@ -103,7 +103,7 @@ pub fn draft(name: &str, base: Option<&Workload>, spec: pb::SandboxSpec, known: 
     volumes::bound(&mut draft.workload, known.claims, &draft.facts);
     if !draft.facts.registries.is_empty() {
         let secret = names::registry_secret(name);
-        draft.workload.image_pull_secrets = Some(vec![k8s_openapi::api::core::v1::LocalObjectReference { name: secret }]);
+        draft.workload.pod.image_pull_secrets = Some(vec![k8s_openapi::api::core::v1::LocalObjectReference { name: secret }]);
     }
     put_network(&mut draft, ports, network, config, &mut problems);
     put_rest(&mut draft.workload, tags, annotations, runtime_class, &mut problems);
@@ -130,9 +130,10 @@ pub fn draft(name: &str, base: Option<&Workload>, spec: pb::SandboxSpec, known: 
 
 /// Every mount is of a volume that there is.
 fn check_mounts(w: &Workload, problems: &mut Problems) {
-    let known: BTreeSet<&str> = w.volumes.iter().flatten().map(|v| v.name.as_str()).collect();
-    let sidecars = w.sidecars.iter().flatten().flat_map(|s| s.mounts.iter().flatten());
+    let known: BTreeSet<&str> = w.pod.volumes.iter().flatten().map(|v| v.name.as_str()).collect();
+    let sidecars = w.pod.sidecars.iter().flatten().flat_map(|s| s.container.mounts.iter().flatten());
     let missing: BTreeSet<&str> = w
+        .container
         .mounts
         .iter()
         .flatten()
@@ -194,11 +195,11 @@ fn put_rest(w: &mut Workload, tags: Vec<String>, annotations: BTreeMap<String, S
         }
     }
     if !annotations.is_empty() {
-        w.pod_annotations = Some(annotations);
+        w.pod.pod_annotations = Some(annotations);
     }
     match runtime_class.as_str() {
         "" => {}
-        NODE_DEFAULT => w.runtime_class_name = None,
+        NODE_DEFAULT => w.pod.runtime_class_name = None,
         name => {
             if !names::is_name(name) {
                 problems.wrong(
@@ -206,7 +207,7 @@ fn put_rest(w: &mut Workload, tags: Vec<String>, annotations: BTreeMap<String, S
                     format!("{} is not the name of a RuntimeClass", quoted(name)),
                 );
             }
-            w.runtime_class_name = Some(name.into());
+            w.pod.runtime_class_name = Some(name.into());
         }
     }
 }
@@ -218,9 +219,9 @@ fn put_lifetime(w: &mut Workload, seconds: i32, config: &Config, problems: &mut 
         problems.wrong("sandbox.spec.max_lifetime_seconds", text);
     }
     if seconds > 0 {
-        w.max_lifetime_seconds = Some(seconds);
+        w.lifecycle.max_lifetime_seconds = Some(seconds);
     }
-    w.max_lifetime_seconds.get_or_insert(config.default_lifetime_seconds);
+    w.lifecycle.max_lifetime_seconds.get_or_insert(config.default_lifetime_seconds);
 }
 
 /// What overrides of a template say, as the spec that they stand for.

@@ -41,9 +41,9 @@ pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config, runner: Option<
     let status = sandbox.status.as_ref().unwrap_or(&none);
     let state = state(sandbox);
     let wire_state = state_to_proto(state).into();
-    let lifetime = status.max_lifetime_seconds.or(w.max_lifetime_seconds);
+    let lifetime = status.max_lifetime_seconds.or(w.lifecycle.max_lifetime_seconds);
     let rules = w.network.as_ref().and_then(|n| n.ingress.as_ref()).map(|i| i.rules.as_slice());
-    let requirements = resources::to_proto(w.resources.as_ref(), w.node_selector.as_ref(), &config.gpus);
+    let requirements = resources::to_proto(w.container.resources.as_ref(), w.pod.node_selector.as_ref(), &config.gpus);
     pb::SandboxStatus {
         state: wire_state,
         state_reason: state_reason(status),
@@ -76,7 +76,7 @@ pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config, runner: Option<
 /// The containers beside the main one.
 pub fn sidecars(sandbox: &Sandbox, pod: &Pod) -> Vec<pb::ContainerStatus> {
     let known = pod.status.as_ref().and_then(|s| s.init_container_statuses.as_ref());
-    let ours = |name: &str| sandbox.spec.workload.sidecars.iter().flatten().any(|s| s.name == name);
+    let ours = |name: &str| sandbox.spec.workload.pod.sidecars.iter().flatten().any(|s| s.name == name);
     let known = known.into_iter().flatten().filter(|c| ours(&c.name));
     let told = known.map(|container| {
         let ended = container.state.as_ref().and_then(|s| s.terminated.as_ref());

@@ -141,8 +141,8 @@ pub fn mounts(at: &str, mounts: Vec<pb::VolumeMount>, taken: &mut BTreeSet<Strin
 
 /// Keeps the mounts of registered volumes within what was registered.
 pub fn bound(w: &mut Workload, claims: &BTreeMap<String, Registered>, facts: &Facts) {
-    let sidecars = w.sidecars.iter_mut().flatten().flat_map(|s| s.mounts.iter_mut().flatten());
-    for mount in w.mounts.iter_mut().flatten().chain(sidecars) {
+    let sidecars = w.pod.sidecars.iter_mut().flatten().flat_map(|s| s.container.mounts.iter_mut().flatten());
+    for mount in w.container.mounts.iter_mut().flatten().chain(sidecars) {
         let Some(registered) = facts.volumes.get(&mount.name).and_then(|id| claims.get(id)) else {
             continue;
         };

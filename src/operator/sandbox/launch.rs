@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::decide::Verdict;
 use super::observed::Observed;
-use crate::api::{State, reason};
+use crate::api::{FieldError, State, reason};
 use crate::operator::apply::Created;
 use crate::operator::caches::reference;
 use crate::operator::context::Context;
 use crate::operator::error::Error;
 use crate::process::Namespaced;
 use crate::resources::network_policy::spec_hash;
-use crate::resources::{AgentIn, files, labels, names, network_policy, pod, service};
+use crate::resources::{AgentInjection, files, labels, names, network_policy, pod, service};
 
 /// Least time between two repairs of one policy.
 const REPAIR_PAUSE: Duration = Duration::from_secs(60);
@@ -74,7 +74,7 @@ fn outcome(made: Result<(), Stop>) -> Result<Outcome, Error> {
     }
 }
 
-fn own_policy(o: &Observed, ctx: &Context) -> Result<NetworkPolicy, String> {
+fn own_policy(o: &Observed, ctx: &Context) -> Result<NetworkPolicy, FieldError> {
     network_policy::build(o.sandbox, o.effective, &ctx.settings, &ctx.lists)
 }
 
@@ -82,7 +82,7 @@ async fn children(o: &Observed<'_>, ctx: &Context) -> Result<(), Stop> {
     // All are built before the first is made: a spec that cannot be leaves nothing behind.
     let policy = own_policy(o, ctx).map_err(invalid)?;
     let secret = files::secret(o.sandbox, o.effective).map_err(invalid)?;
-    let agent = AgentIn {
+    let agent = AgentInjection {
         by: ctx.agent_by,
         key: ctx.agent_key.borrow().clone(),
     };
@@ -137,7 +137,7 @@ async fn standing_policy(o: &Observed<'_>, ctx: &Context) -> Result<(), Stop> {
 
 /// Writes back what somebody changed in a policy of ours. Who changed it may do so again: at most once a minute.
 async fn written_back(o: &Observed<'_>, ctx: &Context, there: NetworkPolicy, wanted: &NetworkPolicy) -> Result<NetworkPolicy, Stop> {
-    let Some(mended) = network_policy::mended(&there, wanted) else {
+    let Some(repaired) = network_policy::repaired(&there, wanted) else {
         return Ok(there);
     };
     let (uid, name) = (there.uid().unwrap_or_default(), there.name_any());
@@ -150,11 +150,11 @@ async fn written_back(o: &Observed<'_>, ctx: &Context, there: NetworkPolicy, wan
     if ctx.memory.recall(&uid).written.is_some_and(|at| at.elapsed() < REPAIR_PAUSE) {
         return Err(contended());
     }
-    let written = ctx.writer.replace("NetworkPolicy", &mended).await?;
+    let written = ctx.writer.replace("NetworkPolicy", &repaired).await?;
     ctx.memory.note(&uid, |n| n.written = Some(Instant::now()));
     let text = format!("NetworkPolicy {name} was not as it should be; it was written back");
     ctx.events.warn(o.sandbox, reason::POLICY_CHANGED, &text);
-    match network_policy::mended(&written, wanted) {
+    match network_policy::repaired(&written, wanted) {
         None => Ok(written),
         Some(_) => Err(contended()),
     }
@@ -214,8 +214,8 @@ fn vanished(kind: &str, name: &str) -> Stop {
     later(reason::PENDING, format!("{kind} {name} was deleted while it was looked at"))
 }
 
-fn invalid(text: String) -> Stop {
-    Stop::Outcome(Outcome::Refused(Verdict::new(State::Failed, reason::INVALID_SPEC, text)))
+fn invalid(error: FieldError) -> Stop {
+    Stop::Outcome(Outcome::Refused(Verdict::new(State::Failed, reason::INVALID_SPEC, error.to_string())))
 }
 
 fn taken(kind: &str, name: &str) -> Stop {

@@ -58,7 +58,7 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Next,
     let mut effective = Effective::new(&sandbox, defaults.as_deref(), &ctx.settings);
     // It may be lowered; a session's defaults that changed later, or a field that was added, do not raise it.
     if let Some(told) = status.max_lifetime_seconds.filter(|_| launched) {
-        let own = sandbox.spec.workload.max_lifetime_seconds;
+        let own = sandbox.spec.workload.lifecycle.max_lifetime_seconds;
         effective.lifetime = own.map_or(told, |own| own.min(told));
     }
     let name = names::child(&sandbox);
