@@ -1,16 +1,15 @@
 #!/bin/bash
-# The chart is well formed, and the API server accepts all of it: with default values, with every option on, with every switch off.
+# Checks the chart with default values, with every option set, and with every switch off, and that it refuses wrong values with a helpful
+# message. Needs Helm only. --server: an API server checks all objects as well, without creating them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-eval "$(hack/cluster/cluster env)"
+. hack/lib.sh
+server=${1:-}
 chart=charts/sandbox-operator
 
-# Helm remarks on each use that the chart's definitions are a link.
-quiet_helm() { helm "$@" 2> >(grep -v 'symbolic link' >&2); }
-
-# A ServiceMonitor is for the Prometheus operator; an API server that does not know the kind cannot judge it.
+# A ServiceMonitor belongs to the Prometheus operator: an API server without that kind cannot check it.
 known_kinds() {
-  if kubectl get crd servicemonitors.monitoring.coreos.com >/dev/null 2>&1; then
+  if kubectl get crd servicemonitors.monitoring.coreos.com > /dev/null 2>&1; then
     cat
   else
     awk 'BEGIN { RS = ORS = "\n---\n" } !/\nkind: ServiceMonitor\n/'
@@ -21,13 +20,41 @@ check() { # HELM_ARGUMENT...
   local objects
   quiet_helm lint --quiet --strict "$chart" "$@"
   objects=$(quiet_helm template chart-test "$chart" --namespace default "$@")
-  known_kinds <<< "$objects" | kubectl apply --server-side --force-conflicts --dry-run=server -f - >/dev/null
+  [[ $server != --server ]] || known_kinds <<< "$objects" | kubectl apply --server-side --force-conflicts --dry-run=server -f - > /dev/null
+}
+
+refuses() { # TEXT HELM_ARGUMENT...: the chart must refuse the arguments, and the message must contain TEXT
+  local text=$1 message
+  shift
+  if message=$(quiet_helm template chart-test "$chart" "$@" 2>&1 > /dev/null); then
+    echo "the chart accepts $*" >&2
+    exit 1
+  fi
+  [[ $message == *"$text"* ]] || { printf 'for %s the message must contain "%s", but it is:\n%s\n' "$*" "$text" "$message" >&2; exit 1; }
 }
 
 check
 check --values tests/charts/full-values.yaml
 check --set podDisruptionBudget.enabled=false,networkPolicy.enabled=false,crds.install=false
-if helm lint --quiet "$chart" --set nonsense=1 >/dev/null 2>&1; then
-  echo "a value that does not exist is accepted" >&2
-  exit 1
-fi
+# Numbers where Kubernetes wants text, as --set passes them.
+check --set podAnnotations.build=7,sandboxes.defaults.limits.cpu=1,sandboxes.network.dns.podLabels.version=1
+
+refuses "additional properties 'nonsense' not allowed" --set nonsense=1
+refuses 'sandboxes.defaults.limits.memory: "2GB" is not a quantity: write 2G for powers of 1000, or 2Gi' --set sandboxes.defaults.limits.memory=2GB
+refuses 'sandboxes.defaults.sharedMemory: "64MB" is not a quantity: write 64M for powers of 1000, or 64Mi' --set sandboxes.defaults.sharedMemory=64MB
+refuses 'sandboxes.defaults.requests.cpu: "3" is above sandboxes.defaults.limits.cpu, 2' --set sandboxes.defaults.requests.cpu=3
+refuses 'sandboxes.defaults.requests.cpu: "-1" is not a quantity' --set sandboxes.defaults.requests.cpu=-1
+refuses 'sandboxes.defaults.containerImage: "My image" is not the name of an image' --set 'sandboxes.defaults.containerImage=My image'
+refuses 'resources.limits.memory: "lots" is not a quantity' --set resources.limits.memory=lots
+refuses 'gateway.resources.requests.memory: "2Gi" is above gateway.resources.limits.memory, 1Gi' --set gateway.resources.requests.memory=2Gi
+refuses 'sandboxes.network.never[0]: "10.0.0.1" is not an address range: write 10.0.0.1/32' --set 'sandboxes.network.never={10.0.0.1}'
+refuses 'sandboxes.network.never[0]: "10.1.2.129/25" has bits set behind its prefix: write 10.1.2.128/25' --set 'sandboxes.network.never={10.1.2.129/25}'
+refuses 'sandboxes.network.notByDefault[0]: "2001:db8::" is not an address range: write 2001:db8::/128' --set 'sandboxes.network.notByDefault={2001:db8::}'
+refuses 'sandboxes.network.dns.addresses[0]: "10.0.0.0/33" is not an address range: write a prefix length from 0 to 32' --set 'sandboxes.network.dns.addresses={10.0.0.0/33}'
+refuses 'sandboxes.publicServices.host: "http://nodes" is not a host' --set sandboxes.publicServices.host=http://nodes
+refuses 'watchNamespaces[0]: "Team_A" is not the name of a namespace' --set 'watchNamespaces={Team_A}'
+refuses 'image.repository: "app:1" is not the name of a repository' --set image.repository=app:1
+refuses 'gateway.tls.secret: "My_Secret" is not the name of an object' --set gateway.tls.secret=My_Secret
+refuses 'gateway.config.runners[1].id: "a" is the id of another runner' \
+  --set gateway.config.runners[0].id=a,gateway.config.runners[0].nodeLabels.x=v,gateway.config.runners[1].id=a,gateway.config.runners[1].nodeLabels.x=w
+refuses 'serviceMonitor.interval: "30" is not a duration' --set-string serviceMonitor.interval=30

@@ -1,22 +1,19 @@
 #!/bin/bash
-# Applies FILE, shows the states of sandbox NAME as they change, then its logs; fails unless it ends COMPLETED.
+# Applies FILE, waits until sandbox NAME has finished, and shows its states, logs and record. Fails unless it is COMPLETED.
+# Usage: run-example.sh FILE NAME
 set -euo pipefail
 file=$1 name=$2
-kubectl delete sbx "$name" --ignore-not-found --wait >/dev/null
+kubectl delete sbx "$name" --ignore-not-found --wait > /dev/null
 kubectl apply -f "$file"
-seen=
-for _ in $(seq 600); do
-  read -r state reason < <(kubectl get sbx "$name" -o jsonpath='{.status.state} {.status.reason}{"\n"}')
-  if [ "$state" != "$seen" ]; then
-    echo "$(date +%T)  ${state:-PENDING}  ${reason:-}"
-    seen=$state
-  fi
-  case $state in COMPLETED | FAILED | TERMINATED) break ;; esac
-  sleep 0.2
-done
-pod=$(kubectl get sbx "$name" -o jsonpath='{.status.podName}')
+kubectl get sbx "$name" --watch --no-headers -o custom-columns='STATE:.status.state,REASON:.status.reason' \
+  > >(while read -r state; do echo "$(date +%T)  $state"; done) 2> /dev/null &
+watch=$!
+trap 'kill $watch 2> /dev/null || true' EXIT
+kubectl wait "sbx/$name" --for=condition=Finished --timeout=300s > /dev/null || echo "sandbox $name has not finished after 300 s" >&2
 echo "--- logs of $name"
+pod=$(kubectl get sbx "$name" -o jsonpath='{.status.podName}')
 [ -z "$pod" ] || kubectl logs "$pod" -c main || true
 echo "---"
 kubectl get sbx "$name"
-[ "$seen" = COMPLETED ]
+state=$(kubectl get sbx "$name" -o jsonpath='{.status.state}')
+[ "$state" = COMPLETED ] || { kubectl get sbx "$name" -o jsonpath='{.status.message}{"\n"}' >&2; exit 1; }

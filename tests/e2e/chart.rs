@@ -1,4 +1,4 @@
-//! The values file with every option, by which `hack/chart.sh` tests the chart, has every option.
+//! `tests/charts/full-values.yaml`, which `hack/chart.sh` checks the chart with, sets every option.
 
 use sandbox_operator::gateway::config::Config;
 use sandbox_operator::resources::Settings;
@@ -9,7 +9,7 @@ fn values(path: &str) -> Value {
     serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The options of `defaults` that `full` does not set, or sets to what they are by default. A switch that is on stays on.
+/// The options of `defaults` that `full` does not set, or sets to the default. Switches that are on by default may stay on.
 fn unchanged(defaults: &Value, full: &Value, path: &str) -> Vec<String> {
     match (defaults, full) {
         (Value::Object(defaults), Value::Object(full)) if !defaults.is_empty() => defaults
@@ -23,7 +23,7 @@ fn unchanged(defaults: &Value, full: &Value, path: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_option_is_missing_and_each_is_known() {
+fn full_values_set_every_option_and_the_programs_accept_them() {
     let full = values("tests/charts/full-values.yaml");
     assert_eq!(unchanged(&values("charts/sandbox-operator/values.yaml"), &full, ""), Vec::<String>::new());
     let read: Result<Settings, _> = serde_json::from_value(full["sandboxes"].clone());

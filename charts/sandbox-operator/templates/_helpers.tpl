@@ -14,7 +14,13 @@ app.kubernetes.io/component: operator
 {{- define "gateway.labels" }}{{ include "labels" . | replace "component: operator" "component: gateway" }}{{ end }}
 {{- define "gateway.selector" }}{{ include "selector" . | replace "component: operator" "component: gateway" }}{{ end }}
 {{- define "image" -}}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{- end }}
-{{- /* What the operator does in a namespace with sandboxes: each verb is used, none is there in reserve. */}}
+{{- /* A map as YAML with text as its values. */}}
+{{- define "strings" }}
+{{- $strings := dict }}
+{{- range $key, $value := . }}{{ $_ := set $strings $key (toString $value) }}{{ end }}
+{{- toYaml $strings }}
+{{- end }}
+{{- /* The operator's rights in a namespace with sandboxes. It uses every one of these verbs. */}}
 {{- define "rules" -}}
 - apiGroups: [sandbox-operator.dev]
   resources: [sandboxes, sandboxsessions]
@@ -25,7 +31,7 @@ app.kubernetes.io/component: operator
 - apiGroups: [sandbox-operator.dev]
   resources: [sandboxes/status, sandboxsessions/status]
   verbs: [patch]
-# Owner references that block their owner's deletion need the right to update its finalizers.
+# An owner reference with blockOwnerDeletion needs the right to update the owner's finalizers.
 - apiGroups: [sandbox-operator.dev]
   resources: [sandboxes/finalizers, sandboxsessions/finalizers]
   verbs: [update]
@@ -41,11 +47,11 @@ app.kubernetes.io/component: operator
 - apiGroups: [""]
   resources: [services]
   verbs: [get, create, delete]
-# Files that a Sandbox has inline; get tells ours from a stranger's of the same name.
+# Inline files of a Sandbox. `get` shows whether an existing Secret of that name belongs to the Sandbox.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create]
-# Why the kubelet cannot start a pod.
+# Events say why the kubelet cannot start a pod.
 - apiGroups: [""]
   resources: [events]
   verbs: [list]
@@ -53,7 +59,7 @@ app.kubernetes.io/component: operator
   resources: [events]
   verbs: [create, patch]
 {{- end }}
-{{- /* What the gateway does in a namespace with sandboxes, on behalf of callers whose own rights it has checked. */}}
+{{- /* The gateway's rights in a namespace with sandboxes. It acts for callers after it has checked their own rights. */}}
 {{- define "gateway.rules" }}
 - apiGroups: [sandbox-operator.dev]
   resources: [sandboxes]
@@ -61,11 +67,11 @@ app.kubernetes.io/component: operator
 - apiGroups: [sandbox-operator.dev]
   resources: [sandboxtemplates]
   verbs: [get, list]
-# Owner references that block their owner's deletion need the right to update its finalizers.
+# An owner reference with blockOwnerDeletion needs the right to update the owner's finalizers.
 - apiGroups: [sandbox-operator.dev]
   resources: [sandboxes/finalizers]
   verbs: [update]
-# The tenants' secret stores are read; what a sandbox needs of them, and its files, are Secrets of its own.
+# It reads the tenants' secret stores, and creates Secrets for the values and files of a sandbox.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create]
@@ -81,13 +87,13 @@ app.kubernetes.io/component: operator
   verbs: [create, get]
 {{- end }}
 {{- end }}
-{{- /* Where the operator and the gateway connect to. */}}
+{{- /* Egress rules of operator and gateway: DNS, API server, agents. */}}
 {{- define "egress" -}}
 - ports:
   - {protocol: UDP, port: 53}
   - {protocol: TCP, port: 53}
   to: [{namespaceSelector: {}}]
-# The API server is on no pod that a selector could name.
+# Selectors cannot name the API server, because it does not run in a pod with an address of its own.
 - ports: {{- range .Values.networkPolicy.apiServerPorts }}
   - {protocol: TCP, port: {{ . }}}
   {{- end }}

@@ -1,23 +1,24 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables are shared with ../cluster
-# Docker, and what else comes from the machine: sourced by ../cluster.
+# Docker, Debian packages and root file systems. Sourced by ../cluster.
 
 dockerd_pid_file=$cache/dockerd.pid
 
 can_install() { [[ $(id -u) == 0 ]] && command -v apt-get > /dev/null; }
 
-need_packages() { # PACKAGE... (Debian's names): installs those that are missing
+need_packages() { # PACKAGE... (Debian's names): installs the missing ones
   local package missing=()
   for package in "$@"; do
     dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2> /dev/null | grep -q '^ii' || missing+=("$package")
   done
   ((${#missing[@]})) || return 0
-  can_install || die "needed here and missing: ${missing[*]} (Debian's package names); install them, or run as root on Debian"
+  can_install || die "missing Debian packages: ${missing[*]}. Install them, or run as root on Debian"
   step "install ${missing[*]}"
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } \
     > "$cache/apt.log" 2>&1 || die "apt-get failed, see $cache/apt.log"
+  step_done
 }
 
-our_dockerd() { # succeeds when a dockerd that we started is running
+our_dockerd() { # succeeds if a dockerd that this script started is running
   local pid
   pid=$(cat "$dockerd_pid_file" 2> /dev/null) || return 1
   [[ $(cat "/proc/$pid/comm" 2> /dev/null) == dockerd ]]
@@ -33,7 +34,7 @@ docker_answers() { timeout 20 docker info > /dev/null 2>&1; }
 
 ensure_docker() {
   docker_answers && return
-  # Ours may be on its way up or down.
+  # A dockerd that this script started may be starting or stopping.
   for _ in {1..60}; do
     our_dockerd || break
     sleep 0.5
@@ -55,7 +56,7 @@ ensure_docker() {
     options=(--add-runtime "no-sys-resource=$cache/oci-runtime" --default-runtime no-sys-resource)
   fi
   our_dockerd || rm -f "$dockerd_pid_file"
-  # Detached for good: it must outlive this script, its terminal and its lock (file descriptor 9).
+  # It must outlive this script and its terminal, and must not hold the lock (file descriptor 9).
   setsid dockerd --pidfile "$dockerd_pid_file" "${options[@]}" > "$cache/dockerd.log" 2>&1 < /dev/null 9>&- &
   for _ in {1..120}; do
     docker_answers && return
@@ -82,8 +83,9 @@ have_image() { docker image inspect "$1" > /dev/null 2>&1; }
 
 image_id() { docker image inspect -f '{{.Id}}' "$1"; }
 
-# Asks the registry quickly, since without one a pull can hang for minutes. "No" is remembered; `down --purge` forgets it.
-pull() { # IMAGE: present afterwards, or fails
+# Asks the registry first, with a short timeout: without a registry a pull can hang for minutes. The file no-registry remembers that none
+# answers until `down --purge`.
+pull() { # IMAGE: succeeds if the image is present afterwards
   have_image "$1" && return
   [[ ! -e $cache/no-registry ]] || return 1
   if ! timeout 10 docker manifest inspect "$1" > /dev/null 2>&1; then
@@ -92,6 +94,7 @@ pull() { # IMAGE: present afterwards, or fails
   fi
   step "pull $1"
   docker pull -q "$1" > /dev/null
+  step_done
 }
 
 debian_mirror() {
@@ -103,22 +106,23 @@ debian_mirror() {
   printf '%s\n' "${mirror:-http://deb.debian.org/debian}"
 }
 
-# A Debian root file system as $cache/rootfs/NAME.tar.
+# Writes a Debian root file system to $cache/rootfs/NAME/root.tar.
 rootfs() { # NAME PACKAGE...
   local name=$1 out=$cache/rootfs/$1 key dir
   shift
   key=$(hash_of bookworm "$@")
   is_fresh "$out" "$key" && return
-  [[ $(id -u) == 0 ]] || die "no container registry answers, and only root can build images without one (debootstrap)"
+  [[ $(id -u) == 0 ]] || die "no container registry answers, and building images without one needs root (debootstrap)"
   need_packages debootstrap
   step "root file system: $name"
   dir=$(mktemp -d -p "$cache/tmp")
   chmod 0755 "$dir"
   debootstrap --variant=minbase --include="$(IFS=,; printf '%s' "$*")" bookworm "$dir" "$(debian_mirror)" \
-    > "$cache/debootstrap.log" 2>&1 || die "debootstrap failed, see $cache/debootstrap.log"
+    > "$cache/debootstrap-$name.log" 2>&1 || die "debootstrap failed, see $cache/debootstrap-$name.log"
   rm -rf "$dir"/var/cache/apt/archives/*.deb "$dir"/var/lib/apt/lists/* "$dir"/etc/apt/sources.list "$dir"/etc/resolv.conf
   rm -rf "$out" && mkdir -p "$out"
   tar -C "$dir" --one-file-system -cf "$out/root.tar" .
   rm -rf "$dir"
   mark_fresh "$out" "$key"
+  step_done
 }
