@@ -81,7 +81,8 @@ kubernetes_image() { # IMAGE
 
 kubernetes_program_image() { # IMAGE BASE: the program has the image's name
   printf 'FROM %s\nENTRYPOINT ["/usr/local/bin/%s"]\n' "$2" "$(basename "${1%:*}")" \
-    | DOCKER_BUILDKIT=0 docker build -q -t "$1" - > /dev/null
+    | DOCKER_BUILDKIT=0 docker build -q -t "$1" - > "$cache/build-image.log" 2>&1 \
+    || { tail -n 20 "$cache/build-image.log" >&2; die "building the image $1 failed"; }
 }
 
 # Sets node_image: kind's own where a registry has it, otherwise one that is built here. Makes the Python image too.
