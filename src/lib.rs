@@ -8,7 +8,7 @@ pub mod agent_client;
 pub mod agent_contract;
 pub mod api;
 pub mod gateway;
-pub mod guard;
+pub mod kube;
 pub mod net;
 pub mod operator;
 pub mod process;

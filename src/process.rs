@@ -1,25 +1,11 @@
-//! What every role that serves has in common: its configuration file, its way to the API server, its admin port, and its end.
+//! What every serving role has in common: its configuration file, its admin port, and its end.
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use kube::core::NamespaceResourceScope;
-use kube::{Client, Resource};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::Path;
-
-/// A kind that lives in namespaces.
-pub trait Namespaced:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
-{
-}
-impl<K> Namespaced for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync
-{
-}
 
 /// The configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,23 +39,6 @@ pub fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
         path: shown,
         text: e.to_string(),
     })
-}
-
-/// There is no way to the API server.
-#[derive(Debug, thiserror::Error)]
-#[error("Kubernetes client: {0}")]
-pub struct NoClient(String);
-
-/// A client for the API server that the environment names.
-///
-/// # Errors
-/// The environment names none.
-pub async fn client() -> Result<Client, NoClient> {
-    let failed = |e: &dyn std::error::Error| NoClient(crate::telemetry::chain(e));
-    let mut config = kube::Config::infer().await.map_err(|e| failed(&e))?;
-    // kube would try again on its own for minutes, creates included; our retries are bounded.
-    config.default_retry = false;
-    Client::try_from(config).map_err(|e| failed(&e))
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 const MAY_ENTER: [(&str, &[&str]); 16] = [
     ("api", &["agent_contract"]),
     ("resources", &["agent_contract", "api"]),
-    ("operator", &["agent_client", "api", "guard", "process", "resources", "telemetry", "text"]),
+    ("operator", &["agent_client", "api", "kube", "process", "resources", "telemetry", "text"]),
     (
         "gateway",
         &[
             "agent_client",
             "agent_contract",
             "api",
-            "guard",
+            "kube",
             "net",
             "process",
             "proto",
@@ -30,9 +30,9 @@ const MAY_ENTER: [(&str, &[&str]); 16] = [
     ("agent", &["agent_contract", "net", "proto", "text", "token"]),
     ("proto", &[]),
     ("token", &[]),
-    ("process", &["telemetry"]),
+    ("process", &[]),
     ("telemetry", &[]),
-    ("guard", &[]),
+    ("kube", &["telemetry"]),
     ("net", &["telemetry"]),
     ("text", &[]),
     ("lib", &[]),

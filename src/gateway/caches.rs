@@ -1,17 +1,14 @@
 //! What the gateway watches: the sandboxes, found by name at once and listed by namespace without a scan of the others.
 
-use futures::StreamExt;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Client, ResourceExt};
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch as signal;
 
-use super::metrics::Metrics;
 use crate::api::Sandbox;
-use crate::guard::Guarded;
+use crate::kube::{ApiClient, Readable};
 
 /// How long the end of a stop is kept back once it was seen here. The SDK drops the logs that it follows when it is told of that end, and
 /// whoever reads them waits for ever: the logs must end first, at every replica.
@@ -94,36 +91,22 @@ impl Caches {
     }
 
     /// Watches until the end of the process.
-    pub async fn run(&self, client: Client, metrics: &Metrics) {
+    pub async fn run(&self, client: &ApiClient) {
         let scopes = self.missing.borrow().clone();
-        futures::future::join_all(scopes.into_iter().map(|scope| self.follow(client.clone(), scope, metrics))).await;
+        futures::future::join_all(scopes.into_iter().map(|scope| self.follow(client, scope))).await;
     }
 
-    async fn follow(&self, client: Client, scope: Option<String>, metrics: &Metrics) {
-        let api: Api<Guarded<Sandbox>> = match &scope {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::all(client),
-        };
-        // From the API server's watch cache: a list of all must not cost etcd a full read.
-        let stream = watch(api, watcher::Config::default().any_semantic()).default_backoff();
-        let mut stream = std::pin::pin!(stream);
+    async fn follow(&self, client: &ApiClient, scope: Option<String>) {
         let mut listed = HashMap::new();
-        while let Some(event) = stream.next().await {
-            match event {
-                Ok(event) => self.take(scope.as_ref(), &mut listed, event),
-                Err(error) => {
-                    metrics.watch_error("Sandbox");
-                    tracing::warn!(error = crate::telemetry::chain(&error), "watch of sandboxes broke; it is begun anew");
-                }
-            }
-        }
+        let handle = |event| self.take(scope.as_ref(), &mut listed, event);
+        client.watch::<Sandbox>(scope.as_deref(), "", handle).await;
     }
 
     /// One event of a watch. What a list has before is whole goes to `listed`, so that readers never see half of one.
-    fn take(&self, scope: Option<&String>, listed: &mut HashMap<String, Named>, event: Event<Guarded<Sandbox>>) {
+    fn take(&self, scope: Option<&String>, listed: &mut HashMap<String, Named>, event: Event<Readable<Sandbox>>) {
         match event {
             Event::Init => listed.clear(),
-            Event::InitApply(Guarded(Ok(sandbox))) => insert(listed, sandbox),
+            Event::InitApply(Readable(Ok(sandbox))) => insert(listed, sandbox),
             Event::InitDone => {
                 let list = std::mem::take(listed);
                 let mut all = self.write();
@@ -139,9 +122,9 @@ impl Caches {
                     missing.remove(&scope.cloned());
                 });
             }
-            Event::Apply(Guarded(Ok(sandbox))) => insert(&mut self.write(), sandbox),
+            Event::Apply(Readable(Ok(sandbox))) => insert(&mut self.write(), sandbox),
             // The operator tells of it.
-            Event::InitApply(Guarded(Err(_))) | Event::Apply(Guarded(Err(_))) => {}
+            Event::InitApply(Readable(Err(_))) | Event::Apply(Readable(Err(_))) => {}
             Event::Delete(sandbox) => {
                 let namespace = sandbox.namespace().unwrap_or_default();
                 let mut all = self.write();
@@ -212,23 +195,23 @@ mod tests {
         let mut listed = HashMap::new();
         let mut take = |event| caches.take(None, &mut listed, event);
         take(Event::Init);
-        take(Event::InitApply(Guarded(Ok(sandbox("a", "one")))));
+        take(Event::InitApply(Readable(Ok(sandbox("a", "one")))));
         assert!(!caches.is_ready() && caches.is_empty());
         take(Event::InitDone);
         assert!(caches.is_ready());
-        take(Event::Apply(Guarded(Ok(sandbox("a", "two")))));
-        take(Event::Apply(Guarded(Ok(sandbox("b", "one")))));
+        take(Event::Apply(Readable(Ok(sandbox("a", "two")))));
+        take(Event::Apply(Readable(Ok(sandbox("b", "one")))));
         assert_eq!(
             (names(&caches, "a"), names(&caches, "b")),
             (vec!["one".into(), "two".into()], vec!["one".into()])
         );
         take(Event::Init);
-        take(Event::InitApply(Guarded(Ok(sandbox("a", "three")))));
+        take(Event::InitApply(Readable(Ok(sandbox("a", "three")))));
         assert_eq!(names(&caches, "a"), ["one", "two"], "the old list is served meanwhile");
         take(Event::InitDone);
         assert_eq!((names(&caches, "a"), caches.len()), (vec!["three".into()], 1));
         assert!(caches.sandbox("a", "three").is_some() && caches.sandbox("b", "three").is_none());
-        take(Event::Delete(Guarded(Ok(sandbox("a", "three")))));
+        take(Event::Delete(Readable(Ok(sandbox("a", "three")))));
         assert!(caches.is_empty());
     }
 
@@ -242,15 +225,15 @@ mod tests {
         };
         let mut take = |event| caches.take(None, &mut listed, event);
         take(Event::Init);
-        take(Event::InitApply(Guarded(Ok(ended("old")))));
-        take(Event::InitApply(Guarded(Ok(sandbox("a", "new")))));
+        take(Event::InitApply(Readable(Ok(ended("old")))));
+        take(Event::InitApply(Readable(Ok(sandbox("a", "new")))));
         take(Event::InitDone);
         assert!(!caches.just_ended(&ended("old")) && !caches.just_ended(&sandbox("a", "new")));
-        take(Event::Apply(Guarded(Ok(ended("new")))));
+        take(Event::Apply(Readable(Ok(ended("new")))));
         assert!(caches.just_ended(&ended("new")));
         let before = Instant::now().checked_sub(JUST_ENDED);
         caches.write().get_mut("a").unwrap().get_mut("new").unwrap().ended = before;
-        take(Event::Apply(Guarded(Ok(ended("new")))));
+        take(Event::Apply(Readable(Ok(ended("new")))));
         assert!(!caches.just_ended(&ended("new")), "it does not end again");
     }
 
@@ -260,9 +243,9 @@ mod tests {
         let (a, b) = ("a".to_owned(), "b".to_owned());
         let mut listed = HashMap::new();
         for (scope, event) in [
-            (&a, Event::InitApply(Guarded(Ok(sandbox("a", "one"))))),
+            (&a, Event::InitApply(Readable(Ok(sandbox("a", "one"))))),
             (&a, Event::InitDone),
-            (&b, Event::InitApply(Guarded(Ok(sandbox("b", "one"))))),
+            (&b, Event::InitApply(Readable(Ok(sandbox("b", "one"))))),
         ] {
             caches.take(Some(scope), &mut listed, event);
         }

@@ -67,7 +67,7 @@ impl Discovery {
         let nodes = self
             .0
             .cluster
-            .list_all(&ListParams::default())
+            .list_cluster_scoped(&ListParams::default())
             .await
             .map_err(|e| of_kube("list the nodes", &e))?;
         Ok((nodes.items, self.0.caches.all_sandboxes()))

@@ -11,13 +11,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tonic::{Code, Status};
 
-use super::cluster::Cluster;
 use super::config::Config;
 use super::credentials::{Credentials, digest, file_name, service_account, time_left};
 use super::error::{reason, retry, status, with_metadata};
 use super::limits;
-use super::remember::Remember;
 use crate::api::GROUP;
+use crate::kube::{ApiClient, TtlCache};
 
 /// Longest time for which a token is believed without asking again: so long may a deleted ServiceAccount call us.
 const BELIEVED: Duration = Duration::from_secs(60);
@@ -108,25 +107,25 @@ impl Right {
 
 /// Checks credentials and rights with the API server.
 pub struct Identity {
-    cluster: Cluster,
+    cluster: ApiClient,
     audience: String,
     api_keys: Option<PathBuf>,
     namespaces: Vec<String>,
-    callers: Remember<[u8; 32], Option<Caller>>,
-    rights: Remember<(Caller, Right), bool>,
+    callers: TtlCache<[u8; 32], Option<Caller>>,
+    rights: TtlCache<(Caller, Right), bool>,
     strangers: DefaultKeyedRateLimiter<IpAddr>,
 }
 
 impl Identity {
     /// Identities as `config` wants them checked.
-    pub fn new(cluster: Cluster, config: &Config) -> Identity {
+    pub fn new(cluster: ApiClient, config: &Config) -> Identity {
         Identity {
             cluster,
             audience: config.authentication.audience.clone(),
             api_keys: config.authentication.api_keys.clone(),
             namespaces: config.watch_namespaces.clone(),
-            callers: Remember::new(CAPACITY),
-            rights: Remember::new(CAPACITY),
+            callers: TtlCache::new(CAPACITY),
+            rights: TtlCache::new(CAPACITY),
             strangers: DefaultKeyedRateLimiter::keyed(governor::Quota::per_second(STRANGERS_PER_SECOND).allow_burst(STRANGERS_AT_ONCE)),
         }
     }
@@ -146,9 +145,9 @@ impl Identity {
                     self.greet(peer)?;
                     self.review(token).await
                 };
-                self.callers.get(&digest(b't', token), now, ask).await?
+                self.callers.get_or_fetch(&digest(b't', token), now, ask).await?
             }
-            Credentials::ApiKey(key) => self.callers.get(&digest(b'k', key), now, self.look_up(key)).await?,
+            Credentials::ApiKey(key) => self.callers.get_or_fetch(&digest(b'k', key), now, self.look_up(key)).await?,
         };
         let caller = caller.ok_or_else(|| {
             unauthenticated(format!(
@@ -175,7 +174,7 @@ impl Identity {
             Ok::<_, Status>((allowed, if allowed { MAY } else { MAY_NOT }))
         };
         let key = (caller.clone(), right);
-        if self.rights.get(&key, Instant::now(), ask).await? {
+        if self.rights.get_or_fetch(&key, Instant::now(), ask).await? {
             return Ok(());
         }
         let (verb, group, resource, subresource) = right.attributes();

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kube::ApiMetrics;
 use crate::telemetry::usage::Process;
 use crate::telemetry::{self, Labels};
 
@@ -15,10 +16,10 @@ use crate::telemetry::{self, Labels};
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    /// Metrics of the client of the API server.
+    pub api: ApiMetrics,
     calls: Family<Labels, Histogram>,
     in_flight: Family<Labels, Gauge>,
-    requests: Family<Labels, Histogram>,
-    watch_errors: Family<Labels, Counter>,
     cached: Gauge,
     /// Connections that are open.
     pub connections: Gauge,
@@ -33,10 +34,9 @@ impl Default for Metrics {
         let registry = root.sub_registry_with_prefix("sandbox_gateway");
         let mut m = Metrics {
             registry: Arc::default(),
+            api: ApiMetrics::register(registry),
             calls: Family::new_with_constructor(telemetry::seconds),
             in_flight: Family::default(),
-            requests: Family::new_with_constructor(telemetry::seconds),
-            watch_errors: Family::default(),
             cached: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
@@ -47,12 +47,6 @@ impl Default for Metrics {
             m.calls.clone(),
         );
         registry.register("rpc_in_flight", "Calls under way, by method", m.in_flight.clone());
-        registry.register(
-            "api_request_seconds",
-            "Calls to the API server, by verb, kind and code",
-            m.requests.clone(),
-        );
-        registry.register("watch_errors", "Broken watches, by kind", m.watch_errors.clone());
         registry.register("cached_sandboxes", "Sandboxes in the cache", m.cached.clone());
         registry.register("connections", "Open connections", m.connections.clone());
         registry.register(
@@ -76,17 +70,6 @@ impl Metrics {
         self.in_flight.get_or_create(&vec![("method", method.into())]).dec();
         let labels = vec![("method", method.into()), ("code", code.into())];
         self.calls.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
-    /// One call to the API server has ended.
-    pub fn api_request(&self, verb: &'static str, kind: &str, code: u16, took: Duration) {
-        let labels = vec![("verb", verb.into()), ("kind", kind.into()), ("code", code.to_string())];
-        self.requests.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
-    /// A watch broke; it is begun anew.
-    pub fn watch_error(&self, kind: &'static str) {
-        self.watch_errors.get_or_create(&vec![("kind", kind.into())]).inc();
     }
 
     /// The text that Prometheus reads, with the size of the cache.

@@ -19,7 +19,6 @@ pub mod manage;
 pub mod methods;
 pub mod metrics;
 mod public;
-mod remember;
 mod request_body;
 pub mod runners;
 pub mod server;
@@ -85,7 +84,7 @@ pub enum Failure {
     Keys(#[from] KeyError),
     /// There is no way to the API server.
     #[error(transparent)]
-    Client(#[from] process::NoClient),
+    Client(#[from] crate::kube::ConnectError),
     /// A port or the runtime cannot be used.
     #[error("start")]
     Start(#[from] std::io::Error),
@@ -113,12 +112,12 @@ pub fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn serve(options: Options, config: Config) -> Result<(), Failure> {
-    let client = process::client().await?;
+    let client = crate::kube::connect().await?;
     let metrics = metrics::Metrics::default();
     let caches = caches::Caches::new(&config.watch_namespaces);
-    let cluster = cluster::Cluster::new(client.clone(), metrics.clone());
+    let cluster = cluster::api_client(client, &metrics);
     let agents = AgentClient::new(KeyRing::from_folder(&config.agents.keys)?);
-    let gateway = Arc::new(Gateway::new(cluster, caches.clone(), agents, config));
+    let gateway = Arc::new(Gateway::new(cluster.clone(), caches.clone(), agents, config));
     let limits = Arc::new(limits::Limits::new(&gateway.config.limits));
     let health = server::Health::new().await;
     let entrance = auth::Entrance {
@@ -144,11 +143,11 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
         process::admin(options.admin_address, waits_for, move || metrics.text(cached.len()))
     };
     let watching = {
-        let (caches, runners, metrics) = (caches.clone(), gateway.runners.clone(), metrics.clone());
+        let (caches, runners) = (caches.clone(), gateway.runners.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = caches.run(client.clone(), &metrics) => {}
-                () = runners.run(client, &metrics) => {}
+                () = caches.run(&cluster) => {}
+                () = runners.run(&cluster) => {}
             }
         })
     };

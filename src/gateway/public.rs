@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::convert::status::url;
-use super::remember::Remember;
 use super::state::Gateway;
 use crate::api::Sandbox;
+use crate::kube::TtlCache;
 use crate::proto::sandbox as pb;
 use crate::resources::names;
 
@@ -24,11 +24,11 @@ const UNKNOWN: Duration = Duration::from_millis(500);
 type Ways = Arc<BTreeMap<String, String>>;
 
 /// The ways in that were looked up a moment ago, by the UID of the Sandbox.
-pub struct Doors(Remember<String, Ways>);
+pub struct Doors(TtlCache<String, Ways>);
 
 impl Default for Doors {
     fn default() -> Doors {
-        Doors(Remember::new(MANY))
+        Doors(TtlCache::new(MANY))
     }
 }
 
@@ -45,7 +45,7 @@ pub async fn tell(gateway: &Gateway, sandbox: &Sandbox, told: &mut pb::Sandbox) 
     let ways = gateway
         .doors
         .0
-        .get(&uid, Instant::now(), look(gateway, sandbox))
+        .get_or_fetch(&uid, Instant::now(), look(gateway, sandbox))
         .await
         .unwrap_or_default();
     let ports = sandbox.spec.workload.ports.iter().flatten();
@@ -65,7 +65,7 @@ async fn look(gateway: &Gateway, sandbox: &Sandbox) -> kube::Result<(Ways, Durat
         sandbox.status.as_ref().and_then(|s| s.node_name.as_deref()),
     );
     let node = match name.filter(|_| host.is_empty()) {
-        Some(name) => gateway.cluster.get_global::<Node>(name).await?,
+        Some(name) => gateway.cluster.get_cluster_scoped::<Node>(name).await?,
         None => None,
     };
     let ways = ways(

@@ -1,11 +1,9 @@
 //! Runners: where callers may ask their sandboxes to be. This cluster as a whole, or one for each configured node pool.
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Affinity, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Toleration};
+use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Client, ResourceExt};
+use kube::runtime::watcher::Event;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,8 +11,8 @@ use tokio::sync::watch as signal;
 
 use super::config::Config;
 use super::convert::facts::Facts;
-use super::metrics::Metrics;
 use crate::api::{Sandbox, Workload};
+use crate::kube::{ApiClient, Readable};
 
 /// One runner.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -116,29 +114,18 @@ impl Runners {
     }
 
     /// Watches the nodes' labels until the end of the process, if there is anything to learn from them.
-    pub async fn run(&self, client: Client, metrics: &Metrics) {
+    pub async fn run(&self, client: &ApiClient) {
         if self.0.whole {
             return std::future::pending().await;
         }
-        let api: Api<PartialObjectMeta<Node>> = Api::all(client);
-        let stream = watch(api, watcher::Config::default().any_semantic()).default_backoff();
-        let mut stream = std::pin::pin!(stream);
         let mut listed = HashMap::new();
-        while let Some(event) = stream.next().await {
-            match event {
-                Ok(event) => self.take(&mut listed, event),
-                Err(error) => {
-                    metrics.watch_error("Node");
-                    tracing::warn!(error = crate::telemetry::chain(&error), "watch of nodes broke; it is begun anew");
-                }
-            }
-        }
+        client.watch_cluster_scoped("", |event| self.take(&mut listed, event)).await;
     }
 
     /// One event of the watch. What a list has before it is whole goes to `listed`.
-    fn take(&self, listed: &mut HashMap<String, usize>, event: Event<PartialObjectMeta<Node>>) {
+    fn take(&self, listed: &mut HashMap<String, usize>, event: Event<Readable<PartialObjectMeta<Node>>>) {
         let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        let put = |nodes: &mut HashMap<String, usize>, node: &PartialObjectMeta<Node>| match self.index(node.labels()) {
+        let put = |nodes: &mut HashMap<String, usize>, node: &Readable<PartialObjectMeta<Node>>| match self.index(node.labels()) {
             Some(i) => nodes.insert(node.name_any(), i),
             None => nodes.remove(&node.name_any()),
         };
@@ -205,7 +192,7 @@ mod tests {
         Runners::new(&config)
     }
 
-    fn node(name: &str, labels: serde_json::Value) -> PartialObjectMeta<Node> {
+    fn node(name: &str, labels: serde_json::Value) -> Readable<PartialObjectMeta<Node>> {
         let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
         serde_json::from_value(object).unwrap()
     }

@@ -3,7 +3,6 @@
 use tokio_util::sync::CancellationToken;
 
 use super::caches::Caches;
-use super::cluster::Cluster;
 use super::config::Config;
 use super::convert::echo;
 use super::identity::Identity;
@@ -11,12 +10,13 @@ use super::public::Doors;
 use super::runners::Runners;
 use crate::agent_client::AgentClient;
 use crate::api::{DesiredState, Sandbox};
+use crate::kube::ApiClient;
 use crate::proto::sandbox as pb;
 
 /// What every call shares.
 pub struct Gateway {
-    /// The one place that speaks to the API server, with a timeout around each call.
-    pub cluster: Cluster,
+    /// The client of the API server.
+    pub cluster: ApiClient,
     /// What is watched.
     pub caches: Caches,
     /// Where sandboxes may be.
@@ -37,7 +37,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// A gateway that knows nobody yet. `caches` are filled by whoever runs them.
-    pub fn new(cluster: Cluster, caches: Caches, agents: AgentClient, config: Config) -> Gateway {
+    pub fn new(cluster: ApiClient, caches: Caches, agents: AgentClient, config: Config) -> Gateway {
         Gateway {
             identity: Identity::new(cluster.clone(), &config),
             runners: Runners::new(&config),

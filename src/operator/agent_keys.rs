@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Client;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +16,8 @@ use tokio::sync::watch;
 use super::apply::{Created, Writer};
 use super::caches::Caches;
 use super::error::Error;
-use super::metrics::Metrics;
 use crate::agent_client::KeyRing;
+use crate::kube::ApiClient;
 use crate::resources::AgentKey;
 
 /// Seconds after which new pods get a new key: a week.
@@ -49,9 +48,9 @@ pub struct Keyring {
 
 impl Keyring {
     /// A keyring without keys.
-    pub fn new(client: &Client, metrics: &Metrics, namespace: &str, name: &str) -> Keyring {
+    pub fn new(client: ApiClient, namespace: &str, name: &str) -> Keyring {
         Keyring {
-            writer: Writer::new(client.clone(), metrics.clone()),
+            writer: Writer::new(client),
             namespace: namespace.into(),
             name: name.into(),
             newest: watch::Sender::default(),

@@ -1,23 +1,20 @@
 //! What is kept in memory of the cluster, and the watches that keep it fresh. Every replica watches, so that a new leader starts warm.
 
-use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{PartialObjectMeta, PartialObjectMetaExt};
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-use super::metrics::Metrics;
 use super::sandbox::observed::PodView;
 use crate::api::{LABEL_SANDBOX, Sandbox, SandboxSession};
-use crate::guard::{Guarded, Unreadable};
+use crate::kube::{ApiClient, Unreadable, readable};
 use crate::resources::{labels, network_policy};
 
 /// The caches of one scope.
@@ -116,117 +113,74 @@ impl Caches {
 }
 
 /// Watches until the end of the process. `namespace`: none for all.
-pub async fn run(client: Client, namespace: Option<&str>, writers: Writers, listener: impl Listener, metrics: Metrics) {
+pub async fn run(client: &ApiClient, namespace: Option<&str>, writers: Writers, listener: impl Listener) {
     let l = &listener;
-    let sandboxes = follow(
-        "Sandbox",
-        guarded(api(&client, namespace), config(), l),
-        writers.sandboxes,
-        slim_sandbox,
-        &metrics,
-        |event| match event {
-            Event::Apply(s) | Event::InitApply(s) => l.sandbox(s),
-            Event::Delete(s) => l.sandbox_gone(s),
-            Event::InitDone => {
-                l.sandboxes_relisted();
-                l.relisted();
-            }
-            Event::Init => {}
-        },
-    );
+    let ours = labels::managed_selector();
+    let sandboxes = follow(client, namespace, "", writers.sandboxes, slim_sandbox, l, |event| match event {
+        Event::Apply(s) | Event::InitApply(s) => l.sandbox(s),
+        Event::Delete(s) => l.sandbox_gone(s),
+        Event::InitDone => {
+            l.sandboxes_relisted();
+            l.relisted();
+        }
+        Event::Init => {}
+    });
     let sessions = follow(
-        "SandboxSession",
-        guarded(api(&client, namespace), config(), l),
+        client,
+        namespace,
+        "",
         writers.sessions,
         |_| {},
-        &metrics,
+        l,
         |event| match event {
             Event::Apply(s) | Event::InitApply(s) | Event::Delete(s) => l.session(s),
             Event::InitDone => l.relisted(),
             Event::Init => {}
         },
     );
-    let ours = || config().labels(&labels::managed_selector());
     let pods = follow(
-        "Pod",
-        guarded(api(&client, namespace), ours(), l),
+        client,
+        namespace,
+        &ours,
         writers.pods,
         |_| {},
-        &metrics,
+        l,
         |event: &Event<CachedPod>| child(l, event),
     );
     let policies = follow(
-        "NetworkPolicy",
-        guarded(api(&client, namespace), ours(), l),
+        client,
+        namespace,
+        &ours,
         writers.policies,
         slim_policy,
-        &metrics,
+        l,
         |event: &Event<NetworkPolicy>| child(l, event),
     );
     tokio::join!(sandboxes, sessions, pods, policies);
 }
 
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-/// From the API server's watch cache: a list of all must not cost etcd a full read.
-fn config() -> watcher::Config {
-    watcher::Config::default().any_semantic()
-}
-
-/// A watch that passes over what cannot be understood. Also of pods and policies: whoever may make one can give it our labels.
-fn guarded<K>(api: Api<Guarded<K>>, config: watcher::Config, listener: &impl Listener) -> impl Stream<Item = watcher::Result<Event<K>>>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let unreadable = |bad: &Unreadable| listener.unreadable(&bad.metadata.clone().into_request_partial::<K>(), &bad.error);
-    watch(api, config).default_backoff().filter_map(move |event| {
-        let event = event.map(|event| readable(event, unreadable)).transpose();
-        std::future::ready(event)
-    })
-}
-
-fn readable<K>(event: Event<Guarded<K>>, unreadable: impl Fn(&Unreadable)) -> Option<Event<K>> {
-    Some(match event {
-        Event::Apply(guard) => Event::Apply(guard.0.inspect_err(unreadable).ok()?),
-        Event::InitApply(guard) => Event::InitApply(guard.0.inspect_err(unreadable).ok()?),
-        Event::Delete(guard) => Event::Delete(guard.0.ok()?),
-        Event::Init => Event::Init,
-        Event::InitDone => Event::InitDone,
-    })
-}
-
-/// Errors are logged, counted and survived, each watch with a backoff of its own: kube's Controller would stop all its watches for one.
+/// Keeps one cache up to date. Unreadable objects are skipped, pods and policies too: anyone who may create one can give it our labels.
 async fn follow<K>(
-    kind: &'static str,
-    events: impl Stream<Item = watcher::Result<Event<K>>>,
-    writer: reflector::store::Writer<K>,
+    client: &ApiClient,
+    namespace: Option<&str>,
+    labels: &str,
+    mut writer: reflector::store::Writer<K>,
     slim: fn(&mut K),
-    metrics: &Metrics,
-    tell: impl Fn(&Event<K>),
+    listener: &impl Listener,
+    notify: impl Fn(&Event<K>),
 ) where
-    K: Resource<DynamicType = ()> + Clone,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let stream = events.modify(slim).reflect(writer);
-    let mut stream = std::pin::pin!(stream);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(event) => {
-                tell(&event);
-            }
-            Err(error) => {
-                metrics.watch_error(kind);
-                tracing::warn!(kind, %error, "watch broke; it is begun anew");
-            }
+    let unreadable = |object: &Unreadable| listener.unreadable(&object.metadata.clone().into_request_partial::<K>(), &object.error);
+    let handle = |event| {
+        let Some(mut event) = readable(event, unreadable) else { return };
+        if let Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) = &mut event {
+            slim(object);
         }
-    }
+        writer.apply_watcher_event(&event);
+        notify(&event);
+    };
+    client.watch(namespace, labels, handle).await;
 }
 
 fn child<K: Resource>(listener: &impl Listener, event: &Event<K>) {
@@ -269,29 +223,4 @@ pub fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> 
 /// The reference of an object.
 pub fn reference_of<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRef<K> {
     reference(&object.namespace().unwrap_or_default(), &object.name_any())
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    #[test]
-    fn an_object_that_cannot_be_understood_is_told_and_passed_over() {
-        let seen = |event: fn(Guarded<Sandbox>) -> Event<Guarded<Sandbox>>, command: Value| {
-            let object = json!({"metadata": {"name": "a"}, "spec": {"command": command}});
-            let told = std::cell::Cell::new(false);
-            let event = readable(event(serde_json::from_value(object).unwrap()), |_| told.set(true));
-            (event.is_some(), told.get())
-        };
-        for event in [Event::Apply, Event::InitApply] {
-            assert_eq!(seen(event, json!(["ls"])), (true, false));
-            assert_eq!(seen(event, json!("ls")), (false, true));
-        }
-        assert_eq!(
-            (seen(Event::Delete, json!(["ls"])), seen(Event::Delete, json!("ls"))),
-            ((true, false), (false, false))
-        );
-    }
 }

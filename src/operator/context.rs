@@ -153,9 +153,6 @@ impl Listener for Feed {
     }
 
     fn unreadable<K: Resource<DynamicType = ()>>(&self, object: &PartialObjectMeta<K>, error: &str) {
-        let kind = K::kind(&());
-        tracing::warn!(%kind, object = object.name_any(), namespace = object.namespace(), error, "not understood, passed over");
-        self.queue.metrics.unreadable(&kind);
         self.events.warn(object, reason::INVALID_SPEC, error);
     }
 

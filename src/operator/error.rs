@@ -1,11 +1,11 @@
-//! What can go wrong in a reconcile, by what is done next.
+//! Why a reconcile failed. Every error is retried with backoff.
 
-use std::time::Duration;
+use crate::kube::{Target, timed_out};
 
-/// An error that is tried again, with growing pauses.
+/// A failed reconcile.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API server refused or did not understand a call.
+    /// A call to the API server failed, or was not answered in time.
     #[error("{verb} {kind} {name}")]
     Api {
         /// The call's verb.
@@ -14,22 +14,10 @@ pub enum Error {
         kind: &'static str,
         /// The object's name.
         name: String,
-        /// What it said.
+        /// The cause.
         source: Box<kube::Error>,
     },
-    /// The API server did not answer.
-    #[error("{verb} {kind} {name}: no answer within {} s", after.as_secs())]
-    Timeout {
-        /// The call's verb.
-        verb: &'static str,
-        /// The object's kind.
-        kind: &'static str,
-        /// The object's name.
-        name: String,
-        /// How long we waited.
-        after: Duration,
-    },
-    /// Others write the same object again and again.
+    /// Others kept changing an object that we tried to write.
     #[error("{kind} {name}: others kept changing it")]
     Contended {
         /// The object's kind.
@@ -37,40 +25,45 @@ pub enum Error {
         /// The object's name.
         name: String,
     },
-    /// A defect of ours; contained, so that it hurts one object only.
+    /// A bug. Contained, so that it affects one object only.
     #[error("panic in reconcile: {0}")]
     Panic(String),
 }
 
 impl Error {
-    /// The same in one word, for metrics: few values, no names.
+    pub(super) fn api(verb: &'static str, kind: &'static str, target: Target<'_>, source: kube::Error) -> Error {
+        Error::Api {
+            verb,
+            kind,
+            name: target.name.into(),
+            source: Box::new(source),
+        }
+    }
+
+    /// One of a few words, for metrics.
     pub fn reason(&self) -> &'static str {
         match self {
-            Error::Api { source, .. } => match status(source) {
+            Error::Api { source, .. } if timed_out(source) => "Timeout",
+            Error::Api { .. } => match self.status() {
                 Some(s) if s.is_conflict() => "Conflict",
                 Some(s) if s.is_forbidden() => "Forbidden",
                 Some(s) if s.is_not_found() => "NotFound",
                 Some(_) => "Api",
                 None => "Transport",
             },
-            Error::Timeout { .. } => "Timeout",
             Error::Contended { .. } => "Conflict",
             Error::Panic(_) => "Panic",
         }
     }
 
-    /// The API server's answer, if it gave one.
+    /// The API server's answer, if there was one.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self {
-            Error::Api { source, .. } => status(source),
-            Error::Timeout { .. } | Error::Contended { .. } | Error::Panic(_) => None,
+            Error::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            Error::Contended { .. } | Error::Panic(_) => None,
         }
-    }
-}
-
-fn status(error: &kube::Error) -> Option<&kube::core::Status> {
-    match error {
-        kube::Error::Api(status) => Some(status),
-        _ => None,
     }
 }

@@ -4,9 +4,9 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::PostParams;
-use kube::{Api, Client};
 use std::time::{Duration, Instant};
+
+use crate::kube::ApiClient;
 
 /// How long a lease holds without renewal; what controllers of Kubernetes use.
 const DURATION: Duration = Duration::from_secs(15);
@@ -15,9 +15,13 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between attempts.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Longest wait for an answer to one call.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A candidate.
 pub struct Elector {
-    api: Api<Lease>,
+    client: ApiClient,
+    namespace: String,
     name: String,
     identity: String,
 }
@@ -35,9 +39,10 @@ pub struct Lost;
 
 impl Elector {
     /// A candidate for the lease `name` in `namespace`.
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Elector {
+    pub fn new(client: ApiClient, namespace: &str, name: &str, identity: &str) -> Elector {
         Elector {
-            api: Api::namespaced(client, namespace),
+            client: client.with_timeout(TIMEOUT),
+            namespace: namespace.into(),
             name: name.into(),
             identity: identity.into(),
         }
@@ -47,7 +52,7 @@ impl Elector {
     pub async fn acquire(&self) {
         let mut seen: Option<(Lease, Instant)> = None;
         loop {
-            match bounded(self.api.get_opt(&self.name)).await {
+            match self.client.get::<Lease>(&self.namespace, &self.name).await {
                 Ok(None) => {
                     if let Some(lease) = self.put(None).await {
                         tracing::debug!(?lease.metadata.resource_version, "lease made");
@@ -89,9 +94,10 @@ impl Elector {
 
     async fn renew(&self) -> Renewal {
         tokio::time::sleep(RETRY).await;
-        match bounded(self.api.get(&self.name)).await {
-            Ok(lease) if lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref()) != Some(&self.identity) => Renewal::Taken,
-            Ok(lease) if self.put(Some(&lease)).await.is_some() => Renewal::Done,
+        match self.client.get::<Lease>(&self.namespace, &self.name).await {
+            Ok(None) => Renewal::Taken,
+            Ok(Some(lease)) if lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref()) != Some(&self.identity) => Renewal::Taken,
+            Ok(Some(lease)) if self.put(Some(&lease)).await.is_some() => Renewal::Done,
             Ok(_) => Renewal::Failed,
             Err(error) => {
                 tracing::warn!(%error, "lease cannot be read");
@@ -102,14 +108,14 @@ impl Elector {
 
     /// Gives the lease back, so that the next leader need not wait for it to expire.
     pub async fn release(&self) {
-        let Ok(mut lease) = bounded(self.api.get(&self.name)).await else {
+        let Ok(Some(mut lease)) = self.client.get::<Lease>(&self.namespace, &self.name).await else {
             return;
         };
         let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_ref() == Some(&self.identity)) else {
             return;
         };
         spec.holder_identity = Some(String::new());
-        if let Err(error) = bounded(self.api.replace(&self.name, &PostParams::default(), &lease)).await {
+        if let Err(error) = self.client.replace(&lease).await {
             tracing::warn!(%error, "lease cannot be released");
         }
     }
@@ -130,33 +136,19 @@ impl Elector {
             None => {
                 let metadata = ObjectMeta {
                     name: Some(self.name.clone()),
+                    namespace: Some(self.namespace.clone()),
                     ..ObjectMeta::default()
                 };
-                bounded(self.api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) })).await
+                self.client.create(&Lease { metadata, spec: Some(spec) }).await
             }
             Some(lease) => {
                 let lease = Lease {
                     metadata: lease.metadata.clone(),
                     spec: Some(spec),
                 };
-                bounded(self.api.replace(&self.name, &PostParams::default(), &lease)).await
+                self.client.replace(&lease).await
             }
         };
         result.inspect_err(|error| tracing::debug!(%error, "lease not taken")).ok()
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum CallError {
-    #[error(transparent)]
-    Kube(#[from] kube::Error),
-    #[error("no answer")]
-    Timeout,
-}
-
-async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
-    match tokio::time::timeout(Duration::from_secs(5), call).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(CallError::Timeout),
     }
 }

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kube::ApiMetrics;
 use crate::telemetry::usage::Process;
 use crate::telemetry::{self, Labels, seconds};
 
@@ -15,9 +16,10 @@ use crate::telemetry::{self, Labels, seconds};
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    /// Metrics of the client of the API server.
+    pub api: ApiMetrics,
     reconciles: Family<Labels, Histogram>,
     errors: Family<Labels, Counter>,
-    requests: Family<Labels, Histogram>,
     time_to_running: Histogram,
     /// Reconciles under way.
     pub in_flight: Gauge,
@@ -28,8 +30,6 @@ pub struct Metrics {
     /// 1 while this replica leads.
     pub lease_held: Gauge,
     cached: Family<Labels, Gauge>,
-    watch_errors: Family<Labels, Counter>,
-    unreadable: Family<Labels, Counter>,
 }
 
 impl Default for Metrics {
@@ -39,17 +39,15 @@ impl Default for Metrics {
         let registry = root.sub_registry_with_prefix("sandbox_operator");
         let mut m = Metrics {
             registry: Arc::default(),
+            api: ApiMetrics::register(registry),
             reconciles: Family::new_with_constructor(seconds),
             errors: Family::default(),
-            requests: Family::new_with_constructor(seconds),
             time_to_running: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             in_flight: Gauge::default(),
             queue_depth: Gauge::default(),
             events_dropped: Counter::default(),
             lease_held: Gauge::default(),
             cached: Family::default(),
-            watch_errors: Family::default(),
-            unreadable: Family::default(),
         };
         registry.register(
             "reconcile_duration_seconds",
@@ -57,11 +55,6 @@ impl Default for Metrics {
             m.reconciles.clone(),
         );
         registry.register("reconcile_errors", "Failed reconciles, by kind and reason", m.errors.clone());
-        registry.register(
-            "api_request_seconds",
-            "Calls to the API server, by verb, kind and code",
-            m.requests.clone(),
-        );
         registry.register(
             "time_to_running_seconds",
             "From a sandbox's creation to RUNNING",
@@ -72,12 +65,6 @@ impl Default for Metrics {
         registry.register("events_dropped", "Events that were not published", m.events_dropped.clone());
         registry.register("lease_held", "1 while this replica leads", m.lease_held.clone());
         registry.register("cache_objects", "Objects in the caches, by kind", m.cached.clone());
-        registry.register("watch_errors", "Broken watches, by kind", m.watch_errors.clone());
-        registry.register(
-            "unreadable",
-            "Times that an object was not understood and passed over, by kind",
-            m.unreadable.clone(),
-        );
         m.registry = Arc::new(root);
         m
     }
@@ -95,12 +82,6 @@ impl Metrics {
         }
     }
 
-    /// One call to the API server has ended.
-    pub fn api_request(&self, verb: &'static str, kind: &'static str, code: u16, took: Duration) {
-        let labels = vec![("verb", verb.into()), ("kind", kind.into()), ("code", code.to_string())];
-        self.requests.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
     /// A sandbox is RUNNING, this long after it was created.
     pub fn running_after(&self, took: Duration) {
         self.time_to_running.observe(took.as_secs_f64());
@@ -111,16 +92,6 @@ impl Metrics {
         self.cached
             .get_or_create(&vec![("kind", kind.into())])
             .set(i64::try_from(objects).unwrap_or(i64::MAX));
-    }
-
-    /// A watch broke; it is begun anew.
-    pub fn watch_error(&self, kind: &'static str) {
-        self.watch_errors.get_or_create(&vec![("kind", kind.into())]).inc();
-    }
-
-    /// An object was not understood.
-    pub fn unreadable(&self, kind: &str) {
-        self.unreadable.get_or_create(&vec![("kind", kind.into())]).inc();
     }
 
     /// The text that Prometheus reads.

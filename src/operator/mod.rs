@@ -17,7 +17,7 @@ mod session_index;
 use futures::{FutureExt, StreamExt};
 use kube::runtime::controller::{Action as Next, Config as ControllerConfig, ReconcileRequest, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -32,6 +32,7 @@ use self::config::Config;
 use self::context::{Context, Feed, Memory, Queue};
 use self::error::Error;
 use crate::agent_client::AgentClient;
+use crate::kube::ApiClient;
 use crate::process;
 use crate::resources::pod::AgentDelivery;
 use crate::resources::{AgentKey, Settings};
@@ -76,7 +77,7 @@ pub enum Failure {
     Unprotected(#[from] config::Unprotected),
     /// There is no way to the API server.
     #[error(transparent)]
-    Client(#[from] process::NoClient),
+    Client(#[from] crate::kube::ConnectError),
     /// The admin server or the runtime cannot start.
     #[error("start")]
     Start(#[from] std::io::Error),
@@ -99,8 +100,9 @@ pub fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
-    let client = process::client().await?;
+    let client = crate::kube::connect().await?;
     let metrics = metrics::Metrics::default();
+    let api = ApiClient::new(client.clone(), metrics.api.clone());
     config::discover_addresses(&client, &mut config.sandboxes).await?;
     let agent_by = config::agent_by(&client, &config.sandboxes).await;
     tracing::info!(?agent_by, never = ?config.sandboxes.network.never, "starting");
@@ -110,9 +112,9 @@ async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
     } else {
         config.watch_namespaces.iter().cloned().map(Some).collect()
     };
-    let keyring = agent_keys::Keyring::new(&client, &metrics, &options.namespace, &options.agent_keys_secret);
+    let keyring = agent_keys::Keyring::new(api.clone(), &options.namespace, &options.agent_keys_secret);
     let shared = Shared {
-        client: client.clone(),
+        client: api.clone(),
         metrics: metrics.clone(),
         settings: config.sandboxes.clone(),
         agent_by,
@@ -125,7 +127,7 @@ async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
     let caches: Vec<_> = scopes.iter().map(|s| s.context.caches.clone()).collect();
     let concurrency = config.concurrency.unwrap_or(CONCURRENCY);
     let stop = CancellationToken::new();
-    let elector = lease::Elector::new(client, &options.namespace, &options.lease_name, &options.identity);
+    let elector = lease::Elector::new(api, &options.namespace, &options.lease_name, &options.identity);
 
     let admin = tokio::spawn(admin::serve(options.admin_address, caches.clone(), metrics.clone()));
     let (watches, controllers): (Vec<_>, Vec<_>) = scopes.into_iter().map(|s| (s.watches, (s.context, s.sandboxes, s.sessions))).unzip();
@@ -173,7 +175,7 @@ async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
 
 /// What the scopes have in common.
 struct Shared {
-    client: Client,
+    client: ApiClient,
     metrics: metrics::Metrics,
     settings: Settings,
     agent_by: AgentDelivery,
@@ -213,10 +215,10 @@ impl Scope {
             memory: memory.clone(),
             events: events.clone(),
         };
-        let (watch_client, watch_metrics) = (client.clone(), metrics.clone());
-        let watches = async move { Box::pin(caches::run(watch_client, namespace.as_deref(), writers, feed, watch_metrics)).await }.boxed();
+        let watch_client = client.clone();
+        let watches = async move { Box::pin(caches::run(&watch_client, namespace.as_deref(), writers, feed)).await }.boxed();
         let context = Arc::new(Context {
-            writer: apply::Writer::new(client.clone(), metrics.clone()),
+            writer: apply::Writer::new(client.clone()),
             caches,
             events,
             metrics: metrics.clone(),

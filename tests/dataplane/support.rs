@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Server};
 
 use sandbox_operator::agent_client::{AgentClient, KeyRing};
 use sandbox_operator::gateway::caches::Caches;
-use sandbox_operator::gateway::cluster::Cluster;
+use sandbox_operator::gateway::cluster::api_client;
 use sandbox_operator::gateway::config::Config;
 use sandbox_operator::gateway::identity::Caller;
 use sandbox_operator::gateway::metrics::Metrics;
@@ -214,7 +214,7 @@ impl Replica {
         let mut config = Config::default();
         config.agents.port = port;
         config.max_file_bytes = 1 << 20;
-        let cluster = Cluster::new(world.client(), Metrics::default());
+        let cluster = api_client(world.client(), &Metrics::default());
         let gateway = Arc::new(Gateway::new(cluster, Caches::new(&[]), AgentClient::new(keys), config));
         let draining = gateway.draining.clone();
         let known = |mut request: tonic::Request<()>| {

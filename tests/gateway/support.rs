@@ -7,7 +7,7 @@ use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use sandbox_operator::agent_client::{AgentClient, KeyRing};
 use sandbox_operator::gateway::auth::Entrance;
 use sandbox_operator::gateway::caches::Caches;
-use sandbox_operator::gateway::cluster::Cluster;
+use sandbox_operator::gateway::cluster::api_client;
 use sandbox_operator::gateway::config::Config;
 use sandbox_operator::gateway::limits::Limits;
 use sandbox_operator::gateway::metrics::Metrics;
@@ -111,7 +111,7 @@ pub async fn start(config: Config) -> Running {
         async move { api.answer(request).await }
     });
     let metrics = Metrics::default();
-    let cluster = Cluster::new(kube::Client::new(service, "default"), metrics.clone());
+    let cluster = api_client(kube::Client::new(service, "default"), &metrics);
     let (limits, connections) = (Limits::new(&config.limits), config.limits.connections as usize);
     let gateway = Arc::new(Gateway::new(cluster, Caches::new(&[]), AgentClient::new(KeyRing::default()), config));
     let lines = Arc::new(Mutex::new(vec![]));

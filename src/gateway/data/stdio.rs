@@ -19,8 +19,8 @@ use tonic::{Code, Status};
 
 use crate::agent_client::{Agent, AgentClient};
 use crate::agent_contract::{AgentCommand, BINARY};
-use crate::gateway::cluster::Cluster;
 use crate::gateway::error::{of_kube, reason, retry};
+use crate::kube::ApiClient;
 
 /// Longest wait for the API server to begin.
 const BEGIN: Duration = Duration::from_secs(12);
@@ -65,7 +65,7 @@ impl Said {
 ///
 /// # Errors
 /// UNAVAILABLE, or what the API server says of the container.
-pub async fn connect(cluster: &Cluster, namespace: &str, pod: &str, container: &str) -> Result<(Agent, Said), Status> {
+pub async fn connect(cluster: &ApiClient, namespace: &str, pod: &str, container: &str) -> Result<(Agent, Said), Status> {
     let parameters = AttachParams {
         container: Some(container.into()),
         stdin: true,
@@ -75,7 +75,7 @@ pub async fn connect(cluster: &Cluster, namespace: &str, pod: &str, container: &
     };
     let request = Request::new(Pod::url_path(&(), Some(namespace))).exec(pod, AgentCommand::Stdio.argv(BINARY), &parameters);
     let request = request.map_err(|e| of_kube("starting an agent in the container", &kube::Error::BuildRequest(e)))?;
-    let connection = tokio::time::timeout(BEGIN, cluster.client.connect(request)).await;
+    let connection = tokio::time::timeout(BEGIN, cluster.inner().connect(request)).await;
     let late = |_| {
         retry(
             Code::Unavailable,

@@ -12,11 +12,11 @@ use tonic::{Code, Status};
 use super::stdio;
 use crate::agent_client::{Agent, Target};
 use crate::api::{ANNOTATION_AGENT_KEY, Sandbox, State};
-use crate::gateway::cluster::Cluster;
 use crate::gateway::convert::echo::main_name;
 use crate::gateway::error::{Violation, invalid, of_kube, reason, retry, sandbox_not_found, status};
 use crate::gateway::identity::Caller;
 use crate::gateway::state::Gateway;
+use crate::kube::ApiClient;
 use crate::resources::pod_containers::MAIN;
 
 /// What is known of a pod is used for this long.
@@ -59,7 +59,7 @@ impl Agents {
 pub struct Place {
     /// Its agent.
     pub agent: Agent,
-    cluster: Cluster,
+    cluster: ApiClient,
     agents: Agents,
     sandbox_uid: String,
     namespace: String,
@@ -137,7 +137,7 @@ fn container_not_running(sandbox: &Sandbox, container: &str) -> Status {
 ///
 /// # Errors
 /// UNAVAILABLE when the API server does not answer.
-pub async fn pod(cluster: &Cluster, sandbox: &Sandbox) -> Result<Option<Pod>, Status> {
+pub async fn pod(cluster: &ApiClient, sandbox: &Sandbox) -> Result<Option<Pod>, Status> {
     let namespace = sandbox.namespace().unwrap_or_default();
     let Some(name) = sandbox.status.as_ref().and_then(|s| s.pod_name.as_deref()) else {
         return Ok(None);

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use super::decide::Verdict;
 use super::observed::Observed;
 use crate::api::{FieldError, State, reason};
+use crate::kube::Namespaced;
 use crate::operator::apply::Created;
 use crate::operator::caches::reference;
 use crate::operator::context::Context;
 use crate::operator::error::Error;
-use crate::process::Namespaced;
 use crate::resources::network_policy::spec_hash;
 use crate::resources::{AgentInjection, files, labels, names, network_policy, pod, service};
 

@@ -15,10 +15,10 @@ use super::source::{ENTRY, Next, Source};
 use super::{later, no_pod, told};
 use crate::api::Sandbox;
 use crate::gateway::caches::Caches;
-use crate::gateway::cluster::Cluster;
 use crate::gateway::data::target;
 use crate::gateway::error::{of_kube, reason, retry, sandbox_not_found};
 use crate::gateway::limits::Room;
+use crate::kube::ApiClient;
 use crate::proto::sandbox as pb;
 
 /// Bytes after which a session gets a new id. Nodes give out the newest file of a log only, of 10 MiB by default: what began before it
@@ -41,7 +41,7 @@ type Entry = Result<pb::LogEntry, Status>;
 
 /// A log as one caller gets it.
 pub(super) struct Log {
-    pub cluster: Cluster,
+    pub cluster: ApiClient,
     pub caches: Caches,
     pub sandbox: Arc<Sandbox>,
     pub container: String,
