@@ -1,17 +1,19 @@
 //! Commands beside the main one.
 
 use super::fd::Fd;
-use super::output::{Kind, leave_behind, pump};
-use super::reaper::{NOT_EXECUTABLE, Reaper, Started, not_started};
+use super::output::{OutputKind, drain_in_background, forward};
+use super::reaper::{Reaper, Started};
+use super::start_error::StartError;
 use super::terminal;
 use crate::agent_contract::POD_UID_VARIABLE;
 use crate::net::grpc_timeout;
-use crate::proto::agent::exec_request::Message as Ask;
-use crate::proto::agent::exec_response::Message as Tell;
+use crate::proto::agent::exec_request::Message as RequestMessage;
+use crate::proto::agent::exec_response::Message as ResponseMessage;
 use crate::proto::agent::{ExecError, ExecRequest, ExecResponse, ExecStart, Ready, TerminalSize};
 use futures::future::{FutureExt, Shared, join, join_all, pending};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -21,90 +23,89 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Most bytes of the reason why a command could not become what it should.
-const MAX_REASON: u64 = 1024;
+/// Most bytes of the text with which a child reports that it could not execute its command.
+const MAX_REPORT: u64 = 1024;
 
 type Sender = mpsc::Sender<Result<ExecResponse, Status>>;
-/// The answer to [`exec`].
-pub type Answers = ReceiverStream<Result<ExecResponse, Status>>;
+/// The response to [`exec`].
+pub(super) type ResponseStream = ReceiverStream<Result<ExecResponse, Status>>;
 
-/// Starts a command and passes on what comes and goes, until it has ended or nobody listens.
-pub async fn exec(reaper: &Reaper, request: Request<Streaming<ExecRequest>>) -> Result<Response<Answers>, Status> {
-    let deadline = grpc_timeout(request.metadata());
+/// Starts a command and forwards its input and output until it ends or the caller is gone.
+pub(super) async fn exec(reaper: &Reaper, request: Request<Streaming<ExecRequest>>) -> Result<Response<ResponseStream>, Status> {
+    let timeout = grpc_timeout(request.metadata());
     let mut requests = request.into_inner();
-    let Some(Ask::Start(start)) = requests.message().await?.and_then(|first| first.message) else {
+    let Some(RequestMessage::Start(start)) = requests.message().await?.and_then(|first| first.message) else {
         return Err(Status::invalid_argument("the first message must be start"));
     };
-    // Room for one frame: output waits in the pipe, and with it the command, until it is taken.
-    let (answers, stream) = mpsc::channel(1);
+    // Capacity for one frame: further output stays in the pipe, and blocks the command, until the caller reads.
+    let (responses, stream) = mpsc::channel(1);
     match Running::start(reaper, &start).await {
-        Ok(running) => drop(tokio::spawn(serve(running, requests, answers, deadline))),
-        Err(error) => drop(answers.try_send(Ok(answer(Tell::Error(error))))),
+        Ok(running) => drop(tokio::spawn(serve(running, requests, responses, timeout))),
+        Err(error) => drop(responses.try_send(Ok(response(ResponseMessage::Error(error.into()))))),
     }
     Ok(Response::new(ReceiverStream::new(stream)))
 }
 
-async fn serve(running: Running, requests: Streaming<ExecRequest>, answers: Sender, deadline: Option<Duration>) {
+async fn serve(running: Running, requests: Streaming<ExecRequest>, responses: Sender, timeout: Option<Duration>) {
     let Running { process, input, outputs } = running;
     let exit = process.exit.clone();
     let output = async {
-        answers.send(Ok(answer(Tell::Ready(Ready {})))).await.ok();
+        responses.send(Ok(response(ResponseMessage::Ready(Ready {})))).await.ok();
         let outputs = outputs
             .into_iter()
-            .map(|Output { fd, kind, tell }| pump(fd, kind, &answers, move |data| Ok(answer(tell(data))), exit.clone()));
+            .map(|Output { fd, kind, message }| forward(fd, kind, &responses, move |data| Ok(response(message(data))), exit.clone()));
         join(exit.clone(), join_all(outputs)).await
     };
-    let input = feed(requests, input);
-    let timer = async {
-        match deadline {
-            Some(left) => tokio::time::sleep(left).await,
+    let input = forward_input(requests, input);
+    let timed_out = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
             None => pending().await,
         }
     };
     tokio::select! {
-        (exit, left) = output => {
-            left.into_iter().flatten().for_each(leave_behind);
+        (exit, still_open) = output => {
+            still_open.into_iter().flatten().for_each(drain_in_background);
             let code = exit.map_or(i32::from(u8::MAX), i32::from);
-            answers.send(Ok(answer(Tell::Exit(code)))).await.ok();
+            responses.send(Ok(response(ResponseMessage::Exit(code)))).await.ok();
         }
         never = input => match never {},
-        () = answers.closed() => {}
-        () = timer => {
+        () = responses.closed() => {}
+        () = timed_out => {
             drop(process);
-            answers.send(Err(Status::deadline_exceeded("the command took too long"))).await.ok();
+            responses.send(Err(Status::deadline_exceeded("the command took too long"))).await.ok();
         }
     }
 }
 
-/// Passes input on. Requests that end without `close` are broken off: the command is about to be killed, and must not take half of its
-/// input for all of it. A cancelled call looks just like one that has ended.
-async fn feed(mut requests: Streaming<ExecRequest>, mut input: Input) -> Infallible {
+/// Forwards input for as long as the command runs. Requests that end without `close` leave the input open: a cancelled call looks just
+/// like one that has ended, and the command must not take part of its input for all of it before it is killed.
+async fn forward_input(mut requests: Streaming<ExecRequest>, mut input: Input) -> Infallible {
     loop {
         let request = match requests.message().await {
             Ok(Some(request)) => request,
-            // With the input still open.
             Ok(None) | Err(_) => return pending().await,
         };
         match request.message {
-            Some(Ask::Stdin(data)) => input.write(&data).await,
-            Some(Ask::Resize(size)) => input.resize(&size),
-            Some(Ask::Close(_)) => input.close().await,
-            Some(Ask::Start(_)) | None => {}
+            Some(RequestMessage::Stdin(data)) => input.write(&data).await,
+            Some(RequestMessage::Resize(size)) => input.resize(&size),
+            Some(RequestMessage::Close(_)) => input.close().await,
+            Some(RequestMessage::Start(_)) | None => {}
         }
     }
 }
 
-/// Where input goes.
+/// A command's standard input.
 struct Input {
-    /// Until it is closed, by either side.
+    /// None once either side has closed it.
     stdin: Option<Fd>,
     terminal: Option<Fd>,
-    /// The last byte was none that ends a line.
+    /// Whether the last byte did not end a line.
     mid_line: bool,
 }
 
 impl Input {
-    /// What a command does not want is dropped.
+    /// Drops the data if the command has closed its input.
     async fn write(&mut self, data: &[u8]) {
         if let Some(last) = data.last() {
             self.mid_line = !matches!(last, b'\n' | b'\r');
@@ -126,7 +127,7 @@ impl Input {
         if let Some(stdin) = self.stdin.take()
             && self.terminal.is_some()
         {
-            // In the middle of a line the first one only hands over what there is of it.
+            // In the middle of a line the first one only passes on the unfinished line.
             for _ in 0..=usize::from(self.mid_line) {
                 let _ = stdin.write_all(terminal::END_OF_INPUT).await;
             }
@@ -134,11 +135,11 @@ impl Input {
     }
 }
 
-/// Where output comes from.
+/// One of a command's outputs, and the message that carries it.
 struct Output {
     fd: Fd,
-    kind: Kind,
-    tell: fn(bytes::Bytes) -> Tell,
+    kind: OutputKind,
+    message: fn(bytes::Bytes) -> ResponseMessage,
 }
 
 /// A command that has been started.
@@ -149,16 +150,16 @@ struct Running {
 }
 
 impl Running {
-    async fn start(reaper: &Reaper, start: &ExecStart) -> Result<Running, ExecError> {
+    async fn start(reaper: &Reaper, start: &ExecStart) -> Result<Running, StartError> {
         let Some((program, args)) = start.command.split_first() else {
-            return Err(exec_error(NOT_EXECUTABLE, "there is no command"));
+            return Err(StartError::new("the command is empty"));
         };
         if !start.working_dir.is_empty()
             && let Err(error) = std::fs::metadata(&start.working_dir)
         {
-            return Err(exec_error(NOT_EXECUTABLE, format!("working directory {}: {error}", start.working_dir)));
+            return Err(StartError::new(format!("working directory {}: {error}", start.working_dir)));
         }
-        let failed = |error: io::Error| exec_error(not_started(&error), format!("{program}: {error}"));
+        let failed = |error: io::Error| StartError::from_io(&error, &start.command, environment(start));
         match &start.terminal {
             None => {
                 let mut command = Command::new(program);
@@ -168,10 +169,10 @@ impl Running {
             }
             Some(size) => {
                 let (terminal, command) = terminal::open(size, &start.command).map_err(failed)?;
-                let (running, reason) = Running::with_terminal(reaper, command, start, terminal).map_err(failed)?;
-                match said(reason).await.split_first() {
+                let (running, report) = Running::with_terminal(reaper, command, start, terminal).map_err(failed)?;
+                match read_report(report).await {
                     None => Ok(running),
-                    Some((code, reason)) => Err(exec_error(*code, format!("{program}: {}", String::from_utf8_lossy(reason)))),
+                    Some(error) => Err(failed(error)),
                 }
             }
         }
@@ -181,11 +182,15 @@ impl Running {
         let (process, mut child) = Process::spawn(reaper, command, start)?;
         let stdin = child.stdin.take().map(Fd::new).transpose()?;
         let mut outputs = vec![];
-        for (fd, tell) in [
-            (child.stdout.take().map(Fd::new), Tell::Stdout as fn(_) -> _),
-            (child.stderr.take().map(Fd::new), Tell::Stderr),
+        for (fd, message) in [
+            (child.stdout.take().map(Fd::new), ResponseMessage::Stdout as fn(_) -> _),
+            (child.stderr.take().map(Fd::new), ResponseMessage::Stderr),
         ] {
-            outputs.extend(fd.transpose()?.map(|fd| Output { fd, kind: Kind::Pipe, tell }));
+            outputs.extend(fd.transpose()?.map(|fd| Output {
+                fd,
+                kind: OutputKind::Pipe,
+                message,
+            }));
         }
         let input = Input {
             stdin,
@@ -204,25 +209,32 @@ impl Running {
         };
         let output = Output {
             fd: terminal,
-            kind: Kind::Terminal,
-            tell: Tell::Stdout,
+            kind: OutputKind::Terminal,
+            message: ResponseMessage::Stdout,
         };
-        let reason = child.stdout.take().map(Fd::new).transpose()?;
+        let report = child.stdout.take().map(Fd::new).transpose()?;
         let outputs = vec![output];
-        Ok((Running { process, input, outputs }, reason))
+        Ok((Running { process, input, outputs }, report))
     }
 }
 
-/// What the child says instead of becoming the command.
-async fn said(pipe: Option<Fd>) -> Vec<u8> {
-    let mut reason = vec![];
+/// The complete environment of a command.
+fn environment(start: &ExecStart) -> impl Iterator<Item = (OsString, OsString)> {
+    let inherited =
+        std::env::vars_os().filter(|(name, _)| name != POD_UID_VARIABLE && !name.to_str().is_some_and(|name| start.env.contains_key(name)));
+    inherited.chain(start.env.iter().map(|(name, value)| (name.into(), value.into())))
+}
+
+/// The error with which the child could not execute its command; none once it has.
+async fn read_report(pipe: Option<Fd>) -> Option<io::Error> {
+    let mut report = vec![];
     if let Some(pipe) = pipe {
-        let _ = pipe.take(MAX_REASON).read_to_end(&mut reason).await;
+        let _ = pipe.take(MAX_REPORT).read_to_end(&mut report).await;
     }
-    reason
+    terminal::parse_report(&report)
 }
 
-/// A command's process: killed, with all that it started, when nobody waits for it any more.
+/// A command's process. Dropping it kills the process and everything that it has started.
 struct Process {
     reaper: Reaper,
     pid: Pid,
@@ -250,24 +262,26 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.reaper.while_running(self.pid, |pid| {
+        self.reaper.if_running(self.pid, |pid| {
             if self.session {
                 terminal::kill_session(pid);
             }
             let _ = kill_process_group(pid, Signal::KILL);
-            // A process that was to become the leader of a session may not be one yet.
+            // The process that will lead a session may not lead one yet.
             let _ = kill_process(pid, Signal::KILL);
         });
     }
 }
 
-fn answer(message: Tell) -> ExecResponse {
+fn response(message: ResponseMessage) -> ExecResponse {
     ExecResponse { message: Some(message) }
 }
 
-fn exec_error(code: u8, message: impl Into<String>) -> ExecError {
-    ExecError {
-        exit_code: code.into(),
-        message: message.into(),
+impl From<StartError> for ExecError {
+    fn from(error: StartError) -> ExecError {
+        ExecError {
+            exit_code: error.exit_code.into(),
+            message: error.message,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Pipes and terminals without a thread for each.
+//! Asynchronous reads and writes of pipes and terminals, without a thread for each.
 
 use rustix::io::Errno;
 use std::io;
@@ -9,35 +9,33 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A file descriptor of a pipe, a socket or a terminal, in non-blocking mode.
-pub struct Fd(AsyncFd<OwnedFd>);
+pub(super) struct Fd(AsyncFd<OwnedFd>);
 
 impl Fd {
-    /// Takes it over. Fails for what cannot be waited for, such as a regular file.
-    // Deprecated for types whose descriptor may change or close; an owned one does neither.
+    /// Fails for a descriptor that cannot be polled, such as that of a regular file.
+    // Deprecated for types whose descriptor may change or close; an `OwnedFd` does neither.
     #[allow(deprecated)]
-    pub fn new(fd: impl Into<OwnedFd>) -> io::Result<Fd> {
+    pub(super) fn new(fd: impl Into<OwnedFd>) -> io::Result<Fd> {
         let fd = fd.into();
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Fd(AsyncFd::new(fd)?))
     }
 
-    /// Another one for the same end.
-    pub fn try_clone(&self) -> io::Result<Fd> {
+    pub(super) fn try_clone(&self) -> io::Result<Fd> {
         Fd::new(self.0.get_ref().try_clone()?)
     }
 
-    /// Waits until there may be something to read. If then there is not, clear the guard.
-    pub async fn readable(&self) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
+    /// Waits until there may be something to read. If a read then fails with EAGAIN, the caller must clear the guard.
+    pub(super) async fn readable(&self) -> io::Result<AsyncFdReadyGuard<'_, OwnedFd>> {
         self.0.readable().await
     }
 
-    /// Reads what is there now: asks the kernel, whatever the runtime has heard so far.
-    pub fn read_now(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+    /// Reads without waiting. Asks the kernel, whatever state the runtime has cached.
+    pub(super) fn read_now(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         rustix::io::read(self.0.get_ref(), buffer)
     }
 
-    /// Writes all of it.
-    pub async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
+    pub(super) async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
         while !data.is_empty() {
             let mut ready = self.0.writable().await?;
             if let Ok(written) = ready.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), data)?)) {

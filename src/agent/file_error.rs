@@ -1,4 +1,4 @@
-//! Why a file could not be read or written, as callers are told.
+//! Errors of file operations, as gRPC statuses.
 
 use crate::text::short;
 use std::collections::HashMap;
@@ -13,37 +13,37 @@ const MAX_PATH: usize = 200;
 
 /// Why a file could not be read or written.
 #[derive(Debug)]
-pub enum Failure {
-    /// It is a folder.
+pub(super) enum FileError {
+    /// The path is a directory.
     IsDirectory,
-    /// It is a pipe, a device or a socket.
+    /// The path is a pipe, a device or a socket.
     NotRegular,
-    /// It has more bytes than the caller takes; how many, if that is known.
+    /// The file has more bytes than the caller takes; how many, if known.
     TooLarge(Option<u64>),
-    /// The system said so.
+    /// The system call failed.
     Io(io::Error),
 }
 
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure::Io(error)
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> FileError {
+        FileError::Io(error)
     }
 }
 
-impl From<rustix::io::Errno> for Failure {
-    fn from(error: rustix::io::Errno) -> Failure {
-        Failure::Io(error.into())
+impl From<rustix::io::Errno> for FileError {
+    fn from(error: rustix::io::Errno) -> FileError {
+        FileError::Io(error.into())
     }
 }
 
-impl Failure {
-    /// As a gRPC status with a reason.
-    pub fn status(&self, path: &str) -> Status {
+impl FileError {
+    /// The status, with its reason in the details.
+    pub(super) fn status(&self, path: &str) -> Status {
         let (code, reason) = match self {
-            Failure::IsDirectory => (Code::FailedPrecondition, "IS_DIRECTORY"),
-            Failure::NotRegular => (Code::FailedPrecondition, "IO_FAILED"),
-            Failure::TooLarge(_) => (Code::FailedPrecondition, "TOO_LARGE"),
-            Failure::Io(error) => match error.kind() {
+            FileError::IsDirectory => (Code::FailedPrecondition, "IS_DIRECTORY"),
+            FileError::NotRegular => (Code::FailedPrecondition, "IO_FAILED"),
+            FileError::TooLarge(_) => (Code::FailedPrecondition, "TOO_LARGE"),
+            FileError::Io(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::NotADirectory => (Code::NotFound, "NOT_FOUND"),
                 ErrorKind::IsADirectory => (Code::FailedPrecondition, "IS_DIRECTORY"),
                 ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => (Code::PermissionDenied, "PERMISSION_DENIED"),
@@ -53,20 +53,20 @@ impl Failure {
             },
         };
         let text = match self {
-            Failure::IsDirectory => "is a directory".to_owned(),
-            Failure::NotRegular => "not a regular file".to_owned(),
-            Failure::TooLarge(Some(size)) => format!("too large: {size} bytes"),
-            Failure::TooLarge(None) => "too large".to_owned(),
-            Failure::Io(error) => error.to_string(),
+            FileError::IsDirectory => "is a directory".to_owned(),
+            FileError::NotRegular => "not a regular file".to_owned(),
+            FileError::TooLarge(Some(size)) => format!("too large: {size} bytes"),
+            FileError::TooLarge(None) => "too large".to_owned(),
+            FileError::Io(error) => error.to_string(),
         };
-        let facts: HashMap<String, String> = match self {
-            Failure::TooLarge(Some(size)) => [("size_bytes".to_owned(), size.to_string())].into(),
+        let metadata: HashMap<String, String> = match self {
+            FileError::TooLarge(Some(size)) => [("size_bytes".to_owned(), size.to_string())].into(),
             _ => HashMap::new(),
         };
         Status::with_error_details(
             code,
             format!("{}: {text}", short(path, MAX_PATH)),
-            ErrorDetails::with_error_info(reason, DOMAIN, facts),
+            ErrorDetails::with_error_info(reason, DOMAIN, metadata),
         )
     }
 }

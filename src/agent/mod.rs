@@ -1,16 +1,18 @@
-//! What runs inside a sandbox: PID 1 of its main container, and the server for commands and files there. Static, without dependencies
-//! on the image; of this crate it knows only the protocol and the tokens: nothing of the operator is where untrusted code runs.
+//! The process that runs inside a sandbox: PID 1 of the main container, and a gRPC server for commands and files there. It needs nothing
+//! from the image. It uses only the protocol, the tokens and the contract of this crate, so that no code of the operator runs beside
+//! untrusted code.
 
+mod copy_files;
 mod exec;
 mod fd;
 mod file_error;
 mod files;
 mod main_process;
 mod output;
-mod place;
 mod reaper;
 mod replacement;
 mod server;
+mod start_error;
 mod terminal;
 
 use std::io::Write;
@@ -29,24 +31,24 @@ pub fn run(command: AgentCommand) -> ExitCode {
     }
 }
 
-fn exit_code(doing: &str, result: std::io::Result<()>) -> ExitCode {
+fn exit_code(action: &str, result: std::io::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("{doing}: {error}"));
+            log(&format!("{action}: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Copies under another name first: a restarted init container must not leave half a binary.
+/// Copies to a temporary name first: a restarted init container must not leave half a binary.
 fn install(directory: &Path) -> std::io::Result<()> {
-    let (partial, whole) = (directory.join(format!(".{BINARY_NAME}")), directory.join(BINARY_NAME));
-    std::fs::copy("/proc/self/exe", &partial)?;
-    std::fs::rename(partial, whole)
+    let (temporary, path) = (directory.join(format!(".{BINARY_NAME}")), directory.join(BINARY_NAME));
+    std::fs::copy("/proc/self/exe", &temporary)?;
+    std::fs::rename(temporary, path)
 }
 
-/// One line on stderr, which is the sandbox's log. A closed stderr is no reason to stop.
-fn say(text: &str) {
+/// Writes a line to stderr, which is the sandbox's log. A closed stderr is ignored.
+fn log(text: &str) {
     let _ = writeln!(std::io::stderr(), "sandbox-operator agent: {text}");
 }

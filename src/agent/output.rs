@@ -1,4 +1,4 @@
-//! The way of a command's output: one frame for each read, never more in memory than the caller takes.
+//! Forwards a command's output: one frame for each read, and no more in memory than the caller takes.
 
 use super::fd::Fd;
 use bytes::{Bytes, BytesMut};
@@ -10,78 +10,83 @@ use tokio::time::sleep;
 
 /// Most bytes of one read. A pipe is full at 64 KiB unless the command enlarged it.
 const READ: usize = 32 * 1024;
-/// What a pipe takes from a write that does not fit: whole pages.
+/// A pipe that is almost full takes part of a write, in whole pages.
 const PAGE: usize = 4096;
-/// How long the first bytes of a character wait for the others.
-const HOLD: Duration = Duration::from_millis(20);
-/// Most bytes that are taken after the command's own end: no pipe holds more (`fs.pipe-max-size`).
-const REST: usize = 1024 * 1024;
-/// Most pipes that are kept open for those who outlived their command.
-static LEFT_BEHIND: Semaphore = Semaphore::const_new(256);
+/// How long an incomplete character waits for its other bytes.
+const CHARACTER_TIMEOUT: Duration = Duration::from_millis(20);
+/// Most bytes that are read after the command's exit: no pipe holds more (`fs.pipe-max-size`).
+const MAX_AFTER_EXIT: usize = 1024 * 1024;
+/// Most pipes that are read for processes that outlive their command.
+static BACKGROUND_DRAINS: Semaphore = Semaphore::const_new(256);
 
 thread_local! {
-    /// One for all, since nothing waits while it is in use.
+    /// One for all commands, since nothing is awaited while it is in use.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
 }
 
 /// Where a command writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It cuts a write where a page ends.
+pub(super) enum OutputKind {
+    /// Splits a write at the end of a page.
     Pipe,
-    /// It cuts anywhere.
+    /// Splits a write anywhere.
     Terminal,
 }
 
-impl Kind {
-    /// Whether a read of so many bytes may have cut what was written.
-    fn may_be_cut(self, bytes: usize) -> bool {
-        self == Kind::Terminal || bytes.is_multiple_of(PAGE)
+impl OutputKind {
+    /// Whether a read of so many bytes may hold part of a write.
+    fn may_be_split(self, bytes: usize) -> bool {
+        self == OutputKind::Terminal || bytes.is_multiple_of(PAGE)
     }
 }
 
-/// Passes output on until its end, or until `exit` and what was written before it. Gives the pipe back if others still hold it open.
-pub async fn pump<T>(fd: Fd, kind: Kind, to: &mpsc::Sender<T>, wrap: impl Fn(Bytes) -> T, exit: impl Future) -> Option<Fd> {
+/// Forwards output until its end, or until `exit` and everything written before it. Returns the pipe if other processes still hold it
+/// open.
+pub(super) async fn forward<T>(fd: Fd, kind: OutputKind, to: &mpsc::Sender<T>, wrap: impl Fn(Bytes) -> T, exit: impl Future) -> Option<Fd> {
     let mut exit = std::pin::pin!(exit);
-    let (mut ended, mut rest) = (false, REST);
-    // The beginning of a character whose end was not read yet.
+    let (mut exited, mut rest) = (false, MAX_AFTER_EXIT);
+    // The bytes of an incomplete character.
     let mut held = Bytes::new();
     loop {
         let mut ready = None;
-        if !ended {
+        if !exited {
             tokio::select! {
-                _ = &mut exit => ended = true,
+                _ = &mut exit => exited = true,
                 guard = fd.readable() => ready = Some(guard.ok()?),
-                () = sleep(HOLD), if !held.is_empty() => {
+                () = sleep(CHARACTER_TIMEOUT), if !held.is_empty() => {
                     to.send(wrap(std::mem::take(&mut held))).await.ok()?;
                     continue;
                 }
             }
         }
-        // Room first: what has been read cannot wait anywhere else.
-        let room = to.reserve().await.ok()?;
+        // Before the read: data that has been read has no other place to wait.
+        let permit = to.reserve().await.ok()?;
         match read(&fd, &held) {
             Ok(mut frame) if frame.len() > held.len() => {
                 let bytes = frame.len() - held.len();
-                rest = if ended { rest.saturating_sub(bytes) } else { rest };
-                let cut = if rest > 0 && kind.may_be_cut(bytes) { cut_character(&frame) } else { 0 };
-                held = frame.split_off(frame.len() - cut);
+                rest = if exited { rest.saturating_sub(bytes) } else { rest };
+                let incomplete = if rest > 0 && kind.may_be_split(bytes) {
+                    incomplete_character(&frame)
+                } else {
+                    0
+                };
+                held = frame.split_off(frame.len() - incomplete);
                 if !frame.is_empty() {
-                    room.send(wrap(frame));
+                    permit.send(wrap(frame));
                 }
                 if rest == 0 {
                     return Some(fd);
                 }
             }
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) if !ended => {
+            Err(Errno::AGAIN) if !exited => {
                 if let Some(mut ready) = ready {
                     ready.clear_ready();
                 }
             }
             last => {
                 if !held.is_empty() {
-                    room.send(wrap(held));
+                    permit.send(wrap(held));
                 }
                 return (last == Err(Errno::AGAIN)).then_some(fd);
             }
@@ -89,7 +94,7 @@ pub async fn pump<T>(fd: Fd, kind: Kind, to: &mpsc::Sender<T>, wrap: impl Fn(Byt
     }
 }
 
-/// `held` and what can be read now: no more than `held` at the end. A terminal that nobody else holds any more answers EIO.
+/// `held` and the bytes that can be read now; `held` alone at the end of the output. A terminal that no process holds open fails with EIO.
 fn read(fd: &Fd, held: &Bytes) -> Result<Bytes, Errno> {
     BUFFER.with_borrow_mut(|buffer| {
         let bytes = fd.read_now(buffer)?;
@@ -100,8 +105,8 @@ fn read(fd: &Fd, held: &Bytes) -> Result<Bytes, Errno> {
     })
 }
 
-/// How many bytes at the end begin a UTF-8 character without ending it.
-fn cut_character(bytes: &[u8]) -> usize {
+/// How many bytes at the end belong to a UTF-8 character that is not complete.
+fn incomplete_character(bytes: &[u8]) -> usize {
     let Some((behind, first)) = bytes.iter().rev().take(3).enumerate().find(|(_, byte)| **byte & 0xC0 != 0x80) else {
         return 0;
     };
@@ -114,16 +119,16 @@ fn cut_character(bytes: &[u8]) -> usize {
     if length > behind + 1 { behind + 1 } else { 0 }
 }
 
-/// Goes on reading for those whose command has ended: a server in the background must not die because nobody takes what it logs.
-pub fn leave_behind(fd: Fd) {
-    let Ok(place) = LEFT_BEHIND.try_acquire() else {
+/// Reads and discards the output of processes whose command has exited: a server in the background must not die of a full or closed pipe.
+pub(super) fn drain_in_background(fd: Fd) {
+    let Ok(permit) = BACKGROUND_DRAINS.try_acquire() else {
         return;
     };
     tokio::spawn(async move {
-        let _place = place;
+        let _permit = permit;
         while let Ok(mut ready) = fd.readable().await {
             match BUFFER.with_borrow_mut(|buffer| fd.read_now(buffer)) {
-                // The pause bounds what a chatty one costs.
+                // Bounds the cost of a process that writes a lot.
                 Ok(1..) => sleep(Duration::from_millis(1)).await,
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(Errno::INTR) => {}
@@ -138,8 +143,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_cut_character_is_held_back() {
-        for (text, cut) in [
+    fn only_an_incomplete_character_is_held_back() {
+        for (text, incomplete) in [
             (&b""[..], 0),
             (b"abc", 0),
             ("aä".as_bytes(), 0),
@@ -156,7 +161,7 @@ mod tests {
             (b"\x80\x80\x80\x80", 0),
             (b"\xf0\x80\x80\x80\x80", 0),
         ] {
-            assert_eq!(cut_character(text), cut, "{text:x?}");
+            assert_eq!(incomplete_character(text), incomplete, "{text:x?}");
         }
     }
 }

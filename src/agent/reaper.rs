@@ -1,4 +1,4 @@
-//! The only one who starts and who waits for processes.
+//! Starts processes and waits for them, for all of the agent.
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 use std::collections::HashMap;
@@ -7,42 +7,27 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Exit codes of a shell whose command is not there, or cannot be run.
-pub const NOT_FOUND: u8 = 127;
-/// See [`NOT_FOUND`].
-pub const NOT_EXECUTABLE: u8 = 126;
-
-/// The exit code that a shell gives to a command that could not be started.
-pub fn not_started(error: &io::Error) -> u8 {
-    if error.kind() == io::ErrorKind::NotFound {
-        NOT_FOUND
-    } else {
-        NOT_EXECUTABLE
-    }
-}
-
-/// Starts processes and learns how they end.
+/// Starts processes and reports their exit codes.
 #[derive(Clone)]
-pub struct Reaper {
-    /// Whether orphans become our children, so that every child is waited for.
+pub(super) struct Reaper {
+    /// Whether orphans become children of this process, so that it has to wait for every child.
     orphans: bool,
-    /// Those that have not been waited for. As long as one is here its process id, and its group's, belong to it alone.
+    /// Processes that have not been waited for. While one is here, its process id and its group's cannot be reused.
     running: Arc<Mutex<HashMap<Pid, oneshot::Sender<u8>>>>,
 }
 
 /// A process that has been started.
-pub struct Started {
-    /// Its id.
-    pub pid: Pid,
-    /// Its pipes. Must not be waited on.
-    pub child: Child,
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    /// Its pipes. Only the reaper may wait for it.
+    pub(super) child: Child,
     /// Its exit code: 128 + signal number if a signal ended it.
-    pub exit: oneshot::Receiver<u8>,
+    pub(super) exit: oneshot::Receiver<u8>,
 }
 
 impl Reaper {
-    /// `orphans`: whether this process is the one that inherits them.
-    pub fn new(orphans: bool) -> Reaper {
+    /// `orphans`: whether this process inherits orphans.
+    pub(super) fn new(orphans: bool) -> Reaper {
         Reaper {
             orphans,
             running: Arc::default(),
@@ -53,28 +38,27 @@ impl Reaper {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a process.
-    pub fn spawn(&self, command: &mut Command) -> io::Result<Started> {
-        // Locked until it is listed: its end may be there before this returns.
+    pub(super) fn spawn(&self, command: &mut Command) -> io::Result<Started> {
+        // Locked until it is inserted: the process may exit before this returns.
         let mut running = self.running();
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);
-        let (ended, exit) = oneshot::channel();
-        running.insert(pid, ended);
+        let (sender, exit) = oneshot::channel();
+        running.insert(pid, sender);
         Ok(Started { pid, child, exit })
     }
 
-    /// Waits for every process that has ended. To be called after each SIGCHLD, which may stand for several.
-    pub fn reap(&self) {
+    /// Collects every process that has exited. Must be called after each SIGCHLD, which may stand for several.
+    pub(super) fn reap(&self) {
         let mut running = self.running();
-        for (pid, status) in self.ended(&running) {
-            if let Some(ended) = running.remove(&pid) {
-                let _ = ended.send(exit_code(status));
+        for (pid, status) in self.exited(&running) {
+            if let Some(exit) = running.remove(&pid) {
+                let _ = exit.send(exit_code(status));
             }
         }
     }
 
-    fn ended(&self, running: &HashMap<Pid, oneshot::Sender<u8>>) -> Vec<(Pid, WaitStatus)> {
+    fn exited(&self, running: &HashMap<Pid, oneshot::Sender<u8>>) -> Vec<(Pid, WaitStatus)> {
         if self.orphans {
             std::iter::from_fn(|| wait(WaitOptions::NOHANG).ok().flatten()).collect()
         } else {
@@ -85,8 +69,8 @@ impl Reaper {
         }
     }
 
-    /// Does `signal` unless the process has been waited for: after that its id may be another's.
-    pub fn while_running(&self, pid: Pid, signal: impl FnOnce(Pid)) {
+    /// Calls `signal` unless the process has been waited for: after that its id may be reused.
+    pub(super) fn if_running(&self, pid: Pid, signal: impl FnOnce(Pid)) {
         let running = self.running();
         if running.contains_key(&pid) {
             signal(pid);

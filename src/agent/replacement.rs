@@ -1,7 +1,7 @@
-//! A file that takes another's place as a whole, or not at all.
+//! Replaces a file atomically.
 
-use super::file_error::Failure;
-use super::files::{never_wait, regular};
+use super::file_error::FileError;
+use super::files::{nonblocking, require_regular};
 use rustix::fs::Access;
 use rustix::io::Errno;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
@@ -9,16 +9,15 @@ use std::io::{self, ErrorKind, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// Mode of a new file, unless the caller says another.
+/// Mode of a new file, unless the caller sets one.
 const MODE: u32 = 0o644;
-/// As many links as the kernel follows.
+/// As many symbolic links as the kernel follows.
 const MAX_LINKS: u32 = 40;
 
-/// New content on its way to a path. Dropped before [`Replacement::commit`], it leaves nothing behind.
-pub struct Replacement {
-    /// Takes the content.
+/// New content for a path. Dropping it before [`Replacement::commit`] removes it and leaves the old file as it is.
+pub(super) struct Replacement {
     file: File,
-    /// Its own name, until it has the other; none where only the old file itself can be written.
+    /// The path of `file` until it is renamed; none where the old file itself has to be overwritten.
     temporary: Option<PathBuf>,
     path: PathBuf,
     old: Option<Metadata>,
@@ -26,20 +25,20 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    /// Prepares to replace `path`, or what it links to.
-    pub fn begin(path: &Path, mode: Option<u32>) -> Result<Replacement, Failure> {
+    /// Prepares to replace `path`, or the file that it links to.
+    pub(super) fn begin(path: &Path, mode: Option<u32>) -> Result<Replacement, FileError> {
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            return Err(Failure::IsDirectory);
+            return Err(FileError::IsDirectory);
         }
-        let (path, old) = follow(path.to_owned())?;
+        let (path, old) = resolve_links(path.to_owned())?;
         if let Some(old) = &old {
-            regular(old)?;
-            // Renaming asks only whether the folder may be written.
+            require_regular(old)?;
+            // A rename checks only whether the directory is writable.
             rustix::fs::access(&path, Access::WRITE_OK)?;
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let temporary = folder.join(format!(".sandbox-operator-{}", uuid::Uuid::new_v4()));
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)?;
+        let temporary = directory.join(format!(".sandbox-operator-{}", uuid::Uuid::new_v4()));
         let mode = mode.unwrap_or(MODE) & 0o7777;
         let (file, temporary) = match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary) {
             Ok(file) => (file, Some(temporary)),
@@ -58,23 +57,23 @@ impl Replacement {
     }
 
     /// Appends to the new content.
-    pub fn write(mut self, data: &[u8]) -> Result<Replacement, Failure> {
+    pub(super) fn write(mut self, data: &[u8]) -> Result<Replacement, FileError> {
         self.file.write_all(data)?;
         Ok(self)
     }
 
-    /// Puts the new content in place.
-    pub fn commit(mut self) -> Result<(), Failure> {
+    /// Replaces the file.
+    pub(super) fn commit(mut self) -> Result<(), FileError> {
         let Some(temporary) = &self.temporary else {
             return Ok(());
         };
-        match self.dress().and_then(|()| fs::rename(temporary, &self.path)) {
+        match self.set_owner_and_mode().and_then(|()| fs::rename(temporary, &self.path)) {
             Ok(()) => {
                 self.temporary = None;
                 Ok(())
             }
-            // A file that is mounted cannot be renamed over; one of another owner could not be given back to them.
-            Err(error) if self.old.is_some() && is_in_the_way(&error) => {
+            // A mounted file cannot be replaced by a rename, and not every user may give the new file its old owner.
+            Err(error) if self.old.is_some() && prevents_rename(&error) => {
                 let mut file = overwrite(&self.path)?;
                 self.file.rewind()?;
                 io::copy(&mut self.file, &mut file)?;
@@ -84,8 +83,8 @@ impl Replacement {
         }
     }
 
-    /// Gives the new file the old one's owner and mode.
-    fn dress(&self) -> io::Result<()> {
+    /// Gives the new file the owner and the mode of the old one.
+    fn set_owner_and_mode(&self) -> io::Result<()> {
         let mut mode = self.mode;
         if let Some(old) = &self.old {
             let new = self.file.metadata()?;
@@ -106,8 +105,8 @@ impl Drop for Replacement {
     }
 }
 
-/// The path behind all links, and what is there.
-fn follow(mut path: PathBuf) -> Result<(PathBuf, Option<Metadata>), Failure> {
+/// The path behind all symbolic links, and the metadata of the file there if one exists.
+fn resolve_links(mut path: PathBuf) -> Result<(PathBuf, Option<Metadata>), FileError> {
     for _ in 0..MAX_LINKS {
         match fs::symlink_metadata(&path) {
             Ok(there) if there.is_symlink() => {
@@ -122,14 +121,14 @@ fn follow(mut path: PathBuf) -> Result<(PathBuf, Option<Metadata>), Failure> {
     Err(Errno::LOOP.into())
 }
 
-fn overwrite(path: &Path) -> Result<File, Failure> {
-    let file = OpenOptions::new().write(true).custom_flags(never_wait()).open(path)?;
-    regular(&file.metadata()?)?;
+fn overwrite(path: &Path) -> Result<File, FileError> {
+    let file = OpenOptions::new().write(true).custom_flags(nonblocking()).open(path)?;
+    require_regular(&file.metadata()?)?;
     file.set_len(0)?;
     Ok(file)
 }
 
-fn is_in_the_way(error: &io::Error) -> bool {
+fn prevents_rename(error: &io::Error) -> bool {
     [Errno::BUSY, Errno::XDEV, Errno::PERM]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))

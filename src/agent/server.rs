@@ -1,10 +1,10 @@
-//! The agent's gRPC server: who may call, how much at once, and over what.
+//! The agent's gRPC server: authentication, limits and transports.
 
-use super::exec::{self, Answers};
+use super::exec::{self, ResponseStream};
 use super::fd::Fd;
 use super::files::{self, Chunks};
+use super::log;
 use super::reaper::Reaper;
-use super::say;
 use crate::net::{self, Connection, Peer, UnauthenticatedConn};
 use crate::proto::agent::agent_server::{Agent, AgentServer};
 use crate::proto::agent::{ExecRequest, ReadFileRequest, StopRequest, StopResponse, WriteFileRequest, WriteFileResponse};
@@ -25,24 +25,24 @@ use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Most connections at once.
-const CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 /// Most calls at once on a connection.
-const STREAMS: u32 = 1024;
-/// Bytes of one call that may wait for it here.
+const MAX_STREAMS: u32 = 1024;
+/// Bytes of one call's requests that may be buffered here.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// The same for all calls of a connection. Many windows, so that some commands that do not read their input do not stop all others.
+/// The same for all calls of a connection. Large enough that commands that do not read their input do not block the others.
 const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
-/// A client that vanished is noticed after one ping, or two.
+/// A client that is gone is noticed after one or two of these.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Longest time of a connection without an authenticated call.
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Threads for files.
+/// Threads for file operations.
 const FILE_THREADS: usize = 4;
-/// Between two tries for the port.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Interval between two attempts to bind the port.
+const BIND_RETRY: Duration = Duration::from_secs(1);
 
-/// One thread for everything but files.
-pub fn runtime() -> io::Result<Runtime> {
+/// One thread for everything but file operations.
+pub(super) fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(FILE_THREADS)
@@ -50,22 +50,22 @@ pub fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Starts the first thread for files: later a sandbox that is at its limit of processes would not let us.
-pub async fn keep_a_thread() {
+/// Starts the first thread for file operations: later the sandbox may have reached its limit of processes.
+pub(super) async fn start_file_thread() {
     let _ = tokio::task::spawn_blocking(|| ()).await;
 }
 
-/// Who may call: the bearer of a token for this pod.
+/// Admits calls with a valid token for this pod.
 #[derive(Clone)]
-pub struct Access {
+pub(super) struct TokenVerifier {
     keys: Arc<[Vec<u8>]>,
     pod_uid: Arc<str>,
 }
 
-impl Access {
-    /// `keys`: public keys of those who make tokens.
-    pub fn new(keys: Vec<Vec<u8>>, pod_uid: String) -> Access {
-        Access {
+impl TokenVerifier {
+    /// `keys`: the public keys of the issuers.
+    pub(super) fn new(keys: Vec<Vec<u8>>, pod_uid: String) -> TokenVerifier {
+        TokenVerifier {
             keys: keys.into(),
             pod_uid: pod_uid.into(),
         }
@@ -80,17 +80,17 @@ impl Access {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs().cast_signed());
         let valid = token.is_some_and(|token| self.keys.iter().any(|key| token::verify(key, token, &self.pod_uid, now).is_ok()));
-        // Not which rule it broke.
+        // Does not say what is wrong with the token.
         if valid { Ok(()) } else { Err(Status::unauthenticated("no valid token")) }
     }
 }
 
-/// Serves in the background. Tries for the port once before it returns, so that nothing in the sandbox can be there first.
-pub async fn listen(port: u16, access: Access, reaper: Reaper, stop: mpsc::Sender<Duration>) {
+/// Serves in the background. Tries to bind the port once before it returns, so that no process of the sandbox can bind it first.
+pub(super) async fn listen(port: u16, verifier: TokenVerifier, reaper: Reaper, stop: mpsc::Sender<Duration>) {
     let listen = move || net::listen((Ipv6Addr::UNSPECIFIED, port).into());
     let first = listen();
     if let Err(error) = &first {
-        say(&format!("port {port}: {error}; trying again"));
+        log(&format!("port {port}: {error}; retrying"));
     }
     let service = Service::new(reaper, Some(stop));
     tokio::spawn(async move {
@@ -98,17 +98,17 @@ pub async fn listen(port: u16, access: Access, reaper: Reaper, stop: mpsc::Sende
         let listener = loop {
             match listener {
                 Ok(listener) => break listener,
-                Err(_) => sleep(TRY_AGAIN).await,
+                Err(_) => sleep(BIND_RETRY).await,
             }
             listener = listen();
         };
-        let served = router(service, Some(access)).serve_with_incoming(connections(listener)).await;
-        say(&format!("port {port}: no longer served: {served:?}"));
+        let served = router(service, Some(verifier)).serve_with_incoming(connections(listener)).await;
+        log(&format!("port {port}: stopped serving: {served:?}"));
     });
 }
 
 fn connections(listener: TcpListener) -> impl stream::Stream<Item = io::Result<Connection<TcpStream, OwnedSemaphorePermit>>> {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     stream::unfold((listener, slots), |(listener, slots)| async {
         let (io, peer, slot) = net::accept(&listener, &slots, |_| {}).await?;
         let unauthenticated = UnauthenticatedConn::new(AUTHENTICATION_TIMEOUT, None);
@@ -116,9 +116,9 @@ fn connections(listener: TcpListener) -> impl stream::Stream<Item = io::Result<C
     })
 }
 
-/// Serves the one client at the other end of standard input and output, as long as it is there.
-pub fn stdio() -> io::Result<()> {
-    // Dropped with all commands that still run: they are killed then.
+/// Serves one client on standard input and output until it closes the connection.
+pub(super) fn stdio() -> io::Result<()> {
+    // Dropping it kills all commands that still run.
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let reaper = Reaper::new(false);
@@ -144,10 +144,10 @@ pub fn stdio() -> io::Result<()> {
     result
 }
 
-fn router(service: Service, access: Option<Access>) -> Router {
-    let check = move |request: Request<()>| match &access {
-        Some(access) => {
-            access.check(&request)?;
+fn router(service: Service, verifier: Option<TokenVerifier>) -> Router {
+    let check = move |request: Request<()>| match &verifier {
+        Some(verifier) => {
+            verifier.check(&request)?;
             if let Some(peer) = request.extensions().get::<Peer>() {
                 peer.mark_authenticated();
             }
@@ -156,7 +156,7 @@ fn router(service: Service, access: Option<Access>) -> Router {
         None => Ok(request),
     };
     Server::builder()
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -165,27 +165,26 @@ fn router(service: Service, access: Option<Access>) -> Router {
         .add_service(AgentServer::with_interceptor(service, check))
 }
 
-/// What is served.
 struct Service {
     reaper: Reaper,
-    files: files::Limit,
-    /// Where there is a main command to stop.
+    files: files::FileSlots,
+    /// None where the agent is not PID 1.
     stop: Option<mpsc::Sender<Duration>>,
 }
 
 impl Service {
     fn new(reaper: Reaper, stop: Option<mpsc::Sender<Duration>>) -> Service {
-        let files = files::limit();
+        let files = files::slots();
         Service { reaper, files, stop }
     }
 }
 
 #[tonic::async_trait]
 impl Agent for Service {
-    type ExecStream = Answers;
+    type ExecStream = ResponseStream;
     type ReadFileStream = Chunks;
 
-    async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<Answers>, Status> {
+    async fn exec(&self, request: Request<Streaming<ExecRequest>>) -> Result<Response<ResponseStream>, Status> {
         exec::exec(&self.reaper, request).await
     }
 
@@ -203,7 +202,7 @@ impl Agent for Service {
             return Err(Status::failed_precondition("the container's main process is not the agent"));
         };
         let grace = Duration::from_secs(request.into_inner().grace_seconds.into());
-        stop.send(grace).await.map_err(|_| Status::unavailable("ending"))?;
+        stop.send(grace).await.map_err(|_| Status::unavailable("the agent is exiting"))?;
         Ok(Response::new(StopResponse {}))
     }
 }

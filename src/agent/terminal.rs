@@ -1,7 +1,7 @@
-//! Terminals for commands that want one.
+//! Pseudo-terminals for commands that want one.
 
 use super::fd::Fd;
-use super::reaper::{NOT_EXECUTABLE, NOT_FOUND, not_started};
+use super::start_error::{NOT_EXECUTABLE, exit_code};
 use crate::agent_contract::AgentCommand;
 use crate::proto::agent::TerminalSize;
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,12 +14,12 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What a terminal turns into the end of input.
-pub const END_OF_INPUT: &[u8] = &[4];
+/// The byte that a terminal takes for the end of input.
+pub(super) const END_OF_INPUT: &[u8] = &[4];
 
-/// A new terminal, and what starts a command on it: this binary, since a terminal can only be taken by the process itself.
-/// The command's standard output is where [`exec`] tells that it did not succeed.
-pub fn open(size: &TerminalSize, command: &[String]) -> io::Result<(Fd, Command)> {
+/// A new terminal, and the process that executes `command` on it: this binary, since only a process itself can take a terminal as its
+/// controlling one. Its standard output carries the report of [`exec`].
+pub(super) fn open(size: &TerminalSize, command: &[String]) -> io::Result<(Fd, Command)> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&master)?;
     unlockpt(&master)?;
@@ -36,8 +36,7 @@ pub fn open(size: &TerminalSize, command: &[String]) -> io::Result<(Fd, Command)
     Ok((Fd::new(master)?, command))
 }
 
-/// Tells the terminal its size.
-pub fn resize(terminal: impl AsFd, size: &TerminalSize) -> io::Result<()> {
+pub(super) fn resize(terminal: impl AsFd, size: &TerminalSize) -> io::Result<()> {
     let bounded = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
     let size = Winsize {
         ws_row: bounded(size.rows),
@@ -48,26 +47,38 @@ pub fn resize(terminal: impl AsFd, size: &TerminalSize) -> io::Result<()> {
     Ok(tcsetwinsize(terminal, size)?)
 }
 
-/// Becomes the command, as the leader of a session with the terminal. If it cannot, it says so on the pipe that it has for standard
-/// output: one byte, the exit code, then the reason.
-pub fn exec(tty: &Path, command: &[String]) -> u8 {
+/// Executes the command in place of this process, as the leader of a session with the terminal. On failure writes the error number to
+/// standard output, which is a pipe until then.
+pub(super) fn exec(tty: &Path, command: &[String]) -> u8 {
     let Some((program, args)) = command.split_first() else {
-        return NOT_FOUND;
+        return NOT_EXECUTABLE;
     };
-    // Duplicates are closed on exec: the end of the pipe says that it has happened.
+    // This duplicate is closed on exec: the pipe then ends without a report.
     let Ok(mut pipe) = io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from) else {
         return NOT_EXECUTABLE;
     };
-    let error = match take(tty) {
+    let error = match take_terminal(tty) {
         Ok(()) => Command::new(program).args(args).exec(),
         Err(error) => error,
     };
-    let code = not_started(&error);
-    let _ = write!(pipe, "{}{error}", char::from(code));
-    code
+    let _ = match error.raw_os_error() {
+        Some(number) => write!(pipe, "{number}"),
+        None => write!(pipe, "{error}"),
+    };
+    exit_code(&error)
 }
 
-fn take(tty: &Path) -> io::Result<()> {
+/// The error in the report of [`exec`]; none if it is empty.
+pub(super) fn parse_report(report: &[u8]) -> Option<io::Error> {
+    let text = String::from_utf8_lossy(report);
+    match text.parse() {
+        Ok(number) => Some(io::Error::from_raw_os_error(number)),
+        Err(_) if text.is_empty() => None,
+        Err(_) => Some(io::Error::other(text.into_owned())),
+    }
+}
+
+fn take_terminal(tty: &Path) -> io::Result<()> {
     rustix::process::setsid()?;
     // The first terminal that the leader of a session opens becomes that session's.
     let tty = OpenOptions::new().read(true).write(true).open(tty)?;
@@ -77,9 +88,9 @@ fn take(tty: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends every process of a session: job control gives each job a group of its own.
-pub fn kill_session(leader: Pid) {
-    // More than once, for those that were started meanwhile.
+/// Kills every process of a session: job control gives each job a group of its own.
+pub(super) fn kill_session(leader: Pid) {
+    // Several times, for processes that start during the scan.
     for _ in 0..3 {
         let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         for pid in all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)) {
@@ -91,11 +102,11 @@ pub fn kill_session(leader: Pid) {
     }
 }
 
-/// The session in `/proc/…/stat`, where the program's name, in parentheses, may have anything in it.
+/// The session in `/proc/…/stat`. The program's name, in parentheses, may contain anything.
 fn session(stat: &[u8]) -> Option<Pid> {
     let after_name = stat.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
-    // Behind the name: state, parent, group, session.
+    // After the name: state, parent, group, session.
     Pid::from_raw(fields.split_whitespace().nth(4)?.parse().ok()?)
 }
 
@@ -104,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_programs_name_does_not_confuse() {
+    fn a_programs_name_may_contain_anything() {
         let read = |stat: &str| session(stat.as_bytes()).map(|pid| pid.as_raw_nonzero().get());
         assert_eq!(read("17 (cat) S 1 17 16 34816 17 4194304"), Some(16));
         assert_eq!(read("17 (a) S 9 9 9 (b) R 1 17 16 34816 17"), Some(16));

@@ -1,4 +1,4 @@
-//! One agent's connection: each call carries a fresh token, and can be cut off for good.
+//! A connection to one agent: each call carries a fresh token and can be reset.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -18,19 +18,19 @@ use tower::Service;
 
 use crate::token;
 
-/// Seconds for which a token is used again.
+/// Seconds for which a token is reused.
 const REUSE: i64 = token::LIFETIME_SECONDS / 2;
 
-/// A channel to an agent, with what its calls must carry.
+/// A channel to an agent that adds credentials to its calls.
 #[derive(Clone)]
 pub struct Connection {
     channel: Channel,
-    /// None where the way to the agent is itself guarded: the API server's exec.
+    /// None where the transport is authenticated: `pods/exec` of the API server.
     credentials: Option<Arc<Credentials>>,
 }
 
-/// In a request's extensions: when cancelled, the call is reset, so that the agent takes it for broken off. Dropping the answers alone
-/// would not do: a request stream that is still open keeps the call alive, and one that ends looks like the end of the input.
+/// In a request's extensions: cancelling it resets the call. Dropping the responses alone does not: a request stream that is still open
+/// keeps the call alive, and one that ends looks like the end of the input.
 #[derive(Clone)]
 pub struct CutOff(pub CancellationToken);
 
@@ -51,13 +51,13 @@ impl Credentials {
 
     fn header(&self, now: i64) -> HeaderValue {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made, header)) = last.as_ref()
-            && (0..REUSE).contains(&(now - made))
+        if let Some((signed_at, header)) = last.as_ref()
+            && (0..REUSE).contains(&(now - signed_at))
         {
             return header.clone();
         }
         let text = format!("Bearer {}", token::sign(&self.key, &self.pod_uid, now));
-        // A token is base64 and a dot, so this always succeeds.
+        // Always succeeds: a token is base64 and a dot.
         let mut header = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
         header.set_sensitive(true);
         *last = Some((now, header.clone()));
@@ -90,26 +90,26 @@ impl Service<http::Request<Body>> for Connection {
         }
         if let Some(CutOff(token)) = request.extensions_mut().remove::<CutOff>() {
             request = request.map(|body| {
-                let cut_off = Box::pin(token.cancelled_owned());
-                Body::new(Breakable { body, cut_off })
+                let cancelled = Box::pin(token.cancelled_owned());
+                Body::new(ResettableBody { body, cancelled })
             });
         }
         self.channel.call(request)
     }
 }
 
-struct Breakable {
+struct ResettableBody {
     body: Body,
-    cut_off: Pin<Box<WaitForCancellationFutureOwned>>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl HttpBody for Breakable {
+impl HttpBody for ResettableBody {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.cut_off.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(Status::cancelled("broken off"))));
+        if self.cancelled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Status::cancelled("the call was reset"))));
         }
         Pin::new(&mut self.body).poll_frame(cx)
     }
@@ -130,7 +130,7 @@ mod tests {
     use ring::signature::KeyPair;
 
     #[test]
-    fn a_token_is_used_again_while_it_is_fresh() {
+    fn a_fresh_token_is_reused() {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let key = Arc::new(Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap());
         let credentials = Credentials::new(key.clone(), "pod-a");

@@ -1,8 +1,11 @@
-//! How operator and gateway call the agents in the sandboxes.
+//! The client with which the operator and the gateway call agents.
 
 mod connection;
+mod dial;
 mod keys;
 
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,29 +19,28 @@ use connection::Credentials;
 pub use connection::{Connection, CutOff};
 pub use keys::{KeyError, KeyRing};
 
-/// Largest message of an agent that is read: its largest are pieces of files, of 128 KiB, and it is not trusted to keep to that. Each call
-/// under way can make us hold as much.
+/// Largest message from an agent: chunks of files have 128 KiB. An agent is not trusted to keep to that, and each call in progress can take
+/// as much memory.
 const MAX_MESSAGE: usize = (128 + 32) * 1024;
-/// Most bytes of one message to an agent.
+/// Most bytes of data in one message to an agent.
 pub const MAX_PIECE: usize = 64 * 1024;
-const CONNECT: Duration = Duration::from_secs(3);
-/// Longest wait for the answer to a stop.
-const ASK: Duration = Duration::from_secs(3);
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_WITHIN: Duration = Duration::from_secs(10);
-/// Connections are kept for this long after their last call began.
-const KEEP_IDLE: Duration = Duration::from_secs(120);
+/// Longest time of a stop call.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection is kept for this long after the start of its last call.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Most connections that are kept.
-const KEEP: usize = 1024;
-/// Bytes in flight per call and per connection: what slow readers can make us hold. As many calls as an agent takes at once can be left
-/// unread before they hold up the others of their sandbox.
+const MAX_CONNECTIONS: usize = 1024;
+/// Bytes per call and per connection that are buffered for slow readers. So many calls of a sandbox can be left unread before they block
+/// its other calls.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
 
 /// A client of one agent.
 pub type Agent = Stub<Connection>;
 
-/// Where an agent is, and the key it knows.
+/// An agent's address and the key that it accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// UID of its pod.
@@ -47,25 +49,27 @@ pub struct Target {
     pub ip: IpAddr,
     /// Its port.
     pub port: u16,
-    /// Id of the key whose public half came with the pod.
+    /// Id of the key whose public half the pod has.
     pub key_id: String,
+    /// Start of the pod's main container, if known. Connections to a young pod are retried for longer.
+    pub started_at: Option<Timestamp>,
 }
 
 /// Calls to agents.
 #[derive(Clone)]
 pub struct AgentClient {
     keys: KeyRing,
-    connections: Arc<Mutex<HashMap<String, Kept>>>,
+    connections: Arc<Mutex<HashMap<String, Cached>>>,
 }
 
-struct Kept {
+struct Cached {
     target: Target,
     connection: Connection,
-    used: Instant,
+    last_used: Instant,
 }
 
 impl AgentClient {
-    /// Calls with these keys.
+    /// A client that signs its tokens with `keys`.
     pub fn new(keys: KeyRing) -> AgentClient {
         AgentClient {
             keys,
@@ -73,50 +77,52 @@ impl AgentClient {
         }
     }
 
-    /// A client of the agent in a pod. It connects with the first call; connections are kept for later ones.
+    /// The agent of a pod. The first call connects; later calls share the connection.
     ///
     /// # Errors
-    /// When the pod's key is not known.
+    /// The pod's key is not known.
     pub fn agent(&self, target: &Target) -> Result<Agent, KeyError> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = connections.get_mut(&target.pod_uid)
-            && kept.target == *target
+        if let Some(cached) = connections.get_mut(&target.pod_uid)
+            && cached.target == *target
         {
-            kept.used = Instant::now();
-            return Ok(stub(kept.connection.clone()));
+            cached.last_used = Instant::now();
+            return Ok(stub(cached.connection.clone()));
         }
         let credentials = Credentials::new(self.keys.get(&target.key_id)?, &target.pod_uid);
-        let channel = endpoint(SocketAddr::new(target.ip, target.port)).connect_lazy();
+        let (address, started_at) = (SocketAddr::new(target.ip, target.port), target.started_at);
+        let connector = tower::service_fn(move |_| async move { dial::connect(address, started_at).await.map(TokioIo::new) });
+        let channel = endpoint(address).connect_with_connector_lazy(connector);
         let connection = Connection::new(channel, Some(credentials));
-        make_room(&mut connections);
-        let kept = Kept {
+        evict(&mut connections);
+        let cached = Cached {
             target: target.clone(),
             connection: connection.clone(),
-            used: Instant::now(),
+            last_used: Instant::now(),
         };
-        connections.insert(target.pod_uid.clone(), kept);
+        connections.insert(target.pod_uid.clone(), cached);
         Ok(stub(connection))
     }
 
-    /// Asks an agent to end its main command, with these seconds between SIGTERM and SIGKILL.
+    /// Stops the main command, with `grace_seconds` between SIGTERM and SIGKILL.
     ///
     /// # Errors
-    /// Why it could not be asked, for the log: the sandbox may lie about it.
+    /// Why the call failed, for the log. The sandboxed code may have made it up.
     pub async fn stop(&self, target: &Target, grace_seconds: u32) -> Result<(), String> {
         let mut agent = self.agent(target).map_err(|e| e.to_string())?;
-        match tokio::time::timeout(ASK, agent.stop(StopRequest { grace_seconds })).await {
+        match tokio::time::timeout(STOP_TIMEOUT, agent.stop(StopRequest { grace_seconds })).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(status)) => Err(status.code().to_string()),
-            Err(_) => Err(format!("no answer within {} s", ASK.as_secs())),
+            Err(_) => Err(format!("no response within {} s", STOP_TIMEOUT.as_secs())),
         }
     }
 
-    /// A client of the agent at the other end of `stream`, which is guarded otherwise. It lasts as long as the client.
+    /// The agent at the other end of `stream`, which is authenticated by other means. The stream lives as long as the client.
     ///
     /// # Errors
-    /// When the stream has ended.
+    /// The stream has ended.
     pub async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Agent, tonic::transport::Error> {
-        let mut stream = Some(hyper_util::rt::TokioIo::new(stream));
+        let mut stream = Some(TokioIo::new(stream));
         let once = tower::service_fn(move |_| {
             let stream = stream.take().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected));
             async move { stream }
@@ -134,10 +140,8 @@ fn endpoint(address: SocketAddr) -> Endpoint {
         .build();
     // An address and a port are always an authority.
     Endpoint::from(uri.unwrap_or_default())
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_WITHIN)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
 }
@@ -146,11 +150,11 @@ fn stub(connection: Connection) -> Agent {
     Stub::new(connection).max_decoding_message_size(MAX_MESSAGE)
 }
 
-/// Drops what is idle, and if that does not make room what was used longest ago. Calls that go on keep their connection.
-fn make_room(connections: &mut HashMap<String, Kept>) {
-    connections.retain(|_, kept| kept.used.elapsed() < KEEP_IDLE);
-    if connections.len() >= KEEP
-        && let Some(oldest) = connections.iter().min_by_key(|(_, kept)| kept.used).map(|(uid, _)| uid.clone())
+/// Drops idle connections, and the least recently used one if there are still too many. Calls in progress keep their connection.
+fn evict(connections: &mut HashMap<String, Cached>) {
+    connections.retain(|_, cached| cached.last_used.elapsed() < IDLE_TIMEOUT);
+    if connections.len() >= MAX_CONNECTIONS
+        && let Some(oldest) = connections.iter().min_by_key(|(_, cached)| cached.last_used).map(|(uid, _)| uid.clone())
     {
         connections.remove(&oldest);
     }

@@ -116,7 +116,7 @@ async fn serve(options: Options, config: Config) -> Result<(), Failure> {
     let metrics = metrics::Metrics::default();
     let caches = caches::Caches::new(&config.watch_namespaces);
     let cluster = cluster::api_client(client, &metrics);
-    let agents = AgentClient::new(KeyRing::from_folder(&config.agents.keys)?);
+    let agents = AgentClient::new(KeyRing::from_directory(&config.agents.keys)?);
     let gateway = Arc::new(Gateway::new(cluster.clone(), caches.clone(), agents, config));
     let limits = Arc::new(limits::Limits::new(&gateway.config.limits));
     let health = server::Health::new().await;

@@ -177,7 +177,7 @@ fn files_are_placed_before_the_main_command_starts() {
     assert_eq!(output.status.code(), Some(126));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "sandbox-operator agent: place files: /no/such/folder: No such file or directory (os error 2)\n"
+        "sandbox-operator agent: copy files: /no/such/folder: No such file or directory (os error 2)\n"
     );
 }
 

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
 use super::stdio;
@@ -23,8 +22,6 @@ use crate::resources::pod_containers::MAIN;
 const KNOWN: Duration = Duration::from_secs(60);
 /// Pods that are remembered at most.
 const MANY: usize = 10_000;
-/// How long an agent may take to listen after its container was reported to run.
-const LISTEN: Duration = Duration::from_secs(3);
 /// How long a container that is ending may take to be reported as ended.
 const ENDING: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -201,7 +198,6 @@ pub async fn place(gateway: &Gateway, caller: &Caller, id: &str, container: &str
             }
             let target = (container == MAIN).then(|| target(&pod, gateway.config.agents.port)).flatten();
             if let Some(target) = &target {
-                listens(target).await?;
                 gateway.known_agents.remember(&sandbox_uid, target.clone());
             }
             (target, pod.name_any())
@@ -245,18 +241,8 @@ fn target(pod: &Pod, port: u16) -> Option<Target> {
         ip,
         port,
         key_id: pod.annotations().get(ANNOTATION_AGENT_KEY)?.clone(),
+        started_at: container_state(pod, MAIN)?.running.and_then(|r| r.started_at).map(|t| t.0),
     })
-}
-
-/// Waits until the agent can be connected to: a container counts as running a moment before that, and so do rules of the network.
-async fn listens(target: &Target) -> Result<(), Status> {
-    let tries = async {
-        while TcpStream::connect((target.ip, target.port)).await.is_err() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    };
-    let waited = tokio::time::timeout(LISTEN, tries).await;
-    waited.map_err(|_| unavailable("the sandbox's agent cannot be reached"))
 }
 
 fn unavailable(text: &str) -> Status {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use self::decide::{Action, Decision, after_end, decide, waiting};
 use self::launch::{Outcome, launch, restore_policy, unpublish};
-use self::observed::{Observed, PodView, PolicyView, Session};
+use self::observed::{Main, Observed, PodView, PolicyView, Session};
 use super::apply::Target;
 use super::caches::{CachedPod, reference};
 use super::context::{Context, jitter};
@@ -254,6 +254,10 @@ async fn ask_to_stop(pod: &PodView, grace: i64, ctx: &Context) -> Result<(), Str
         ip: pod.ip.as_deref().unwrap_or_default().parse().map_err(|_| "no address".to_owned())?,
         port: ctx.settings.agent.port,
         key_id: pod.agent_key.clone().unwrap_or_default(),
+        started_at: match pod.main {
+            Main::Running(since) => since,
+            _ => None,
+        },
     };
     ctx.agents.stop(&agent, u32::try_from(grace).unwrap_or_default()).await
 }
