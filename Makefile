@@ -56,7 +56,7 @@ binary: ## Build the static binary
 
 image: binary ## Build the container image; IMAGE sets its name
 	@$(ENV); context=$$(mktemp -d); cp $(BINARY) Dockerfile "$$context/"; \
-	  DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) "$$context" > /dev/null; rm -r "$$context"
+	  DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) "$$context" > "$$context/log" 2>&1 || { cat "$$context/log" >&2; exit 1; }; rm -r "$$context"
 
 cluster: ## Create the cluster if there is none
 	@$(CLUSTER) up

@@ -2,6 +2,7 @@
 # Installs the chart with IMAGE on the current cluster and waits until it is ready. Usage: install.sh IMAGE
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. hack/lib.sh
 image=$1
 namespace=sandbox-operator
 kubectl get namespace "$namespace" >/dev/null 2>&1 || kubectl create namespace "$namespace" >/dev/null
@@ -10,7 +11,7 @@ kubectl label namespace "$namespace" pod-security.kubernetes.io/enforce=restrict
 key=$(printf %s 0123456789abcdef0123456789abcdef01234567 | sha256sum | cut -d' ' -f1)
 kubectl create secret generic sandbox-operator-api-keys -n "$namespace" --from-literal="$key=sdk-tests/tester" --dry-run=client -o yaml |
   kubectl apply -f - >/dev/null
-helm upgrade --install sandbox-operator charts/sandbox-operator --namespace "$namespace" \
+quiet_helm upgrade --install sandbox-operator charts/sandbox-operator --namespace "$namespace" \
   --set sandboxes.publicServices.type=NodePort --set gateway.service.type=NodePort --set gateway.apiKeysSecret=sandbox-operator-api-keys \
   --set "image.repository=${image%:*}" --set "image.tag=${image##*:}" --wait --timeout 180s >/dev/null
 # Helm does not restart pods for a new image with the same tag.

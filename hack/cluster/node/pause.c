@@ -1,4 +1,4 @@
-/* The container that holds a pod's namespaces: does nothing but reap children until it is told to stop. */
+/* The container that holds a pod's namespaces. It only reaps children, until a signal ends it. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
