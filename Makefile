@@ -7,7 +7,7 @@ CLUSTER := hack/cluster/cluster
 # Sets KUBECONFIG and PATH for the cluster.
 ENV = eval "$$($(CLUSTER) env)"
 
-.PHONY: help run test unit lint generate binary image cluster test-cluster cluster-down install e2e api sdk bench
+.PHONY: help run test unit lint generate binary image package cluster test-cluster cluster-down install e2e api sdk bench
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -55,6 +55,9 @@ binary: ## Build the static binary
 	  echo "  build the operator: $$(($$(date +%s) - start)) s" >&2
 
 image: binary ## Build the container image; IMAGE sets its name
+	@$(MAKE) --no-print-directory package
+
+package: # the image of a binary that exists
 	@$(ENV); context=$$(mktemp -d); cp $(BINARY) Dockerfile "$$context/"; \
 	  DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) "$$context" > "$$context/log" 2>&1 || { cat "$$context/log" >&2; exit 1; }; rm -r "$$context"
 
@@ -70,6 +73,6 @@ cluster-down: ## Delete the cluster
 # The operator is built while the cluster starts: either of them leaves the processors idle at times.
 install: ## Install the chart on the cluster, with an image of this tree
 	@$(MAKE) --no-print-directory -j 2 cluster binary
-	@$(MAKE) --no-print-directory image
+	@$(MAKE) --no-print-directory package
 	@$(CLUSTER) load $(IMAGE)
 	@$(ENV); hack/install.sh $(IMAGE)

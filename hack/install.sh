@@ -21,5 +21,6 @@ for deployment in sandbox-operator sandbox-operator-gateway; do
     --patch '{"spec":{"template":{"metadata":{"annotations":{"sandbox-operator.dev/image-id":"'"$id"'"}}}}}' >/dev/null
 done
 for deployment in sandbox-operator sandbox-operator-gateway; do
-  kubectl --namespace "$namespace" rollout status deployment "$deployment" --timeout 180s
+  kubectl --namespace "$namespace" rollout status deployment "$deployment" --timeout 180s > /dev/null
 done
+echo "installed $image in namespace $namespace"
