@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tonic::{Code, Status};
 
-use super::convert::facts::Facts;
+use super::convert::request_metadata::RequestMetadata;
 use super::convert::status::{sidecars, state, state_to_proto};
 use super::data::target;
 use super::error::{self, Violation, of_kube, reason, sandbox_not_found};
@@ -210,7 +210,7 @@ fn has_tags(sandbox: &Sandbox, wanted: &[String]) -> bool {
 
 /// One of the registered volumes.
 fn has_volume(sandbox: &Sandbox, wanted: &[String]) -> bool {
-    wanted.is_empty() || Facts::of(sandbox).volumes.values().any(|id| wanted.contains(id))
+    wanted.is_empty() || RequestMetadata::of(sandbox).volumes.values().any(|id| wanted.contains(id))
 }
 
 /// What a list is of: a token is good for no other.

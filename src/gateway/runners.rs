@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch as signal;
 
 use super::config::Config;
-use super::convert::facts::Facts;
+use super::convert::request_metadata::RequestMetadata;
 use crate::api::{Sandbox, Workload};
 use crate::kube::{ApiClient, Readable};
 
@@ -87,7 +87,7 @@ impl Runners {
         let node = sandbox.status.as_ref().and_then(|s| s.node_name.as_ref());
         let there = node.and_then(|node| self.0.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).copied());
         there.map(|i| &self.0.all[i]).or_else(|| {
-            let asked = Facts::of(sandbox).runner_ids;
+            let asked = RequestMetadata::of(sandbox).runner_ids;
             let mut known = asked.iter().filter_map(|id| self.find(id));
             known.next().filter(|_| known.next().is_none())
         })

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::caches::Caches;
 use super::config::Config;
-use super::convert::echo;
+use super::convert::to_proto;
 use super::identity::Identity;
 use super::public::Doors;
 use super::runners::Runners;
@@ -53,7 +53,7 @@ impl Gateway {
 
     /// The sandbox as its callers are told of it.
     pub fn told(&self, sandbox: &Sandbox) -> pb::Sandbox {
-        let mut told = echo::sandbox(sandbox, &self.config, self.runners.of(sandbox));
+        let mut told = to_proto::sandbox(sandbox, &self.config, self.runners.of(sandbox));
         if sandbox.spec.desired_state == DesiredState::Stopped
             && self.caches.just_ended(sandbox)
             && let Some(status) = &mut told.status

@@ -1,37 +1,39 @@
-//! Mounted files: their contents go into Secrets of the sandbox's own.
+//! Mounted files: their contents go into Secrets that the sandbox owns.
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api::FieldPath;
 use super::problems::Problems;
 use super::text::{self, quoted};
 use crate::api::{File, KeyRef};
 use crate::proto::sandbox as pb;
 use crate::resources::names;
 
-/// Most bytes in one Secret: the API server ends an object at 1 MiB of data.
-pub const MAX_SECRET_BYTES: usize = 900 << 10;
+/// Most bytes in one Secret: the API server accepts 1 MiB of data.
+pub(crate) const MAX_SECRET_BYTES: usize = 900 << 10;
 /// Most bytes of all files of a sandbox.
-pub const MAX_BYTES: usize = 8 << 20;
+const MAX_TOTAL_BYTES: usize = 8 << 20;
+const MAX_PATH_BYTES: usize = 1024;
 
-/// The contents of the files of a sandbox, in as few Secrets as they fit in.
+/// The contents of a sandbox's files, in as few Secrets as possible.
 #[derive(Debug, Default)]
-pub struct Contents {
+pub(crate) struct FileContents {
     /// Contents by key, for each Secret.
-    pub secrets: Vec<BTreeMap<String, Bytes>>,
-    in_last: usize,
+    pub(crate) secrets: Vec<BTreeMap<String, Bytes>>,
+    bytes_in_last: usize,
     count: usize,
-    total: usize,
+    total_bytes: usize,
 }
 
-impl Contents {
+impl FileContents {
     fn add(&mut self, sandbox: &str, content: Bytes) -> KeyRef {
-        self.total += content.len();
-        if self.secrets.is_empty() || self.in_last + content.len() > MAX_SECRET_BYTES {
+        self.total_bytes += content.len();
+        if self.secrets.is_empty() || self.bytes_in_last + content.len() > MAX_SECRET_BYTES {
             self.secrets.push(BTreeMap::new());
-            self.in_last = 0;
+            self.bytes_in_last = 0;
         }
-        self.in_last += content.len();
+        self.bytes_in_last += content.len();
         let key = format!("file-{}", self.count);
         self.count += 1;
         let number = self.secrets.len() - 1;
@@ -44,74 +46,81 @@ impl Contents {
         }
     }
 
-    /// What the sum of all files breaks.
-    pub fn check(&self, problems: &mut Problems) {
-        if self.total > MAX_BYTES {
-            let text = format!("the files are {} bytes; a sandbox may have {MAX_BYTES} in all", self.total);
-            problems.wrong("sandbox.spec.containers[].files", text);
+    /// Checks the total size. `containers`: the containers of the request.
+    pub(crate) fn check(&self, containers: &FieldPath, problems: &mut Problems) {
+        if self.total_bytes > MAX_TOTAL_BYTES {
+            let text = format!(
+                "files must have at most {MAX_TOTAL_BYTES} bytes in total, not {}; use a volume",
+                self.total_bytes
+            );
+            problems.invalid(containers, text);
         }
     }
 }
 
-/// Where the files of one container go.
-pub struct Place<'a> {
-    /// Path of the container in the request.
-    pub at: &'a str,
+/// What the paths of a container's files depend on.
+pub(crate) struct FileContext<'a> {
     /// Name of the sandbox.
-    pub sandbox: &'a str,
+    pub(crate) sandbox: &'a str,
     /// Working directory of the container; empty: the image's.
-    pub working_dir: &'a str,
-    /// Whether the agent starts the container's command: only then can a file lie relative to the image's working directory.
-    pub has_agent: bool,
+    pub(crate) working_dir: &'a str,
+    /// Whether the agent starts the container's command: only the agent can place a file relative to the image's working directory.
+    pub(crate) has_agent: bool,
+    /// Most files that the container can have.
+    pub(crate) max_files: usize,
 }
 
-/// Files of one container. `taken`: paths where something is already.
-pub fn from_proto(
-    place: &Place<'_>,
+/// Converts the files of one container. `taken`: paths that already have a file or a volume.
+pub(crate) fn from_proto(
+    path: &FieldPath,
     files: Vec<pb::FileMount>,
+    context: &FileContext<'_>,
     taken: &mut BTreeSet<String>,
-    contents: &mut Contents,
+    contents: &mut FileContents,
     problems: &mut Problems,
 ) -> Vec<File> {
-    let mut all = vec![];
+    problems.at_most(path, files.len(), context.max_files);
+    let mut converted = vec![];
     for (i, file) in files.into_iter().enumerate() {
-        let at = format!("{}.files[{i}]", place.at);
+        let field = path.index(i);
         let pb::FileMount { path, content } = file;
-        match resolve(place, &path) {
-            Err(problem) => problems.wrong(format!("{at}.path"), problem),
-            Ok(path) if !taken.insert(path.clone()) => problems.wrong(format!("{at}.path"), format!("{} is there twice", quoted(&path))),
-            Ok(_) if content.len() > MAX_SECRET_BYTES => {
-                let text = format!("is {} bytes; one file may have {MAX_SECRET_BYTES}", content.len());
-                problems.wrong(format!("{at}.content"), text);
+        match resolve(context, &path) {
+            Err(error) => problems.invalid(&field.field("path"), error),
+            Ok(path) if !taken.insert(path.clone()) => {
+                problems.invalid(&field.field("path"), format!("duplicate path {}", quoted(&path)));
             }
-            Ok(path) => all.push(File {
+            Ok(_) if content.len() > MAX_SECRET_BYTES => {
+                let text = format!("must have at most {MAX_SECRET_BYTES} bytes, not {}; use a volume", content.len());
+                problems.invalid(&field.field("content"), text);
+            }
+            Ok(path) => converted.push(File {
                 path,
-                secret_key_ref: Some(contents.add(place.sandbox, content)),
+                secret_key_ref: Some(contents.add(context.sandbox, content)),
                 ..File::default()
             }),
         }
     }
-    all
+    converted
 }
 
-fn resolve(place: &Place<'_>, path: &str) -> Result<String, String> {
-    let whole = if path.starts_with('/') || place.working_dir.is_empty() {
+fn resolve(context: &FileContext<'_>, path: &str) -> Result<String, String> {
+    let joined = if path.starts_with('/') || context.working_dir.is_empty() {
         path.to_owned()
     } else {
-        format!("{}/{path}", place.working_dir)
+        format!("{}/{path}", context.working_dir)
     };
-    let normal = text::normal_path(&whole).ok_or("must not have '..'")?;
-    if path.is_empty() || path.ends_with('/') || normal.is_empty() || normal == "/" {
+    let normalized = text::normalized_path(&joined).ok_or("must not contain '..'")?;
+    if path.is_empty() || path.ends_with('/') || normalized.is_empty() || normalized == "/" {
         return Err("must be the path of a file".into());
     }
-    if normal.contains([':', '\0']) || normal.len() > 1024 {
-        return Err("must not have ':' or NUL, nor be longer than 1024 bytes".into());
+    if normalized.contains([':', '\0']) || normalized.len() > MAX_PATH_BYTES {
+        return Err(format!("must have at most {MAX_PATH_BYTES} bytes, without ':' and NUL"));
     }
-    if text::is_ours(&normal) {
-        return Err(format!("{} is in a folder of the platform", quoted(&normal)));
+    if text::is_reserved_path(&normalized) {
+        return Err(format!("{} is in a directory of the platform; choose another path", quoted(&normalized)));
     }
-    if !normal.starts_with('/') && !place.has_agent {
-        return Err("must be absolute, or the container needs a command or a working_dir".into());
+    if !normalized.starts_with('/') && !context.has_agent {
+        return Err("must be absolute in a container without command and working_dir".into());
     }
-    Ok(normal)
+    Ok(normalized)
 }

@@ -5,21 +5,22 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+use crate::api::FieldPath;
 use super::problems::Problems;
-use super::text;
+use super::text::{self, non_empty};
 use crate::proto::sandbox as pb;
 use crate::resources::quantity::thousandths;
 
 /// Labels of nodes.
 pub type Labels = BTreeMap<String, String>;
 
-/// What the nodes have of GPUs.
+/// The GPUs of the nodes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Gpus {
     /// The resource that a device plugin counts.
     pub resource: String,
-    /// Labels of the nodes with a type of GPU, by the type that callers name.
+    /// Labels of the nodes that have a type of GPU, by the type that callers name.
     pub types: BTreeMap<String, Labels>,
     /// Labels of the nodes whose GPUs have this much memory, by gigabytes.
     pub memory_gb: BTreeMap<i64, Labels>,
@@ -37,73 +38,76 @@ impl Default for Gpus {
 
 type Quantities = BTreeMap<String, Quantity>;
 
-/// Requests and limits of a container, and the labels that its node must have. A GPU is an extended resource, which is not overcommitted:
-/// it is both request and limit, wherever it was named.
-pub fn from_proto(
-    at: &str,
-    old: Option<&pb::Resources>,
-    new: Option<&pb::ResourceRequirements>,
+/// Requests and limits of the container at `path`, and the labels that its node must have. `both`: the older field, which is requests and
+/// limits at once. A GPU is an extended resource and cannot be overcommitted: it is both request and limit, wherever it is set.
+pub(crate) fn from_proto(
+    path: &FieldPath,
+    both: Option<pb::Resources>,
+    requirements: Option<pb::ResourceRequirements>,
     gpus: &Gpus,
     problems: &mut Problems,
 ) -> (Option<ResourceRequirements>, Labels) {
-    if old.is_some() && new.is_some() {
-        problems.wrong(format!("{at}.resources"), "cannot be given together with resource_requirements");
+    if both.is_some() && requirements.is_some() {
+        problems.invalid(&path.field("resources"), "must be left out if resource_requirements is set");
     }
-    let both = old.map(|r| pb::ResourceRequirements {
-        requests: Some(r.clone()),
-        limits: Some(r.clone()),
-    });
-    let Some(pb::ResourceRequirements { requests, limits }) = new.cloned().or(both) else {
-        return (None, Labels::new());
+    let requirements_path = path.field("resource_requirements");
+    let (requests_path, limits_path, (mut requests, requested_gpu), (mut limits, limit_gpu)) = match (requirements, both) {
+        (Some(pb::ResourceRequirements { requests, limits }), _) => {
+            let (requests_path, limits_path) = (requirements_path.field("requests"), requirements_path.field("limits"));
+            let requests = quantities(&requests_path, requests, problems);
+            let limits = quantities(&limits_path, limits, problems);
+            (requests_path, limits_path, requests, limits)
+        }
+        (None, both) => {
+            let path = path.field("resources");
+            let both = quantities(&path, both, problems);
+            (path.clone(), path, both.clone(), both)
+        }
     };
-    let (at_requests, at_limits) = (
-        format!("{at}.resource_requirements.requests"),
-        format!("{at}.resource_requirements.limits"),
-    );
-    let (mut asked, gpu_asked) = quantities(&at_requests, requests, problems);
-    let (mut bound, gpu_bound) = quantities(&at_limits, limits, problems);
-    for (name, request) in &asked {
-        let limit = bound.get(name).and_then(thousandths);
-        if thousandths(request).zip(limit).is_some_and(|(request, limit)| request > limit) {
-            problems.wrong(format!("{at_requests}.{name}"), "is more than its limit");
+    for name in RESOURCES {
+        let [request, limit] = [&requests, &limits].map(|all| all.get(name).and_then(thousandths));
+        if request.zip(limit).is_some_and(|(request, limit)| request > limit) {
+            problems.invalid(&requests_path.field(name), "must be at most the limit");
         }
     }
-    if gpu_asked.is_some() && gpu_bound.is_some() && gpu_asked != gpu_bound {
-        problems.wrong(format!("{at_requests}.gpu"), "must be the same as in limits");
+    if requested_gpu.is_some() && limit_gpu.is_some() && requested_gpu != limit_gpu {
+        problems.invalid(&requests_path.field("gpu"), "must be the same as in limits");
     }
+    let gpu_path = if limit_gpu.is_some() { limits_path } else { requests_path }.field("gpu");
     let mut labels = Labels::new();
-    if let Some(gpu) = gpu_bound.or(gpu_asked) {
+    if let Some(gpu) = limit_gpu.or(requested_gpu) {
         let count = Quantity(gpu.count.to_string());
-        asked.insert(gpus.resource.clone(), count.clone());
-        bound.insert(gpus.resource.clone(), count);
-        labels = node_labels(&format!("{at_limits}.gpu"), &gpu, gpus, problems);
+        requests.insert(gpus.resource.clone(), count.clone());
+        limits.insert(gpus.resource.clone(), count);
+        labels = node_labels(&gpu_path, &gpu, gpus, problems);
     }
-    let some = |q: Quantities| (!q.is_empty()).then_some(q);
     let requirements = ResourceRequirements {
-        requests: some(asked),
-        limits: some(bound),
+        requests: non_empty(requests),
+        limits: non_empty(limits),
         claims: None,
     };
-    ((requirements != ResourceRequirements::default()).then_some(requirements), labels)
+    (non_empty(requirements), labels)
 }
 
-fn quantities(at: &str, resources: Option<pb::Resources>, problems: &mut Problems) -> (Quantities, Option<pb::Gpu>) {
+const RESOURCES: [&str; 2] = ["cpu", "memory"];
+
+fn quantities(path: &FieldPath, resources: Option<pb::Resources>, problems: &mut Problems) -> (Quantities, Option<pb::Gpu>) {
     let pb::Resources { cpu, memory, gpu } = resources.unwrap_or_default();
-    let mut all = Quantities::new();
-    for (name, value) in [("cpu", cpu), ("memory", memory)] {
+    let mut quantities = Quantities::new();
+    for (name, value) in RESOURCES.into_iter().zip([cpu, memory]) {
         if !value.is_empty() {
-            problems.check(format!("{at}.{name}"), text::not_quantity(&value));
-            all.insert(name.into(), Quantity(value));
+            problems.check(&path.field(name), text::quantity_error(&value));
+            quantities.insert(name.into(), Quantity(value));
         }
     }
     let gpu = gpu.filter(|g| *g != pb::Gpu::default());
     if gpu.as_ref().is_some_and(|g| g.count < 1) {
-        problems.wrong(format!("{at}.gpu.count"), "must be at least 1");
+        problems.invalid(&path.field("gpu").field("count"), "must be at least 1");
     }
-    (all, gpu)
+    (quantities, gpu)
 }
 
-fn node_labels(at: &str, gpu: &pb::Gpu, gpus: &Gpus, problems: &mut Problems) -> Labels {
+fn node_labels(path: &FieldPath, gpu: &pb::Gpu, gpus: &Gpus, problems: &mut Problems) -> Labels {
     use pb::gpu::Selector;
     let found = match &gpu.selector {
         None => return Labels::new(),
@@ -111,14 +115,14 @@ fn node_labels(at: &str, gpu: &pb::Gpu, gpus: &Gpus, problems: &mut Problems) ->
         Some(Selector::MemoryGb(gigabytes)) => gpus.memory_gb.get(gigabytes),
     };
     if found.is_none() {
-        problems.no_runner(at, "no node has such a GPU");
+        problems.no_suitable_runner(path, "no node has such a GPU");
     }
     found.cloned().unwrap_or_default()
 }
 
 /// The reverse of [`from_proto`].
-pub fn to_proto(own: Option<&ResourceRequirements>, node_selector: Option<&Labels>, gpus: &Gpus) -> Option<pb::ResourceRequirements> {
-    let of = |quantities: Option<&Quantities>| {
+pub(crate) fn to_proto(own: Option<&ResourceRequirements>, node_selector: Option<&Labels>, gpus: &Gpus) -> Option<pb::ResourceRequirements> {
+    let to_resources = |quantities: Option<&Quantities>| {
         let quantities = quantities?;
         let get = |name: &str| quantities.get(name).map(|q| q.0.clone()).unwrap_or_default();
         let resources = pb::Resources {
@@ -129,21 +133,21 @@ pub fn to_proto(own: Option<&ResourceRequirements>, node_selector: Option<&Label
                 selector: node_selector.and_then(|labels| selector(labels, gpus)),
             }),
         };
-        (resources != pb::Resources::default()).then_some(resources)
+        non_empty(resources)
     };
     let own = own?;
     let requirements = pb::ResourceRequirements {
-        requests: of(own.requests.as_ref()),
-        limits: of(own.limits.as_ref()),
+        requests: to_resources(own.requests.as_ref()),
+        limits: to_resources(own.limits.as_ref()),
     };
-    (requirements != pb::ResourceRequirements::default()).then_some(requirements)
+    non_empty(requirements)
 }
 
-/// The kind of GPU that the sandbox's node must have.
+/// The type of GPU that the labels of the sandbox's node stand for.
 fn selector(node: &Labels, gpus: &Gpus) -> Option<pb::gpu::Selector> {
-    let chosen = |labels: &Labels| !labels.is_empty() && labels.iter().all(|(k, v)| node.get(k) == Some(v));
-    let by_type = gpus.types.iter().find(|(_, labels)| chosen(labels));
-    let by_memory = || gpus.memory_gb.iter().find(|(_, labels)| chosen(labels));
+    let matches = |labels: &Labels| !labels.is_empty() && labels.iter().all(|(k, v)| node.get(k) == Some(v));
+    let by_type = gpus.types.iter().find(|(_, labels)| matches(labels));
+    let by_memory = || gpus.memory_gb.iter().find(|(_, labels)| matches(labels));
     by_type
         .map(|(name, _)| pb::gpu::Selector::Type(name.clone()))
         .or_else(|| by_memory().map(|(gigabytes, _)| pb::gpu::Selector::MemoryGb(*gigabytes)))

@@ -1,4 +1,4 @@
-//! Secret stores: what a request takes from them, and what becomes of it once they are read. Values never leave the Secrets.
+//! Secret stores: what a request takes from them, and what it becomes once they are read. Values never leave the Secrets.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,92 +8,73 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tonic::{Code, Status};
 
-use super::facts::Source;
+use crate::api::FieldPath;
 use super::files::MAX_SECRET_BYTES;
 use super::problems::Problems;
+use super::request_metadata::SecretSource;
 use super::text::quoted;
 use crate::gateway::error::reason;
 
-/// Something that a request takes from a store.
+/// A secret that a request takes from a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Need {
-    /// Path of the field in the request.
-    pub at: String,
-    /// Where it lies.
-    pub source: Source,
-    /// What for.
-    pub purpose: Purpose,
+pub(crate) struct SecretLookup {
+    /// Where the request names the store.
+    pub(crate) store_path: FieldPath,
+    /// Where the request names the key and its field.
+    pub(crate) path: FieldPath,
+    pub(crate) source: SecretSource,
+    pub(crate) usage: SecretUse,
 }
 
-/// What a secret is for.
+/// What a secret is used for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// A variable that refers to the store: the key must be there, and nothing is copied.
+pub(crate) enum SecretUse {
+    /// A variable refers to the key of the store. The key must exist; nothing is copied.
     Reference,
-    /// A variable whose value is a member of a secret: it is copied to this key of a Secret of the sandbox's own.
-    Member(String),
+    /// A variable has a field of the value. The field is copied to this key of a Secret that the sandbox owns.
+    Copy(String),
     /// Credentials of this registry.
     Registry(String),
 }
 
-/// What the stores had.
+/// The secrets of a request once the stores are read.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Resolved {
-    /// Values of variables by the keys of the Secret that they go into.
-    pub values: BTreeMap<String, Bytes>,
+pub(crate) struct ResolvedSecrets {
+    /// Values of variables by the keys of the Secret that holds them.
+    pub(crate) values: BTreeMap<String, Bytes>,
     /// Content of the image pull Secret, in Docker's format.
-    pub registries: Option<Bytes>,
+    pub(crate) registries: Option<Bytes>,
 }
 
-/// The keys of a store; none: there is no such store.
-pub type Store = Option<BTreeMap<String, ByteString>>;
+/// The data of a store; none if there is no such store.
+pub(crate) type StoreData = Option<BTreeMap<String, ByteString>>;
 
-/// Names of the stores that have to be read.
-pub fn stores(needs: &[Need]) -> BTreeSet<&str> {
-    needs.iter().map(|n| n.source.store.as_str()).collect()
+/// The names of the stores to read.
+pub(crate) fn store_names(lookups: &[SecretLookup]) -> BTreeSet<&str> {
+    lookups.iter().map(|l| l.source.store.as_str()).collect()
 }
 
-/// Takes what is needed from the stores.
+/// Resolves the secrets of a request. `containers`: the containers of the request.
 ///
 /// # Errors
-/// INVALID_ARGUMENT for keys and members that are not there, FAILED_PRECONDITION for a store that is not.
-pub fn resolve(needs: &[Need], stores: &BTreeMap<String, Store>) -> Result<Resolved, Status> {
-    let (mut problems, mut resolved, mut auths) = (Problems::default(), Resolved::default(), BTreeMap::new());
-    for need in needs {
-        let Source { store, path, field } = &need.source;
-        let Some(keys) = stores.get(store).and_then(Option::as_ref) else {
-            let text = format!("there is no secret store {}", quoted(store));
-            problems.refuse(Code::FailedPrecondition, reason::SECRET_STORE_NOT_PROVISIONED, &need.at, &text);
+/// INVALID_ARGUMENT for keys and fields that do not exist, FAILED_PRECONDITION for a store that does not.
+pub(crate) fn resolve(containers: &FieldPath, lookups: &[SecretLookup], stores: &BTreeMap<String, StoreData>) -> Result<ResolvedSecrets, Status> {
+    let (mut problems, mut resolved, mut auths) = (Problems::default(), ResolvedSecrets::default(), BTreeMap::new());
+    for lookup in lookups {
+        let Some(value) = value_of(lookup, stores, &mut problems) else {
             continue;
         };
-        let Some(whole) = keys.get(path) else {
-            problems.wrong(&need.at, format!("the store {} has no secret {}", quoted(store), quoted(path)));
-            continue;
-        };
-        let value = match field.as_str() {
-            "" => Some(Value::String(String::from_utf8_lossy(&whole.0).into_owned())),
-            name => serde_json::from_slice(&whole.0).ok().and_then(|v: Value| v.get(name).cloned()),
-        };
-        let Some(value) = value.filter(|v| !v.is_null()) else {
-            let text = format!(
-                "the secret {} of the store {} has no field {}",
-                quoted(path),
-                quoted(store),
-                quoted(field)
-            );
-            problems.wrong(&need.at, text);
-            continue;
-        };
-        match &need.purpose {
-            Purpose::Reference => {}
-            Purpose::Member(key) => drop(resolved.values.insert(key.clone(), text_of(value).into())),
-            Purpose::Registry(registry) => match login(value) {
-                None => problems.wrong(
-                    &need.at,
-                    "the secret is neither an object with username and password nor username:password",
-                ),
+        match &lookup.usage {
+            SecretUse::Reference => {}
+            SecretUse::Copy(key) => drop(resolved.values.insert(key.clone(), text_of(value).into())),
+            SecretUse::Registry(registry) => match login(value) {
+                None => {
+                    let text = "must be an object with username and password, or username:password";
+                    problems.invalid(&lookup.path.field("path"), text);
+                }
                 Some(login) if auths.get(registry).is_some_and(|other| *other != login) => {
-                    problems.wrong(&need.at, format!("other credentials of {} are given too", quoted(registry)));
+                    let text = format!("must be the same credentials of {} in all containers", quoted(registry));
+                    problems.invalid(&lookup.path, text);
                 }
                 Some(login) => drop(auths.insert(registry.clone(), login)),
             },
@@ -101,14 +82,36 @@ pub fn resolve(needs: &[Need], stores: &BTreeMap<String, Store>) -> Result<Resol
     }
     let size: usize = resolved.values.values().map(Bytes::len).sum();
     if size > MAX_SECRET_BYTES {
-        problems.wrong(
-            "sandbox.spec.containers[].secret_stores",
-            format!("the values are {size} bytes; they may be {MAX_SECRET_BYTES}"),
-        );
+        let text = format!("fields of secret_stores must have at most {MAX_SECRET_BYTES} bytes in total, not {size}");
+        problems.invalid(containers, text);
     }
-    problems.result()?;
+    problems.into_result()?;
     resolved.registries = (!auths.is_empty()).then(|| json!({"auths": auths}).to_string().into());
     Ok(resolved)
+}
+
+fn value_of(lookup: &SecretLookup, stores: &BTreeMap<String, StoreData>, problems: &mut Problems) -> Option<Value> {
+    let SecretSource { store, path, field } = &lookup.source;
+    let Some(data) = stores.get(store).and_then(Option::as_ref) else {
+        let text = format!("there is no secret store {}", quoted(store));
+        problems.refuse(Code::FailedPrecondition, reason::SECRET_STORE_NOT_PROVISIONED, &lookup.store_path, &text);
+        return None;
+    };
+    let Some(whole) = data.get(path) else {
+        let text = format!("must be a secret of the store {}; there is no {}", quoted(store), quoted(path));
+        problems.invalid(&lookup.path.field("path"), text);
+        return None;
+    };
+    let value = match field.as_str() {
+        "" => Some(Value::String(String::from_utf8_lossy(&whole.0).into_owned())),
+        name => serde_json::from_slice(&whole.0).ok().and_then(|v: Value| v.get(name).cloned()),
+    };
+    let value = value.filter(|v| !v.is_null());
+    if value.is_none() {
+        let text = format!("must be a field of the secret {}; there is no {}", quoted(path), quoted(field));
+        problems.invalid(&lookup.path.field("field"), text);
+    }
+    value
 }
 
 fn text_of(value: Value) -> String {
@@ -133,87 +136,4 @@ fn login(value: Value) -> Option<Value> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn stores() -> BTreeMap<String, Store> {
-        let of = |pairs: &[(&str, &str)]| Some(pairs.iter().map(|(k, v)| ((*k).into(), ByteString(v.as_bytes().to_vec()))).collect());
-        let s = of(&[
-            ("plain", "p"),
-            ("json", r#"{"a":"p$ss","n":1}"#),
-            ("login", r#"{"username":"u","password":"w"}"#),
-            ("colon", "u:w:x"),
-        ]);
-        BTreeMap::from([("s".into(), s), ("gone".into(), None)])
-    }
-
-    fn need(path: &str, field: &str, purpose: Purpose) -> Need {
-        Need {
-            at: "f".into(),
-            source: Source {
-                store: "s".into(),
-                path: path.into(),
-                field: field.into(),
-            },
-            purpose,
-        }
-    }
-
-    #[test]
-    fn values_and_logins_are_taken_and_nothing_else() {
-        let needs = [
-            need("plain", "", Purpose::Reference),
-            need("json", "a", Purpose::Member("value-0".into())),
-            need("json", "n", Purpose::Member("value-1".into())),
-            need("login", "", Purpose::Registry("r.io".into())),
-            need("colon", "", Purpose::Registry("q.io".into())),
-        ];
-        let Resolved { values, registries } = resolve(&needs, &stores()).unwrap();
-        assert_eq!(
-            values,
-            BTreeMap::from([("value-0".into(), "p$ss".into()), ("value-1".into(), "1".into())])
-        );
-        let config: Value = serde_json::from_slice(&registries.unwrap()).unwrap();
-        assert_eq!(config["auths"]["r.io"], json!({"username": "u", "password": "w", "auth": "dTp3"}));
-        assert_eq!(config["auths"]["q.io"]["password"], "w:x");
-    }
-
-    #[test]
-    fn what_is_missing_is_named_and_no_value_is() {
-        let wrong = [
-            need("nothing", "", Purpose::Reference),
-            need("json", "b", Purpose::Member("k".into())),
-            need("plain", "x", Purpose::Member("k".into())),
-            need("plain", "", Purpose::Registry("r.io".into())),
-        ];
-        for (need, part) in wrong
-            .iter()
-            .zip(["no secret \"nothing\"", "no field \"b\"", "no field \"x\"", "username"])
-        {
-            let status = resolve(std::slice::from_ref(need), &stores()).err().unwrap();
-            assert_eq!(status.code(), Code::InvalidArgument);
-            assert!(
-                status.message().contains(part) && !status.message().contains("p$ss"),
-                "{}",
-                status.message()
-            );
-        }
-        assert_eq!(
-            resolve(&wrong, &stores()).err().unwrap().message().matches("f: ").count(),
-            4,
-            "all at once"
-        );
-        let mut elsewhere = need("x", "", Purpose::Reference);
-        for store in ["gone", "never read"] {
-            elsewhere.source.store = store.into();
-            let status = resolve(std::slice::from_ref(&elsewhere), &stores()).err().unwrap();
-            assert_eq!(status.code(), Code::FailedPrecondition, "{store}");
-        }
-        let two = [
-            need("login", "", Purpose::Registry("r".into())),
-            need("colon", "", Purpose::Registry("r".into())),
-        ];
-        assert!(resolve(&two, &stores()).err().unwrap().message().contains("other credentials"));
-    }
-}
+pub(super) mod tests;

@@ -1,5 +1,6 @@
-//! Security contexts: a sandbox may be more restricted than the platform's rules, never less.
+//! Security contexts: a request can restrict a container further than the platform does, but never less.
 
+use crate::api::FieldPath;
 use super::problems::Problems;
 use super::text::quoted;
 use crate::api::SecurityProfile;
@@ -8,22 +9,16 @@ use crate::resources::pod_containers::BASELINE_CAPABILITIES;
 
 /// The security fields of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Security {
-    /// `Restricted`, if all capabilities are to go.
-    pub profile: Option<SecurityProfile>,
-    /// User.
-    pub user: Option<i64>,
-    /// Group.
-    pub group: Option<i64>,
-    /// Whether the root file system is read-only.
-    pub read_only_root: Option<bool>,
+pub(crate) struct Security {
+    /// `Restricted` if all capabilities are dropped.
+    pub(crate) profile: Option<SecurityProfile>,
+    pub(crate) user: Option<i64>,
+    pub(crate) group: Option<i64>,
+    pub(crate) read_only_root: Option<bool>,
 }
 
-/// From a request.
-pub fn from_proto(at: &str, context: Option<&pb::SecurityContext>, problems: &mut Problems) -> Security {
-    let Some(context) = context else {
-        return Security::default();
-    };
+/// Converts the security context at `path`.
+pub(crate) fn from_proto(path: &FieldPath, context: Option<pb::SecurityContext>, problems: &mut Problems) -> Security {
     let pb::SecurityContext {
         run_as_user,
         run_as_group,
@@ -33,51 +28,58 @@ pub fn from_proto(at: &str, context: Option<&pb::SecurityContext>, problems: &mu
         capabilities_add,
         capabilities_drop,
         seccomp_profile,
-    } = context;
-    let mut id = |name: &str, id: Option<u32>| {
+    } = context.unwrap_or_default();
+    for (field, id) in [("run_as_user", run_as_user), ("run_as_group", run_as_group)] {
         if id == Some(u32::MAX) {
-            problems.wrong(format!("{at}.{name}"), "is not an id");
+            problems.invalid(&path.field(field), format!("must be 0 to {}", u32::MAX - 1));
         }
-        id.map(i64::from)
-    };
-    let (user, group) = (id("run_as_user", *run_as_user), id("run_as_group", *run_as_group));
-    if *privileged == Some(true) {
-        problems.wrong(format!("{at}.privileged"), "a sandbox is never privileged");
     }
-    if *allow_privilege_escalation == Some(true) {
-        problems.wrong(format!("{at}.allow_privilege_escalation"), "a sandbox never may");
+    for (field, is_set) in [
+        ("privileged", privileged == Some(true)),
+        ("allow_privilege_escalation", allow_privilege_escalation == Some(true)),
+    ] {
+        if is_set {
+            problems.invalid(&path.field(field), "must be false or left out");
+        }
     }
     if !["", "RuntimeDefault", "runtime/default"].contains(&seccomp_profile.as_str()) {
-        let text = format!("{} is not supported: it is always RuntimeDefault", quoted(seccomp_profile));
-        problems.wrong(format!("{at}.seccomp_profile"), text);
+        let text = format!("must be RuntimeDefault or left out; {} is not supported", quoted(&seccomp_profile));
+        problems.invalid(&path.field("seccomp_profile"), text);
     }
-    let plain = |name: &String| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned();
-    let drop: Vec<String> = capabilities_drop.iter().map(plain).collect();
-    let all = drop.iter().any(|c| c == "ALL");
-    for (i, name) in drop.iter().enumerate() {
-        // Others are dropped anyway.
-        if !all && BASELINE_CAPABILITIES.contains(&name.as_str()) {
-            let text = format!("{} cannot be dropped alone; drop ALL", quoted(name));
-            problems.wrong(format!("{at}.capabilities_drop[{i}]"), text);
-        }
-    }
-    for (i, name) in capabilities_add.iter().map(plain).enumerate() {
-        if all {
-            problems.wrong(format!("{at}.capabilities_add[{i}]"), "cannot be given with capabilities_drop ALL");
-        } else if !BASELINE_CAPABILITIES.contains(&name.as_str()) {
-            problems.wrong(format!("{at}.capabilities_add[{i}]"), format!("{} is not allowed", quoted(&name)));
-        }
-    }
+    let drop_all = check_capabilities(path, &capabilities_add, &capabilities_drop, problems);
     Security {
-        profile: all.then_some(SecurityProfile::Restricted),
-        user,
-        group,
-        read_only_root: *read_only_root_filesystem,
+        profile: drop_all.then_some(SecurityProfile::Restricted),
+        user: run_as_user.map(i64::from),
+        group: run_as_group.map(i64::from),
+        read_only_root: read_only_root_filesystem,
     }
 }
 
-/// The reverse; none if nothing was said.
-pub fn to_proto(security: Security) -> Option<pb::SecurityContext> {
+/// Returns whether all capabilities are dropped.
+fn check_capabilities(path: &FieldPath, add: &[String], drop: &[String], problems: &mut Problems) -> bool {
+    let plain = |name: &String| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned();
+    let drop_all = drop.iter().map(plain).any(|name| name == "ALL");
+    for (i, name) in drop.iter().map(plain).enumerate() {
+        // Capabilities that are not in the baseline are dropped anyway.
+        if !drop_all && BASELINE_CAPABILITIES.contains(&name.as_str()) {
+            let text = format!("{} cannot be dropped alone; drop ALL", quoted(&name));
+            problems.invalid(&path.field("capabilities_drop").index(i), text);
+        }
+    }
+    for (i, name) in add.iter().map(plain).enumerate() {
+        let field = path.field("capabilities_add").index(i);
+        if drop_all {
+            problems.invalid(&field, "must be left out if capabilities_drop has ALL");
+        } else if !BASELINE_CAPABILITIES.contains(&name.as_str()) {
+            let text = format!("must be one of {}; {} is not allowed", BASELINE_CAPABILITIES.join(", "), quoted(&name));
+            problems.invalid(&field, text);
+        }
+    }
+    drop_all
+}
+
+/// The reverse of [`from_proto`]; none if nothing is set.
+pub(crate) fn to_proto(security: Security) -> Option<pb::SecurityContext> {
     let Security {
         profile,
         user,

@@ -1,25 +1,29 @@
-//! Services: ports, and who may connect to them.
+//! Services: ports, and who can connect to them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api::FieldPath;
 use super::problems::Problems;
 use super::text::quoted;
 use crate::api::network::Protocol;
 use crate::api::{IngressRule, NetworkPort, Port};
 use crate::proto::sandbox as pb;
 
+const MAX_SERVICES: usize = 32;
+
 /// Visibilities of ports by their names.
-pub type Visibilities = BTreeMap<String, i32>;
+pub(crate) type Visibilities = BTreeMap<String, i32>;
 
 /// Every IPv4 and every IPv6 address.
-pub const ANYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
+pub(crate) const ALL_ADDRESSES: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
-/// Ports of a request, and their visibilities.
-pub fn from_proto(services: Vec<pb::Service>, agent_port: u16, problems: &mut Problems) -> (Vec<Port>, Visibilities) {
-    let (mut ports, mut visibilities, mut seen) = (vec![], Visibilities::new(), BTreeSet::new());
+/// Converts the services of a request to ports and their visibilities.
+pub(crate) fn from_proto(path: &FieldPath, services: Vec<pb::Service>, agent_port: u16, problems: &mut Problems) -> (Vec<Port>, Visibilities) {
+    problems.at_most(path, services.len(), MAX_SERVICES);
+    let (mut ports, mut visibilities, mut names, mut numbers) = (vec![], Visibilities::new(), BTreeSet::new(), BTreeSet::new());
     for (i, service) in services.into_iter().enumerate() {
-        let at = format!("sandbox.spec.services[{i}]");
+        let path = path.index(i);
         let pb::Service {
             port,
             name,
@@ -28,37 +32,30 @@ pub fn from_proto(services: Vec<pb::Service>, agent_port: u16, problems: &mut Pr
             endpoint,
         } = service;
         if !(1..=65_535).contains(&port) {
-            problems.wrong(format!("{at}.port"), "must be 1 to 65535");
+            problems.invalid(&path.field("port"), "must be 1 to 65535");
         } else if port == i32::from(agent_port) {
-            problems.wrong(format!("{at}.port"), format!("{port} is the platform's"));
+            problems.invalid(&path.field("port"), format!("{port} is reserved for the platform; choose another port"));
         }
         let name = if name.is_empty() { format!("port-{port}") } else { name };
         if !is_port_name(&name) {
-            let text = format!("{} must be at most 15 of a-z, 0-9 and -, with a letter", quoted(&name));
-            problems.wrong(format!("{at}.name"), text);
+            let text = format!("must be at most 15 of a-z, 0-9 and single '-', with a letter; {} is not", quoted(&name));
+            problems.invalid(&path.field("name"), text);
         }
-        let protocol = match pb::ServiceProtocol::try_from(protocol) {
-            Ok(pb::ServiceProtocol::Unspecified) => None,
-            Ok(pb::ServiceProtocol::Tcp) => Some(Protocol::TCP),
-            Ok(pb::ServiceProtocol::Udp) => Some(Protocol::UDP),
-            Ok(pb::ServiceProtocol::Sctp) => Some(Protocol::SCTP),
-            Err(_) => {
-                problems.wrong(format!("{at}.protocol"), "is not known");
-                None
-            }
-        };
+        let protocol = protocol_from_proto(&path.field("protocol"), protocol, problems);
         if pb::Visibility::try_from(visibility).is_err() {
-            problems.wrong(format!("{at}.visibility"), "is not known");
+            problems.invalid(&path.field("visibility"), "must be a Visibility");
         }
         if let Some(endpoint) = endpoint {
-            check_endpoint(&at, endpoint, problems);
+            check_endpoint(&path.field("endpoint"), endpoint, problems);
         }
-        let number = (port, protocol.unwrap_or_default().as_str());
-        if !seen.insert(name.clone()) || ports.iter().any(|p: &Port| (p.port, p.protocol.unwrap_or_default().as_str()) == number) {
-            problems.wrong(at, "its name or port is there twice");
+        if !names.insert(name.clone()) {
+            problems.invalid(&path.field("name"), format!("duplicate name {}", quoted(&name)));
+        }
+        if !numbers.insert((port, protocol.unwrap_or_default().as_str())) {
+            problems.invalid(&path.field("port"), format!("duplicate port {port}"));
         }
         visibilities.insert(name.clone(), visibility);
-        // Whoever may connect from outside shall find a way in.
+        // A port that clients outside the cluster may connect to needs a Service that is reachable from there.
         let public = (visibility == i32::from(pb::Visibility::Public)).then_some(true);
         ports.push(Port {
             name,
@@ -70,7 +67,20 @@ pub fn from_proto(services: Vec<pb::Service>, agent_port: u16, problems: &mut Pr
     (ports, visibilities)
 }
 
-fn check_endpoint(at: &str, endpoint: pb::EndpointSpec, problems: &mut Problems) {
+fn protocol_from_proto(path: &FieldPath, protocol: i32, problems: &mut Problems) -> Option<Protocol> {
+    match pb::ServiceProtocol::try_from(protocol) {
+        Ok(pb::ServiceProtocol::Unspecified) => None,
+        Ok(pb::ServiceProtocol::Tcp) => Some(Protocol::TCP),
+        Ok(pb::ServiceProtocol::Udp) => Some(Protocol::UDP),
+        Ok(pb::ServiceProtocol::Sctp) => Some(Protocol::SCTP),
+        Err(_) => {
+            problems.invalid(path, "must be a ServiceProtocol");
+            None
+        }
+    }
+}
+
+fn check_endpoint(path: &FieldPath, endpoint: pb::EndpointSpec, problems: &mut Problems) {
     let pb::EndpointSpec {
         kind,
         auth,
@@ -78,13 +88,13 @@ fn check_endpoint(at: &str, endpoint: pb::EndpointSpec, problems: &mut Problems)
     } = endpoint;
     match pb::EndpointKind::try_from(kind) {
         Ok(pb::EndpointKind::Unspecified) => {
-            problems.unsupported(format!("{at}.endpoint.auth"), auth != 0);
-            problems.unsupported(format!("{at}.endpoint.request_timeout_seconds"), request_timeout_seconds != 0);
+            problems.unsupported(&path.field("auth"), auth != 0);
+            problems.unsupported(&path.field("request_timeout_seconds"), request_timeout_seconds != 0);
         }
         Ok(pb::EndpointKind::Https | pb::EndpointKind::TlsPassthrough) => {
-            problems.not_implemented(&format!("{at}.endpoint.kind"), "HTTPS and TLS endpoints are not supported");
+            problems.not_implemented(&path.field("kind"), "HTTPS and TLS endpoints are not supported");
         }
-        Err(_) => problems.wrong(format!("{at}.endpoint.kind"), "is not known"),
+        Err(_) => problems.invalid(&path.field("kind"), "must be an EndpointKind"),
     }
 }
 
@@ -99,7 +109,7 @@ fn is_port_name(name: &str) -> bool {
 }
 
 /// The ports of one visibility.
-pub fn visible(ports: &[Port], visibilities: &Visibilities, wanted: pb::Visibility) -> Vec<NetworkPort> {
+pub(crate) fn ports_of(ports: &[Port], visibilities: &Visibilities, wanted: pb::Visibility) -> Vec<NetworkPort> {
     ports
         .iter()
         .filter(|p| visibilities.get(&p.name) == Some(&wanted.into()))
@@ -111,13 +121,13 @@ pub fn visible(ports: &[Port], visibilities: &Visibilities, wanted: pb::Visibili
         .collect()
 }
 
-/// What the visibilities allow: PUBLIC everyone, PRIVATE the pods of the same namespace; CUSTOM is said by the network's own rules.
-pub fn ingress(ports: &[Port], visibilities: &Visibilities) -> Vec<IngressRule> {
-    let public = visible(ports, visibilities, pb::Visibility::Public);
-    let private = visible(ports, visibilities, pb::Visibility::Private);
+/// The rules that the visibilities stand for: PUBLIC allows everyone, PRIVATE the pods of the namespace. CUSTOM ports need rules of the request.
+pub(crate) fn ingress_rules(ports: &[Port], visibilities: &Visibilities) -> Vec<IngressRule> {
+    let public = ports_of(ports, visibilities, pb::Visibility::Public);
+    let private = ports_of(ports, visibilities, pb::Visibility::Private);
     let mut rules: Vec<IngressRule> = vec![];
     if !public.is_empty() {
-        rules.extend(anywhere(&public));
+        rules.extend(from_everywhere(&public));
     }
     if !private.is_empty() {
         rules.push(IngressRule {
@@ -129,17 +139,17 @@ pub fn ingress(ports: &[Port], visibilities: &Visibilities) -> Vec<IngressRule> 
     rules
 }
 
-/// Everyone may connect to these ports.
-pub fn anywhere(ports: &[NetworkPort]) -> impl Iterator<Item = IngressRule> {
-    ANYWHERE.into_iter().map(|cidr| IngressRule {
+/// Rules that allow everyone to connect to these ports.
+pub(crate) fn from_everywhere(ports: &[NetworkPort]) -> impl Iterator<Item = IngressRule> {
+    ALL_ADDRESSES.into_iter().map(|cidr| IngressRule {
         cidr: Some(cidr.into()),
         ports: ports.to_vec(),
         ..IngressRule::default()
     })
 }
 
-/// The reverse of [`from_proto`]. Where nothing was said (a sandbox of kubectl), a port that some rule opens is CUSTOM.
-pub fn to_proto(ports: &[Port], visibilities: &Visibilities, rules: &[IngressRule]) -> Vec<pb::Service> {
+/// The reverse of [`from_proto`]. A port without a visibility (of a sandbox created with kubectl) is CUSTOM if a rule opens it.
+pub(crate) fn to_proto(ports: &[Port], visibilities: &Visibilities, rules: &[IngressRule]) -> Vec<pb::Service> {
     ports
         .iter()
         .map(|p| pb::Service {
@@ -153,8 +163,8 @@ pub fn to_proto(ports: &[Port], visibilities: &Visibilities, rules: &[IngressRul
             }
             .into(),
             visibility: visibilities.get(&p.name).copied().unwrap_or_else(|| {
-                let open = rules.iter().flat_map(|r| &r.ports).any(|r| opens(r, p));
-                match (p.public, open) {
+                let is_open = rules.iter().flat_map(|r| &r.ports).any(|r| opens(r, p));
+                match (p.public, is_open) {
                     (_, false) => pb::Visibility::Unspecified,
                     (Some(true), true) => pb::Visibility::Public,
                     (_, true) => pb::Visibility::Custom,

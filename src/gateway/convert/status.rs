@@ -1,12 +1,13 @@
-//! The status of a Sandbox as the SDK reads it.
+//! From the status of a Sandbox to that of the API.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::echo::{main_name, runtime_class};
-use super::facts::Facts;
-use super::{network, resources, services};
+use super::network::to_proto as network;
+use super::request_metadata::RequestMetadata;
+use super::to_proto::{main_name, runtime_class};
+use super::{resources, services};
 use crate::api::network::Protocol;
 use crate::api::{DesiredState, Port, Sandbox, SandboxStatus, State};
 use crate::gateway::config::Config;
@@ -14,15 +15,15 @@ use crate::gateway::runners::Runner;
 use crate::proto::sandbox as pb;
 use crate::resources::names;
 
-/// Where a sandbox is in its life. A stop counts from when it is asked for: the operator's word for it may come a moment later.
-pub fn state(sandbox: &Sandbox) -> State {
+/// The state of a sandbox. It is TERMINATING as soon as a stop is requested: the operator may update the status a moment later.
+pub(crate) fn state(sandbox: &Sandbox) -> State {
     let state = sandbox.status.as_ref().map(|s| s.state).unwrap_or_default();
-    let ending = sandbox.spec.desired_state == DesiredState::Stopped || sandbox.metadata.deletion_timestamp.is_some();
-    if ending && !state.is_final() { State::Terminating } else { state }
+    let is_ending = sandbox.spec.desired_state == DesiredState::Stopped || sandbox.metadata.deletion_timestamp.is_some();
+    if is_ending && !state.is_final() { State::Terminating } else { state }
 }
 
-/// The state on the wire.
-pub fn state_to_proto(state: State) -> pb::State {
+/// The state in the API.
+pub(crate) fn state_to_proto(state: State) -> pb::State {
     match state {
         State::Pending => pb::State::Pending,
         State::Creating => pb::State::Creating,
@@ -34,11 +35,11 @@ pub fn state_to_proto(state: State) -> pb::State {
     }
 }
 
-/// The status.
-pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config, runner: Option<&Runner>) -> pb::SandboxStatus {
+/// Converts the status. `runner`: where the sandbox runs, if that is known.
+pub(crate) fn status(sandbox: &Sandbox, metadata: &RequestMetadata, config: &Config, runner: Option<&Runner>) -> pb::SandboxStatus {
     let w = &sandbox.spec.workload;
-    let none = SandboxStatus::default();
-    let status = sandbox.status.as_ref().unwrap_or(&none);
+    let empty = SandboxStatus::default();
+    let status = sandbox.status.as_ref().unwrap_or(&empty);
     let state = state(sandbox);
     let wire_state = state_to_proto(state).into();
     let lifetime = status.max_lifetime_seconds.or(w.lifecycle.max_lifetime_seconds);
@@ -50,7 +51,7 @@ pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config, runner: Option<
         create_time: time(sandbox.metadata.creation_timestamp.as_ref()),
         start_time: time(status.started_at.as_ref()),
         end_time: time(status.finished_at.as_ref()),
-        services: service_statuses(sandbox, facts, state),
+        services: service_statuses(sandbox, metadata, state),
         resource_usage: None,
         exit_code: status.exit_code,
         effective_resources: requirements.as_ref().and_then(|r| r.limits.clone()),
@@ -59,7 +60,7 @@ pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config, runner: Option<
             name: main_name(sandbox).into(),
             state: wire_state,
             exit_code: status.exit_code.unwrap_or_default(),
-            // The main container is never started again.
+            // The main container never restarts.
             restart_count: 0,
         }],
         runner_id: runner.map(|r| r.id.clone()).unwrap_or_default(),
@@ -67,34 +68,34 @@ pub fn status(sandbox: &Sandbox, facts: &Facts, config: &Config, runner: Option<
         effective_ingress: network::ingress_to_proto(rules.unwrap_or_default()),
         effective_egress: network::effective_egress(w.network.as_ref()),
         effective_resource_requirements: requirements,
-        attached_volume_ids: facts.volumes.values().cloned().collect(),
+        attached_volume_ids: metadata.volumes.values().cloned().collect(),
         effective_runtime_class: runtime_class(w),
         effective_dns_egress: network::effective_dns(w.network.as_ref()).into(),
     }
 }
 
-/// The containers beside the main one.
-pub fn sidecars(sandbox: &Sandbox, pod: &Pod) -> Vec<pb::ContainerStatus> {
-    let known = pod.status.as_ref().and_then(|s| s.init_container_statuses.as_ref());
-    let ours = |name: &str| sandbox.spec.workload.pod.sidecars.iter().flatten().any(|s| s.name == name);
-    let known = known.into_iter().flatten().filter(|c| ours(&c.name));
-    let told = known.map(|container| {
-        let ended = container.state.as_ref().and_then(|s| s.terminated.as_ref());
-        let runs = container.state.as_ref().is_some_and(|s| s.running.is_some());
-        let state = match ended {
-            Some(ended) if ended.exit_code == 0 => State::Completed,
+/// The statuses of the additional containers.
+pub(crate) fn sidecars(sandbox: &Sandbox, pod: &Pod) -> Vec<pb::ContainerStatus> {
+    let statuses = pod.status.as_ref().and_then(|s| s.init_container_statuses.as_ref());
+    let is_sidecar = |name: &str| sandbox.spec.workload.pod.sidecars.iter().flatten().any(|s| s.name == name);
+    let statuses = statuses.into_iter().flatten().filter(|c| is_sidecar(&c.name));
+    let converted = statuses.map(|container| {
+        let terminated = container.state.as_ref().and_then(|s| s.terminated.as_ref());
+        let is_running = container.state.as_ref().is_some_and(|s| s.running.is_some());
+        let state = match terminated {
+            Some(terminated) if terminated.exit_code == 0 => State::Completed,
             Some(_) => State::Failed,
-            None if runs => State::Running,
+            None if is_running => State::Running,
             None => State::Creating,
         };
         pb::ContainerStatus {
             name: container.name.clone(),
             state: state_to_proto(state).into(),
-            exit_code: ended.map(|e| e.exit_code).unwrap_or_default(),
+            exit_code: terminated.map(|e| e.exit_code).unwrap_or_default(),
             restart_count: container.restart_count,
         }
     });
-    told.collect()
+    converted.collect()
 }
 
 fn state_reason(status: &SandboxStatus) -> String {
@@ -104,16 +105,16 @@ fn state_reason(status: &SandboxStatus) -> String {
     }
 }
 
-/// With an address where somebody may connect, while somebody would answer.
-fn service_statuses(sandbox: &Sandbox, facts: &Facts, state: State) -> Vec<pb::ServiceStatus> {
+/// A service has a URL while the sandbox runs, if anyone can connect to it.
+fn service_statuses(sandbox: &Sandbox, metadata: &RequestMetadata, state: State) -> Vec<pb::ServiceStatus> {
     let w = &sandbox.spec.workload;
     let ports = w.ports.as_deref().unwrap_or_default();
     let rules = w.network.as_ref().and_then(|n| n.ingress.as_ref()).map(|i| i.rules.as_slice());
     let host = format!("{}.{}.svc", names::child(sandbox), sandbox.namespace().unwrap_or_default());
-    let said = services::to_proto(ports, &facts.visibilities, rules.unwrap_or_default());
+    let converted = services::to_proto(ports, &metadata.visibilities, rules.unwrap_or_default());
     ports
         .iter()
-        .zip(said)
+        .zip(converted)
         .map(|(port, service)| {
             let reachable = state == State::Running && service.visibility != i32::from(pb::Visibility::Unspecified);
             pb::ServiceStatus {
@@ -132,18 +133,18 @@ fn service_statuses(sandbox: &Sandbox, facts: &Facts, state: State) -> Vec<pb::S
         .collect()
 }
 
-/// The URL of a port that is reached at this host and port.
-pub fn url(port: &Port, at: &str) -> String {
+/// The URL of a port at this address.
+pub(crate) fn url(port: &Port, address: &str) -> String {
     let scheme = match port.protocol.unwrap_or_default() {
         Protocol::TCP => "http",
         Protocol::UDP => "udp",
         Protocol::SCTP => "sctp",
     };
-    format!("{scheme}://{at}")
+    format!("{scheme}://{address}")
 }
 
-/// A moment, as the protocol has it.
-pub fn time(time: Option<&Time>) -> Option<prost_types::Timestamp> {
+/// Converts a time.
+pub(crate) fn time(time: Option<&Time>) -> Option<prost_types::Timestamp> {
     let time = time?.0;
     Some(prost_types::Timestamp {
         seconds: time.as_second(),

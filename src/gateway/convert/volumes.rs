@@ -4,26 +4,31 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::{BTreeMap, BTreeSet};
 use tonic::Code;
 
-use super::facts::Facts;
+use crate::api::FieldPath;
 use super::problems::Problems;
-use super::text::{self, quoted};
+use super::request_metadata::RequestMetadata;
+use super::text::{self, non_empty, quoted};
 use crate::api::{Claim, Medium, Mount, Scratch, Volume, Workload};
 use crate::gateway::error::reason;
 use crate::proto::sandbox as pb;
 
-/// A registered volume.
+const MAX_VOLUMES: usize = 32;
+const MAX_MOUNTS: usize = 32;
+const MAX_PATH_BYTES: usize = 1024;
+
+/// A PersistentVolumeClaim that is registered as a volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Registered {
-    /// Name of its claim.
-    pub claim: String,
-    /// Whether sandboxes may only read it.
-    pub read_only: bool,
-    /// The folder in the claim that is the volume; may be empty.
-    pub sub_path: String,
+pub(crate) struct RegisteredVolume {
+    /// Name of the claim.
+    pub(crate) claim: String,
+    /// Whether sandboxes can only read it.
+    pub(crate) read_only: bool,
+    /// The directory in the claim that is the volume; may be empty.
+    pub(crate) sub_path: String,
 }
 
-/// Ids of registered volumes that a request names.
-pub fn ids(volumes: &[pb::SandboxVolume]) -> BTreeSet<&str> {
+/// The ids of the registered volumes that a request names.
+pub(crate) fn registered_ids(volumes: &[pb::SandboxVolume]) -> BTreeSet<&str> {
     volumes
         .iter()
         .filter_map(|v| match &v.source {
@@ -33,133 +38,160 @@ pub fn ids(volumes: &[pb::SandboxVolume]) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Volumes of a request; `claims`: registered volumes by their ids.
-pub fn from_proto(volumes: Vec<pb::SandboxVolume>, claims: &BTreeMap<String, Registered>, facts: &mut Facts, problems: &mut Problems) -> Vec<Volume> {
-    let (mut all, mut seen) = (vec![], BTreeSet::new());
+/// Converts the volumes of a request. `registered`: the volumes that it names, by id.
+pub(crate) fn from_proto(
+    path: &FieldPath,
+    volumes: Vec<pb::SandboxVolume>,
+    registered: &BTreeMap<String, RegisteredVolume>,
+    metadata: &mut RequestMetadata,
+    problems: &mut Problems,
+) -> Vec<Volume> {
+    problems.at_most(path, volumes.len(), MAX_VOLUMES);
+    let (mut converted, mut seen) = (vec![], BTreeSet::new());
     for (i, volume) in volumes.into_iter().enumerate() {
-        let at = format!("sandbox.spec.volumes[{i}]");
+        let path = path.index(i);
         let pb::SandboxVolume { name, source } = volume;
-        problems.check(format!("{at}.name"), text::dns_label(&name));
+        problems.check(&path.field("name"), text::dns_label_error(&name));
         if name.starts_with("sandbox-operator") {
-            problems.wrong(format!("{at}.name"), "names that begin with sandbox-operator are reserved");
+            problems.invalid(&path.field("name"), "names that begin with sandbox-operator are reserved");
         }
         if !seen.insert(name.clone()) {
-            problems.wrong(format!("{at}.name"), format!("{} is there twice", quoted(&name)));
+            problems.invalid(&path.field("name"), format!("duplicate name {}", quoted(&name)));
         }
         let mut volume = Volume { name, ..Volume::default() };
         match source {
-            None => problems.wrong(at, "needs scratch or volume_id"),
-            Some(pb::sandbox_volume::Source::Scratch(source)) => volume.scratch = Some(scratch(&at, source, problems)),
-            Some(pb::sandbox_volume::Source::VolumeId(id)) => match claims.get(&id) {
+            None => problems.invalid(&path, "must have scratch or volume_id"),
+            Some(pb::sandbox_volume::Source::Scratch(source)) => {
+                volume.scratch = Some(scratch_from_proto(&path.field("scratch"), source, problems));
+            }
+            Some(pb::sandbox_volume::Source::VolumeId(id)) => match registered.get(&id) {
                 None => {
                     let text = format!("there is no volume {}", quoted(&id));
-                    problems.refuse(Code::NotFound, reason::VOLUME_NOT_FOUND, &format!("{at}.volume_id"), &text);
+                    problems.refuse(Code::NotFound, reason::VOLUME_NOT_FOUND, &path.field("volume_id"), &text);
                 }
                 Some(registered) => {
                     volume.persistent_volume_claim = Some(Claim {
                         claim_name: registered.claim.clone(),
                     });
-                    facts.volumes.insert(volume.name.clone(), id);
+                    metadata.volumes.insert(volume.name.clone(), id);
                 }
             },
         }
-        all.push(volume);
+        converted.push(volume);
     }
-    all
+    converted
 }
 
-fn scratch(at: &str, scratch: pb::ScratchVolume, problems: &mut Problems) -> Scratch {
+fn scratch_from_proto(path: &FieldPath, scratch: pb::ScratchVolume, problems: &mut Problems) -> Scratch {
     let pb::ScratchVolume {
         size,
         medium,
         restore_from_snapshot_id,
     } = scratch;
     if !restore_from_snapshot_id.is_empty() {
-        let field = format!("{at}.scratch.restore_from_snapshot_id");
         problems.refuse(
             Code::Unimplemented,
             reason::SNAPSHOT_NOT_SUPPORTED,
-            &field,
+            &path.field("restore_from_snapshot_id"),
             "file system snapshots are not supported",
         );
     }
     if !size.is_empty() {
-        problems.check(format!("{at}.scratch.size"), text::not_quantity(&size));
+        problems.check(&path.field("size"), text::quantity_error(&size));
     }
     let medium = match pb::StorageMedium::try_from(medium) {
         Ok(pb::StorageMedium::Unspecified) => None,
         Ok(pb::StorageMedium::Disk) => Some(Medium::Disk),
         Ok(pb::StorageMedium::Memory) => Some(Medium::Memory),
         Err(_) => {
-            problems.wrong(format!("{at}.scratch.medium"), "is not known");
+            problems.invalid(&path.field("medium"), "must be a StorageMedium");
             None
         }
     };
     if medium == Some(Medium::Memory) && size.is_empty() {
-        problems.wrong(format!("{at}.scratch.size"), "is required with memory");
+        problems.invalid(&path.field("size"), "is required with STORAGE_MEDIUM_MEMORY");
     }
     Scratch {
-        size: (!size.is_empty()).then_some(Quantity(size)),
+        size: non_empty(size).map(Quantity),
         medium,
     }
 }
 
-/// Mounts of one container. `taken`: paths where something is already.
-pub fn mounts(at: &str, mounts: Vec<pb::VolumeMount>, taken: &mut BTreeSet<String>, problems: &mut Problems) -> Vec<Mount> {
-    let mut all = vec![];
+/// Converts the mounts of one container. `declared`: the names of the sandbox's volumes. `taken`: paths that already have a file or a volume.
+pub(crate) fn mounts_from_proto(
+    path: &FieldPath,
+    mounts: Vec<pb::VolumeMount>,
+    declared: &BTreeSet<&str>,
+    taken: &mut BTreeSet<String>,
+    problems: &mut Problems,
+) -> Vec<Mount> {
+    problems.at_most(path, mounts.len(), MAX_MOUNTS);
+    let mut converted = vec![];
     for (i, mount) in mounts.into_iter().enumerate() {
-        let at = format!("{at}.volume_mounts[{i}]");
+        let path = path.index(i);
         let pb::VolumeMount {
             volume,
             mount_path,
             read_only,
             sub_path,
         } = mount;
-        match text::normal_path(&mount_path) {
-            Some(path) if !path.starts_with('/') || path == "/" => problems.wrong(format!("{at}.mount_path"), "must be absolute, and not /"),
-            None => problems.wrong(format!("{at}.mount_path"), "must not have '..'"),
-            Some(path) if text::is_ours(&path) || path.contains([':', '\0']) => {
-                problems.wrong(format!("{at}.mount_path"), format!("{} cannot be mounted at", quoted(&path)));
-            }
-            Some(path) if !taken.insert(path.clone()) => {
-                problems.wrong(format!("{at}.mount_path"), format!("{} is there twice", quoted(&path)));
-            }
-            Some(_) => {}
+        if !declared.contains(volume.as_str()) {
+            let text = format!("must be the name of a volume of the sandbox; there is no volume {}", quoted(&volume));
+            problems.invalid(&path.field("volume"), text);
         }
-        if sub_path.starts_with('/') || text::normal_path(&sub_path).is_none() {
-            problems.wrong(format!("{at}.sub_path"), "must be relative and without '..'");
+        problems.check(&path.field("mount_path"), mount_path_error(&mount_path, taken));
+        if sub_path.starts_with('/') || text::normalized_path(&sub_path).is_none() || sub_path.len() > MAX_PATH_BYTES || sub_path.contains('\0') {
+            let text = format!("must be relative, without '..' and NUL, and at most {MAX_PATH_BYTES} bytes");
+            problems.invalid(&path.field("sub_path"), text);
         }
-        all.push(Mount {
+        converted.push(Mount {
             name: volume,
             mount_path,
-            sub_path: (!sub_path.is_empty()).then_some(sub_path),
+            sub_path: non_empty(sub_path),
             read_only: read_only.then_some(true),
         });
     }
-    all
+    converted
 }
 
-/// Keeps the mounts of registered volumes within what was registered.
-pub fn bound(w: &mut Workload, claims: &BTreeMap<String, Registered>, facts: &Facts) {
+fn mount_path_error(mount_path: &str, taken: &mut BTreeSet<String>) -> Option<String> {
+    let Some(path) = text::normalized_path(mount_path) else {
+        return Some("must not contain '..'".into());
+    };
+    if !path.starts_with('/') || path == "/" {
+        Some("must be an absolute path other than /".into())
+    } else if text::is_reserved_path(&path) {
+        Some(format!("{} is in a directory of the platform; choose another path", quoted(&path)))
+    } else if path.contains([':', '\0']) || mount_path.len() > MAX_PATH_BYTES {
+        Some(format!("must have at most {MAX_PATH_BYTES} bytes, without ':' and NUL"))
+    } else if !taken.insert(path.clone()) {
+        Some(format!("duplicate path {}", quoted(&path)))
+    } else {
+        None
+    }
+}
+
+/// Restricts the mounts of registered volumes to what is registered.
+pub(crate) fn restrict_registered_mounts(w: &mut Workload, registered: &BTreeMap<String, RegisteredVolume>, metadata: &RequestMetadata) {
     let sidecars = w.pod.sidecars.iter_mut().flatten().flat_map(|s| s.container.mounts.iter_mut().flatten());
     for mount in w.container.mounts.iter_mut().flatten().chain(sidecars) {
-        let Some(registered) = facts.volumes.get(&mount.name).and_then(|id| claims.get(id)) else {
+        let Some(registered) = metadata.volumes.get(&mount.name).and_then(|id| registered.get(id)) else {
             continue;
         };
         if registered.read_only {
             mount.read_only = Some(true);
         }
-        let folders = [Some(registered.sub_path.clone()), mount.sub_path.take()];
-        let folders: Vec<String> = folders.into_iter().flatten().filter(|f| !f.is_empty()).collect();
-        mount.sub_path = (!folders.is_empty()).then(|| folders.join("/"));
+        let directories = [Some(registered.sub_path.clone()), mount.sub_path.take()];
+        let directories: Vec<String> = directories.into_iter().flatten().filter(|d| !d.is_empty()).collect();
+        mount.sub_path = (!directories.is_empty()).then(|| directories.join("/"));
     }
 }
 
-/// The reverse of [`from_proto`]. A claim that is not registered is told by its name.
-pub fn to_proto(volumes: &[Volume], facts: &Facts) -> Vec<pb::SandboxVolume> {
+/// The reverse of [`from_proto`]. The id of a claim that is not registered is its name.
+pub(crate) fn to_proto(volumes: &[Volume], metadata: &RequestMetadata) -> Vec<pb::SandboxVolume> {
     let source = |v: &Volume| match (&v.scratch, &v.persistent_volume_claim) {
         (_, Some(claim)) => {
-            let id = facts.volumes.get(&v.name).unwrap_or(&claim.claim_name);
+            let id = metadata.volumes.get(&v.name).unwrap_or(&claim.claim_name);
             Some(pb::sandbox_volume::Source::VolumeId(id.clone()))
         }
         (Some(scratch), None) => Some(pb::sandbox_volume::Source::Scratch(pb::ScratchVolume {
@@ -183,8 +215,8 @@ pub fn to_proto(volumes: &[Volume], facts: &Facts) -> Vec<pb::SandboxVolume> {
         .collect()
 }
 
-/// Mounts, as the SDK sees them.
-pub fn mounts_to_proto<'a>(mounts: impl IntoIterator<Item = &'a Mount>) -> Vec<pb::VolumeMount> {
+/// The reverse of [`mounts_from_proto`].
+pub(crate) fn mounts_to_proto<'a>(mounts: impl IntoIterator<Item = &'a Mount>) -> Vec<pb::VolumeMount> {
     mounts
         .into_iter()
         .map(|m| pb::VolumeMount {

@@ -1,4 +1,4 @@
-//! The objects of a draft: the Sandbox, and the Secrets that it owns. Pure.
+//! The objects of a draft: the Sandbox, and the Secrets that it owns. Pure functions.
 
 use bytes::Bytes;
 use k8s_openapi::ByteString;
@@ -6,54 +6,62 @@ use k8s_openapi::api::core::v1::Secret;
 use std::collections::BTreeMap;
 use tonic::Status;
 
-use super::order::Order;
+use super::create_request::CreateRequest;
 use crate::api::{
     ANNOTATION_DISPLAY_NAME, ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST, ANNOTATION_REQUEST_FACTS, ANNOTATION_TEMPLATE,
     ANNOTATION_TEMPLATE_REVISION, Sandbox, SandboxSpec,
 };
-use crate::gateway::convert::request::Draft;
-use crate::gateway::convert::secrets::Resolved;
-use crate::gateway::error;
+use crate::gateway::convert::draft::Draft;
+use crate::api::FieldPath;
+use crate::gateway::convert::problems::Problems;
+use crate::gateway::convert::secrets::ResolvedSecrets;
 use crate::resources::names;
 
-/// Most bytes of a Sandbox: etcd ends an object at 1.5 MiB, and the operator adds a status.
+/// Most bytes of a Sandbox: etcd accepts 1.5 MiB, and the operator adds a status.
 const MAX_BYTES: usize = 1 << 20;
 
-/// The Sandbox. It is held back where Secrets must follow.
+/// The Sandbox. The operator does not start it before the Secrets exist that it owns. `spec_path`: where the spec is in the request.
 ///
 /// # Errors
 /// INVALID_ARGUMENT if it is larger than an object can be.
-pub fn sandbox(namespace: &str, order: &Order, draft: &Draft, resolved: &Resolved) -> Result<Sandbox, Status> {
+pub(crate) fn sandbox(
+    namespace: &str,
+    request: &CreateRequest,
+    spec_path: &FieldPath,
+    draft: &Draft,
+    secrets: &ResolvedSecrets,
+) -> Result<Sandbox, Status> {
     let spec = SandboxSpec {
         workload: draft.workload.clone(),
         ..SandboxSpec::default()
     };
-    let mut sandbox = Sandbox::new(&order.name, spec);
+    let mut sandbox = Sandbox::new(&request.key.name, spec);
     sandbox.metadata.namespace = Some(namespace.into());
-    let held = !owned(draft, resolved).is_empty();
-    let (template, revision) = order.template.clone().unzip();
+    let is_held = !owned(draft, secrets).is_empty();
+    let (template, revision) = request.template.clone().unzip();
     let annotations = [
-        (ANNOTATION_REQUEST, Some(order.hash.clone())),
-        (ANNOTATION_REQUEST_FACTS, draft.facts.annotation()),
+        (ANNOTATION_REQUEST, Some(request.key.body_sha256.clone())),
+        (ANNOTATION_REQUEST_FACTS, draft.metadata.annotation()),
         (ANNOTATION_MAIN_NAME, draft.main_name.clone()),
-        (ANNOTATION_DISPLAY_NAME, Some(order.display_name.clone()).filter(|n| !n.is_empty())),
+        (ANNOTATION_DISPLAY_NAME, Some(request.display_name.clone()).filter(|n| !n.is_empty())),
         (ANNOTATION_TEMPLATE, template),
         (ANNOTATION_TEMPLATE_REVISION, revision.map(|r| r.to_string())),
-        (ANNOTATION_HOLD, held.then(|| "files".into())),
+        (ANNOTATION_HOLD, is_held.then(|| "files".into())),
     ];
     let annotations = annotations.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     sandbox.metadata.annotations = Some(annotations.collect());
     let size = serde_json::to_vec(&sandbox).map(|bytes| bytes.len()).unwrap_or_default();
     if size > MAX_BYTES {
-        let text = format!("is {size} bytes without its files; it may be {MAX_BYTES}");
-        return Err(error::invalid(vec![error::Violation::new("sandbox.spec", text)]));
+        let mut problems = Problems::default();
+        problems.invalid(spec_path, format!("must have at most {MAX_BYTES} bytes without its files, not {size}"));
+        problems.into_result()?;
     }
     Ok(sandbox)
 }
 
-/// The Secrets that `sandbox`, as the API server has it, owns.
-pub fn secrets(sandbox: &Sandbox, draft: &Draft, resolved: &Resolved) -> Vec<Secret> {
-    owned(draft, resolved)
+/// The Secrets that `sandbox` owns. It must be the object that the API server returned, with a UID.
+pub(crate) fn secrets(sandbox: &Sandbox, draft: &Draft, secrets: &ResolvedSecrets) -> Vec<Secret> {
+    owned(draft, secrets)
         .into_iter()
         .map(|(name, kind, data)| Secret {
             metadata: names::owned_meta(sandbox, name),
@@ -67,16 +75,19 @@ pub fn secrets(sandbox: &Sandbox, draft: &Draft, resolved: &Resolved) -> Vec<Sec
 
 type Owned = (String, Option<&'static str>, BTreeMap<String, Bytes>);
 
-/// Names, types and contents.
-fn owned(draft: &Draft, resolved: &Resolved) -> Vec<Owned> {
+/// Names, types and contents of the Secrets.
+fn owned(draft: &Draft, secrets: &ResolvedSecrets) -> Vec<Owned> {
     let files = draft.contents.secrets.iter().enumerate();
     let mut all: Vec<Owned> = files.map(|(i, data)| (names::files_secret(&draft.name, i), None, data.clone())).collect();
-    if !resolved.values.is_empty() {
-        all.push((names::values_secret(&draft.name), None, resolved.values.clone()));
+    if !secrets.values.is_empty() {
+        all.push((names::values_secret(&draft.name), None, secrets.values.clone()));
     }
-    if let Some(config) = &resolved.registries {
+    if let Some(config) = &secrets.registries {
         let data = BTreeMap::from([(".dockerconfigjson".to_owned(), config.clone())]);
         all.push((names::registry_secret(&draft.name), Some("kubernetes.io/dockerconfigjson"), data));
     }
     all
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use super::stdio;
 use crate::agent_client::{Agent, Target};
 use crate::api::{ANNOTATION_AGENT_KEY, Sandbox, State};
-use crate::gateway::convert::echo::main_name;
+use crate::gateway::convert::to_proto::main_name;
 use crate::gateway::error::{Violation, invalid, of_kube, reason, retry, sandbox_not_found, status};
 use crate::gateway::identity::Caller;
 use crate::gateway::state::Gateway;

@@ -1,9 +1,12 @@
 //! Services and network options, and what they are in a Sandbox.
+#![allow(clippy::unwrap_used)]
 
-use crate::support::{echoed, sandbox_of, with, workload};
-use sandbox_operator::api::network::Dns;
-use sandbox_operator::api::{EgressMode, Network};
-use sandbox_operator::proto::sandbox as pb;
+pub(crate) mod refusals;
+
+use crate::api::network::Dns;
+use crate::api::{EgressMode, IngressRule, Network};
+use crate::gateway::convert::tests::{message_of, sandbox_of, with, workload};
+use crate::proto::sandbox as pb;
 
 fn service(port: i32, visibility: pb::Visibility) -> pb::Service {
     pb::Service {
@@ -18,7 +21,7 @@ fn spec(services: Vec<pb::Service>, network: Option<pb::NetworkOptions>) -> pb::
 }
 
 fn sources(network: &Network) -> Vec<(String, Vec<i32>)> {
-    let source = |r: &sandbox_operator::api::IngressRule| match (&r.cidr, &r.pod_selector) {
+    let source = |r: &IngressRule| match (&r.cidr, &r.pod_selector) {
         (Some(cidr), None) => cidr.clone(),
         (None, Some(selector)) if selector.match_labels.is_none() && r.namespace_selector.is_none() => "namespace".into(),
         other => panic!("{other:?}"),
@@ -28,7 +31,7 @@ fn sources(network: &Network) -> Vec<(String, Vec<i32>)> {
 }
 
 #[test]
-fn visibility_is_who_may_connect() {
+fn visibility_decides_who_can_connect() {
     use pb::Visibility::{Custom, Private, Public, Unspecified};
     let services = vec![service(1, Public), service(2, Private), service(3, Custom), service(4, Unspecified)];
     let custom = pb::NetworkOptions {
@@ -48,24 +51,24 @@ fn visibility_is_who_may_connect() {
     let expected = [("203.0.113.0/24", 3), ("0.0.0.0/0", 1), ("::/0", 1), ("namespace", 2)];
     assert_eq!(rules, expected.map(|(s, p)| (s.to_owned(), vec![p])));
     assert_eq!(w.ports.as_ref().unwrap()[0].name, "port-1");
-    let told = echoed(&sandbox).spec.unwrap();
+    let returned = message_of(&sandbox).spec.unwrap();
     let visibilities = |s: &[pb::Service]| s.iter().map(|s| s.visibility).collect::<Vec<_>>();
-    assert_eq!(visibilities(&told.services), visibilities(&services));
-    let network = told.network.unwrap();
+    assert_eq!(visibilities(&returned.services), visibilities(&services));
+    let network = returned.network.unwrap();
     assert_eq!(
         (network.ingress.len(), network.ingress[0].ports[0].port),
         (1, 3),
-        "without what the visibilities opened"
+        "without the rules of the visibilities"
     );
     assert_eq!(
-        echoed(&sandbox).status.unwrap().effective_ingress.len(),
+        message_of(&sandbox).status.unwrap().effective_ingress.len(),
         3,
-        "any, for both families, is one"
+        "any, for both address families, is one rule"
     );
 }
 
 #[test]
-fn without_options_the_internet_is_reached_and_nobody_connects() {
+fn without_options_the_internet_is_reachable_and_no_one_can_connect() {
     for options in [
         None,
         Some(pb::NetworkOptions::default()),
@@ -81,7 +84,7 @@ fn without_options_the_internet_is_reached_and_nobody_connects() {
     ] {
         let sandbox = sandbox_of(spec(vec![], options));
         assert_eq!(sandbox.spec.workload.network, None);
-        let status = echoed(&sandbox).status.unwrap();
+        let status = message_of(&sandbox).status.unwrap();
         assert_eq!(status.effective_egress[0].destination, Some(pb::egress_rule::Destination::Any(true)));
         assert_eq!(
             (status.effective_ingress.len(), status.effective_dns_egress()),
@@ -91,9 +94,9 @@ fn without_options_the_internet_is_reached_and_nobody_connects() {
 }
 
 #[test]
-fn deny_egress_leaves_names_unless_they_are_denied_too() {
+fn deny_egress_allows_dns_unless_it_is_denied_too() {
     use pb::DnsEgressMode::{Allow, Deny, Unspecified};
-    for (deny_egress, dns_egress, mode, dns, told) in [
+    for (deny_egress, dns_egress, mode, dns, returned) in [
         (true, Unspecified, Some(EgressMode::None), Some(Dns::Cluster), Allow),
         (true, Deny, Some(EgressMode::None), Some(Dns::None), Deny),
         (true, Allow, Some(EgressMode::None), Some(Dns::Cluster), Allow),
@@ -108,16 +111,16 @@ fn deny_egress_leaves_names_unless_they_are_denied_too() {
         let sandbox = sandbox_of(spec(vec![], Some(options)));
         let network = sandbox.spec.workload.network.clone().unwrap();
         assert_eq!((network.egress.map(|e| e.mode), network.dns), (mode, dns));
-        let again = echoed(&sandbox);
-        assert_eq!(again.status.as_ref().unwrap().effective_dns_egress(), told);
-        // What is told asks for the same.
+        let again = message_of(&sandbox);
+        assert_eq!(again.status.as_ref().unwrap().effective_dns_egress(), returned);
+        // A request for what is returned creates the same network.
         let network = again.spec.unwrap().network;
         assert_eq!(workload(spec(vec![], network)).network, sandbox.spec.workload.network);
     }
 }
 
 #[test]
-fn egress_rules_are_told_as_they_were_asked_for() {
+fn egress_rules_are_returned_as_requested() {
     use pb::egress_rule::Destination;
     let ports = vec![
         pb::PortRange {
@@ -159,17 +162,17 @@ fn egress_rules_are_told_as_they_were_asked_for() {
     let sandbox = sandbox_of(spec(vec![], Some(options)));
     let rules = sandbox.spec.workload.network.as_ref().unwrap().egress.as_ref().unwrap();
     assert_eq!((rules.mode, rules.rules.as_ref().unwrap()[0].internet), (EgressMode::Rules, Some(true)));
-    let told = echoed(&sandbox);
-    assert_eq!(told.spec.unwrap().network.unwrap().egress, egress);
-    assert_eq!(told.status.unwrap().effective_egress, egress);
+    let returned = message_of(&sandbox);
+    assert_eq!(returned.spec.unwrap().network.unwrap().egress, egress);
+    assert_eq!(returned.status.unwrap().effective_egress, egress);
 }
 
 #[test]
-fn a_range_loses_what_its_prefix_hides_and_no_port_is_all_ports() {
+fn no_port_is_all_ports() {
     let options = pb::NetworkOptions {
         egress: vec![pb::EgressRule {
             destination: Some(pb::egress_rule::Destination::Cidr(pb::CidrBlock {
-                cidr: "10.1.2.3/8".into(),
+                cidr: "10.0.0.0/8".into(),
                 except: vec![],
             })),
             ports: vec![pb::PortRange {

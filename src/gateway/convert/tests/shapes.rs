@@ -1,14 +1,11 @@
-//! What requests become, case by case, and what is told of it.
+//! What requests are converted to, case by case, and what their responses are.
 
-use crate::support::{NAME, container, draft, echoed, minimum, objects_of, sandbox_of, with, workload};
-use sandbox_operator::api::{
-    ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, DesiredState, Entrypoint, Sandbox, SandboxSpec, SandboxStatus, SecurityProfile, State,
-};
-use sandbox_operator::gateway::convert::files::MAX_SECRET_BYTES;
-use sandbox_operator::proto::sandbox as pb;
+use super::{container, message_of, minimum, sandbox_of, with, workload};
+use crate::api::{ANNOTATION_MAIN_NAME, DesiredState, Entrypoint, Sandbox, SandboxSpec, SandboxStatus, SecurityProfile, State};
+use crate::proto::sandbox as pb;
 
 #[test]
-fn the_least_request_is_a_command_with_the_default_lifetime() {
+fn the_smallest_request_is_a_command_with_the_default_lifetime() {
     let w = workload(minimum());
     assert_eq!(w.container_image.as_deref(), Some("python:3.11"));
     assert_eq!(w.container.command, Some(vec!["/bin/sh".into()]));
@@ -17,15 +14,10 @@ fn the_least_request_is_a_command_with_the_default_lifetime() {
         (w.entrypoint, w.lifecycle.max_lifetime_seconds, w.network, w.pod.sidecars),
         (None, Some(600), None, None)
     );
-    let sandbox = sandbox_of(minimum());
-    assert!(
-        !sandbox.metadata.annotations.as_ref().unwrap().contains_key(ANNOTATION_HOLD),
-        "nothing follows"
-    );
 }
 
 #[test]
-fn dollars_are_literal_and_come_back_as_they_were() {
+fn dollars_are_literal_and_are_returned_unchanged() {
     let spec = with(|s| {
         let c = &mut s.containers[0];
         c.args = vec!["$HOME $(X) $$".into()];
@@ -35,13 +27,13 @@ fn dollars_are_literal_and_come_back_as_they_were() {
     assert_eq!(w.container.args.unwrap(), ["$$HOME $$(X) $$$$"]);
     assert_eq!(w.container.env.unwrap()[0].value.as_deref(), Some("$$(B)"));
     assert_eq!(
-        echoed(&sandbox_of(spec.clone())).spec.unwrap().containers[0].args,
+        message_of(&sandbox_of(spec.clone())).spec.unwrap().containers[0].args,
         spec.containers[0].args
     );
 }
 
 #[test]
-fn without_a_command_the_image_says_what_runs() {
+fn without_a_command_the_entrypoint_of_the_image_runs() {
     let w = workload(with(|s| {
         s.containers[0].command.clear();
         s.containers[0].args = vec!["serve".into()];
@@ -53,7 +45,7 @@ fn without_a_command_the_image_says_what_runs() {
 }
 
 #[test]
-fn the_primary_container_is_the_main_one_under_its_own_name() {
+fn the_primary_container_is_the_main_one_and_keeps_its_name() {
     let spec = with(|s| {
         s.containers = vec![container("redis"), container("app"), container("")];
         s.containers[1].primary = Some(true);
@@ -65,102 +57,9 @@ fn the_primary_container_is_the_main_one_under_its_own_name() {
     assert_eq!(sidecars.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["redis", "container-2"]);
     assert_eq!((&sidecars[0].container.command, &sidecars[0].container.args), (&None, &None));
     assert_eq!(sandbox.metadata.annotations.as_ref().unwrap()[ANNOTATION_MAIN_NAME], "app");
-    let told = echoed(&sandbox).spec.unwrap().containers;
-    let told: Vec<_> = told.iter().map(|c| (c.name.as_str(), c.primary)).collect();
-    assert_eq!(told, [("app", Some(true)), ("redis", None), ("container-2", None)]);
-}
-
-#[test]
-fn files_go_into_secrets_that_follow_the_sandbox() {
-    let file = |path: &str, size: usize| pb::FileMount {
-        path: path.into(),
-        content: vec![7; size].into(),
-    };
-    let spec = with(|s| {
-        s.containers.push(pb::Container {
-            working_dir: "/w".into(),
-            files: vec![file("./c", MAX_SECRET_BYTES)],
-            ..container("b")
-        });
-        s.containers[0].files = vec![file("/a//x", 1), file("train.py", MAX_SECRET_BYTES - 1), file("/empty", 0)];
-    });
-    let (sandbox, secrets) = objects_of(&draft(spec).unwrap());
-    assert_eq!(sandbox.metadata.annotations.as_ref().unwrap()[ANNOTATION_HOLD], "files");
-    let w = &sandbox.spec.workload;
-    let of_sidecar = w.pod.sidecars.as_ref().unwrap()[0].container.files.as_ref().unwrap();
-    let all: Vec<_> = w.container.files.iter().flatten().chain(of_sidecar).collect();
-    assert_eq!(
-        all.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(),
-        ["/a/x", "train.py", "/empty", "/w/c"]
-    );
-    for (f, size) in all.iter().zip([1, MAX_SECRET_BYTES - 1, 0, MAX_SECRET_BYTES]) {
-        let key = f.secret_key_ref.as_ref().unwrap();
-        let secret = secrets.iter().find(|s| s.metadata.name.as_ref() == Some(&key.name)).unwrap();
-        assert_eq!(secret.data.as_ref().unwrap()[&key.key].0.len(), size, "{}", f.path);
-    }
-    assert_eq!(secrets.len(), 2, "in as few as they fit in");
-    for secret in &secrets {
-        let size: usize = secret.data.as_ref().unwrap().values().map(|v| v.0.len()).sum();
-        assert!(size <= MAX_SECRET_BYTES);
-        assert_eq!(
-            secret.metadata.owner_references.as_ref().unwrap()[0].uid,
-            sandbox.metadata.uid.clone().unwrap()
-        );
-    }
-    assert!(serde_json::to_string(&sandbox).unwrap().len() < 4096, "no content in the Sandbox");
-    let told = echoed(&sandbox).spec.unwrap();
-    assert_eq!(told.containers[0].files[1].path, "train.py");
-    assert!(told.containers.iter().flat_map(|c| &c.files).all(|f| f.content.is_empty()));
-}
-
-#[test]
-fn secrets_are_references_or_follow_and_are_never_told() {
-    let mapping = |path: &str, field: &str, env_var: &str| pb::SecretMapping {
-        path: path.into(),
-        field: field.into(),
-        env_var: env_var.into(),
-    };
-    let spec = with(|s| {
-        s.containers[0].secret_stores = vec![pb::SecretStoreReference {
-            store_name: "store".into(),
-            secrets: vec![mapping("TOKEN", "", "TOKEN"), mapping("login", "password", "PASSWORD")],
-        }];
-        s.containers[0].image_pull_credentials = Some(pb::ImagePullCredentials {
-            registry: "ghcr.io".into(),
-            credentials: Some(pb::SecretSource {
-                store_name: "store".into(),
-                path: "login".into(),
-                field: String::new(),
-            }),
-        });
-    });
-    let (sandbox, secrets) = objects_of(&draft(spec.clone()).unwrap());
-    let w = &sandbox.spec.workload;
-    let key = |i: usize| {
-        w.container.env.as_ref().unwrap()[i]
-            .value_from
-            .as_ref()
-            .unwrap()
-            .secret_key_ref
-            .clone()
-            .unwrap()
-    };
-    assert_eq!((key(0).name.as_str(), key(0).key.as_str()), ("store", "TOKEN"));
-    assert_eq!(key(1).name, format!("{NAME}-values"));
-    let values = secrets.iter().find(|s| s.metadata.name.as_ref() == Some(&key(1).name)).unwrap();
-    assert_eq!(values.data.as_ref().unwrap()[&key(1).key].0, b"p$ss");
-    let registry = &w.pod.image_pull_secrets.as_ref().unwrap()[0].name;
-    let registry = secrets.iter().find(|s| s.metadata.name.as_ref() == Some(registry)).unwrap();
-    assert_eq!(registry.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
-    let told = echoed(&sandbox);
-    assert_eq!(told.spec.as_ref().unwrap().containers[0].secret_stores, spec.containers[0].secret_stores);
-    assert_eq!(
-        told.spec.as_ref().unwrap().containers[0].image_pull_credentials,
-        spec.containers[0].image_pull_credentials
-    );
-    for text in [serde_json::to_string(&sandbox).unwrap(), format!("{told:?}")] {
-        assert!(!text.contains("p$ss") && !text.contains("t0k"));
-    }
+    let returned = message_of(&sandbox).spec.unwrap().containers;
+    let returned: Vec<_> = returned.iter().map(|c| (c.name.as_str(), c.primary)).collect();
+    assert_eq!(returned, [("app", Some(true)), ("redis", None), ("container-2", None)]);
 }
 
 #[test]
@@ -179,13 +78,7 @@ fn a_registered_volume_is_mounted_only_as_it_was_registered() {
         s.containers[0].volume_mounts = vec![mount(""), mount("x")];
     }));
     assert_eq!(w.pod.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "claim-2");
-    let mounts: Vec<_> = w
-        .container
-        .mounts
-        .iter()
-        .flatten()
-        .map(|m| (m.read_only, m.sub_path.as_deref()))
-        .collect();
+    let mounts: Vec<_> = w.container.mounts.iter().flatten().map(|m| (m.read_only, m.sub_path.as_deref())).collect();
     assert_eq!(mounts, [(Some(true), Some("team/a")), (Some(true), Some("team/a/x"))]);
 }
 
@@ -210,12 +103,21 @@ fn gpus_are_limits_and_node_labels() {
     assert_eq!(resources.limits.as_ref().unwrap()["nvidia.com/gpu"].0, "2");
     assert_eq!(resources.requests.as_ref().unwrap()["nvidia.com/gpu"].0, "2");
     assert_eq!(sandbox.spec.workload.pod.node_selector.as_ref().unwrap()["gpu"], "h100");
-    let told = echoed(&sandbox).status.unwrap().effective_resource_requirements.unwrap().limits.unwrap();
-    assert_eq!((told.cpu.as_str(), told.memory.as_str(), told.gpu), ("500m", "1Gi", Some(gpu)));
+    let returned = message_of(&sandbox)
+        .status
+        .unwrap()
+        .effective_resource_requirements
+        .unwrap()
+        .limits
+        .unwrap();
+    assert_eq!(
+        (returned.cpu.as_str(), returned.memory.as_str(), returned.gpu),
+        ("500m", "1Gi", Some(gpu))
+    );
 }
 
 #[test]
-fn a_sandbox_may_be_restricted_further() {
+fn a_container_can_be_restricted_further() {
     let w = workload(with(|s| {
         s.containers[0].security_context = Some(pb::SecurityContext {
             run_as_user: Some(1234),
@@ -235,7 +137,7 @@ fn a_sandbox_may_be_restricted_further() {
     assert_eq!(w.container.security_profile, Some(SecurityProfile::Restricted));
 }
 
-fn at(state: State, desired: DesiredState) -> pb::SandboxStatus {
+fn status_in(state: State, desired: DesiredState) -> pb::SandboxStatus {
     let mut sandbox = sandbox_of(with(|s| {
         s.services = vec![pb::Service {
             port: 8080,
@@ -252,13 +154,13 @@ fn at(state: State, desired: DesiredState) -> pb::SandboxStatus {
         max_lifetime_seconds: Some(600),
         ..SandboxStatus::default()
     });
-    echoed(&sandbox).status.unwrap()
+    message_of(&sandbox).status.unwrap()
 }
 
 #[test]
-fn states_are_told_and_a_stop_counts_from_when_it_was_asked_for() {
+fn a_stop_is_terminating_as_soon_as_it_is_requested() {
     use DesiredState::{Running, Stopped};
-    for (state, desired, told) in [
+    for (state, desired, returned) in [
         (State::Pending, Running, pb::State::Pending),
         (State::Creating, Running, pb::State::Creating),
         (State::Running, Running, pb::State::Running),
@@ -268,15 +170,15 @@ fn states_are_told_and_a_stop_counts_from_when_it_was_asked_for() {
         (State::Failed, Running, pb::State::Failed),
         (State::Terminated, Stopped, pb::State::Terminated),
     ] {
-        let status = at(state, desired);
-        assert_eq!(status.state(), told, "{state:?} {desired:?}");
+        let status = status_in(state, desired);
+        assert_eq!(status.state(), returned, "{state:?} {desired:?}");
         assert_eq!(status.exit_code.is_some(), state.is_final());
         assert_eq!(
             (status.state_reason.as_str(), status.effective_max_lifetime_seconds),
             ("Why: in a sentence", 600)
         );
         let url = status.services[0].url.as_str();
-        let expected = if told == pb::State::Running {
+        let expected = if returned == pb::State::Running {
             "http://sbx-0123-01234567.tenant.svc:8080"
         } else {
             ""
@@ -290,7 +192,7 @@ fn states_are_told_and_a_stop_counts_from_when_it_was_asked_for() {
 }
 
 #[test]
-fn a_sandbox_of_kubectl_is_told_as_well() {
+fn a_sandbox_created_with_kubectl_is_converted() {
     let spec: SandboxSpec = serde_json::from_value(serde_json::json!({
         "command": ["sh", "-c", "echo $(X)"],
         "env": [{"name": "A", "value": "1"}, {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
@@ -305,8 +207,8 @@ fn a_sandbox_of_kubectl_is_told_as_well() {
         container_image: Some("python:3.11".into()),
         ..SandboxStatus::default()
     });
-    let told = echoed(&sandbox).spec.unwrap();
-    let main = &told.containers[0];
+    let returned = message_of(&sandbox).spec.unwrap();
+    let main = &returned.containers[0];
     assert_eq!(
         (main.name.as_str(), main.image.as_str(), main.command.as_str()),
         ("main", "python:3.11", "sh")
@@ -318,8 +220,8 @@ fn a_sandbox_of_kubectl_is_told_as_well() {
         ("s", "/v")
     );
     assert_eq!(
-        told.services.iter().map(pb::Service::visibility).collect::<Vec<_>>(),
+        returned.services.iter().map(pb::Service::visibility).collect::<Vec<_>>(),
         [pb::Visibility::Custom, pb::Visibility::Unspecified]
     );
-    assert_eq!(told.network.unwrap().ingress.len(), 1);
+    assert_eq!(returned.network.unwrap().ingress.len(), 1);
 }

@@ -1,8 +1,10 @@
-//! Networks that cannot be are refused when they are asked for, and the field is named.
+//! Networks that cannot exist are refused when they are requested, and the field is named.
 
-use crate::support::{Change, assert_refused, draft, with};
 use pb::egress_rule::Destination;
-use sandbox_operator::proto::sandbox as pb;
+
+use crate::gateway::convert::tests::refusals::{Change, assert_refused, refused};
+use crate::gateway::convert::tests::{draft, with};
+use crate::proto::sandbox as pb;
 
 fn service(port: i32) -> pb::Service {
     pb::Service {
@@ -45,7 +47,7 @@ fn ingress(ports: &[(i32, i32)]) -> pb::IngressRule {
 }
 
 #[test]
-fn a_field_that_is_wrong_is_named() {
+pub(crate) fn an_invalid_field_is_named() {
     let cases: &[(&str, Change)] = &[
         ("sandbox.spec.network.deny_egress", |s| {
             s.network = network(|n| {
@@ -78,7 +80,7 @@ fn a_field_that_is_wrong_is_named() {
         ("sandbox.spec.network.egress[0]", |s| {
             s.network = network(|n| n.egress = vec![pb::EgressRule::default()])
         }),
-        ("sandbox.spec.network.egress[0].ports[0]", |s| {
+        ("sandbox.spec.network.egress[0].ports[0].end_port", |s| {
             s.network = network(|n| {
                 n.egress = vec![pb::EgressRule {
                     ports: vec![pb::PortRange {
@@ -98,7 +100,7 @@ fn a_field_that_is_wrong_is_named() {
                 }];
             });
         }),
-        // What no sandbox may reach, as a whole and with what is taken out of it.
+        // What no sandbox can reach, as a whole and with what is excluded.
         ("sandbox.spec.network.egress[0].cidr.cidr", |s| {
             s.network = network(|n| n.egress = vec![egress(Destination::Cidr(cidr("169.254.169.254/32", &[])))]);
         }),
@@ -111,12 +113,70 @@ fn a_field_that_is_wrong_is_named() {
         ("sandbox.spec.network.ingress[0].ports", |s| {
             s.network = network(|n| n.ingress = vec![ingress(&[(8971, 0)])])
         }),
+        ("sandbox.spec.network.dns_egress", |s| s.network = network(|n| n.dns_egress = 9)),
+        ("sandbox.spec.network.egress", |s| {
+            s.network = network(|n| n.egress = vec![egress(Destination::Any(true)); 65]);
+        }),
+        ("sandbox.spec.network.ingress", |s| {
+            s.network = network(|n| n.ingress = vec![ingress(&[(80, 0)]); 33]);
+        }),
+        ("sandbox.spec.network.egress[0].https_hostname_except", |s| {
+            s.network = network(|n| {
+                n.egress = vec![pb::EgressRule {
+                    https_hostname_except: vec!["a.b".into()],
+                    ..egress(Destination::Any(true))
+                }];
+            });
+        }),
+        ("sandbox.spec.network.egress[0].tenant", |s| {
+            s.network = network(|n| n.egress = vec![egress(Destination::Tenant(0))]);
+        }),
+        ("sandbox.spec.network.egress[0].selector.pod_labels[\"not a key\"]", |s| {
+            let selector = pb::SelectorBlock {
+                pod_labels: [("not a key".to_owned(), "v".to_owned())].into(),
+                ..pb::SelectorBlock::default()
+            };
+            s.network = network(|n| n.egress = vec![egress(Destination::Selector(selector))]);
+        }),
+        ("sandbox.spec.network.egress[0].cidr.except", |s| {
+            let except: Vec<String> = (0..33).map(|i| format!("203.0.113.{i}/32")).collect();
+            let block = pb::CidrBlock {
+                cidr: "203.0.113.0/24".into(),
+                except,
+            };
+            s.network = network(|n| n.egress = vec![egress(Destination::Cidr(block))]);
+        }),
+        ("sandbox.spec.network.egress[0].ports", |s| {
+            s.network = network(|n| {
+                n.egress = vec![pb::EgressRule {
+                    ports: ingress(&[(80, 0); 33]).ports,
+                    ..egress(Destination::Any(true))
+                }];
+            });
+        }),
+        ("sandbox.spec.network.ingress[0].ports[0].port", |s| {
+            s.network = network(|n| n.ingress = vec![ingress(&[(65_536, 0)])]);
+        }),
+        ("sandbox.spec.network.ingress[0].ports[0].protocol", |s| {
+            s.network = network(|n| {
+                n.ingress = vec![ingress(&[(80, 0)])];
+                n.ingress[0].ports[0].protocol = "ICMP".into();
+            });
+        }),
+        ("sandbox.spec.network.ingress[0]", |s| {
+            s.network = network(|n| {
+                n.ingress = vec![pb::IngressRule {
+                    source: None,
+                    ..ingress(&[(80, 0)])
+                }];
+            });
+        }),
     ];
     assert_refused(cases);
 }
 
 #[test]
-fn what_leaves_something_is_not_refused() {
+fn a_range_of_which_something_remains_is_accepted() {
     for (destination, ports) in [
         (cidr("169.254.0.0/15", &[]), [(8971, 8972)]),
         (cidr("10.0.0.0/8", &["10.0.0.0/9"]), [(8970, 8971)]),
@@ -126,4 +186,14 @@ fn what_leaves_something_is_not_refused() {
         });
         assert!(draft(spec).is_ok());
     }
+}
+
+#[test]
+fn a_range_with_bits_after_its_prefix_is_refused_with_the_one_to_write() {
+    let status = refused(|s| {
+        s.network = network(|n| n.egress = vec![egress(Destination::Cidr(cidr("10.0.0.1/8", &["10.1.0.1/16"])))]);
+    });
+    let expected = "sandbox.spec.network.egress[0].cidr.cidr: must have no bits set after the prefix; write 10.0.0.0/8; \
+        sandbox.spec.network.egress[0].cidr.except[0]: must have no bits set after the prefix; write 10.1.0.0/16";
+    assert_eq!(status.message(), expected);
 }

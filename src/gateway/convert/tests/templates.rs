@@ -1,11 +1,11 @@
-//! Overrides of a template replace on presence.
+//! An override that is set replaces the template's field.
 
-use crate::support::{config, draft_from};
-use sandbox_operator::api::{Container, Workload};
-use sandbox_operator::gateway::convert::request::overrides;
-use sandbox_operator::proto::sandbox as pb;
+use super::{config, draft_from};
+use crate::api::{Container, Workload};
+use crate::gateway::convert::overrides::into_spec;
+use crate::proto::sandbox as pb;
 
-fn template() -> Workload {
+pub(super) fn template() -> Workload {
     serde_json::from_value(serde_json::json!({
         "containerImage": "redis:7", "entrypoint": "Image", "args": ["--port", "1"], "runAsUser": 999, "securityProfile": "Restricted",
         "env": [{"name": "A", "value": "1"}],
@@ -22,11 +22,11 @@ fn template() -> Workload {
 fn with(change: impl FnOnce(&mut pb::PartialSandboxSpec)) -> Workload {
     let mut partial = pb::PartialSandboxSpec::default();
     change(&mut partial);
-    draft_from(Some(&template()), overrides(partial)).unwrap().workload
+    draft_from(Some(&template()), into_spec(partial)).unwrap().workload
 }
 
 #[test]
-fn without_overrides_the_template_is_what_is_made() {
+fn without_overrides_the_sandbox_is_the_template() {
     assert_eq!(with(|_| {}), template());
 }
 
@@ -55,7 +55,7 @@ fn a_container_replaces_all_containers_and_nothing_else() {
 }
 
 #[test]
-fn each_of_the_others_replaces_itself() {
+fn each_other_field_replaces_itself() {
     assert_eq!(with(|p| p.tags = vec!["own".into()]).tags, Some(vec!["own".into()]));
     assert_eq!(with(|p| p.max_lifetime_seconds = 5).lifecycle.max_lifetime_seconds, Some(5));
     assert_eq!(
@@ -84,7 +84,7 @@ fn each_of_the_others_replaces_itself() {
 }
 
 #[test]
-fn a_mount_of_a_volume_that_is_replaced_away_is_named() {
+fn a_volume_that_the_template_mounts_must_remain() {
     let partial = pb::PartialSandboxSpec {
         volumes: vec![pb::SandboxVolume {
             name: "other".into(),
@@ -92,8 +92,12 @@ fn a_mount_of_a_volume_that_is_replaced_away_is_named() {
         }],
         ..pb::PartialSandboxSpec::default()
     };
-    let status = draft_from(Some(&template()), overrides(partial)).err().unwrap();
-    assert!(status.message().contains("there is no volume \"v\""), "{}", status.message());
+    let status = draft_from(Some(&template()), into_spec(partial)).err().unwrap();
+    assert!(
+        status.message().starts_with("overrides.volumes: must have the volume \"v\""),
+        "{}",
+        status.message()
+    );
 }
 
 #[test]
