@@ -1,5 +1,6 @@
 //! The gateway's configuration file.
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -33,7 +34,9 @@ pub struct Config {
     pub limits: Limits,
     /// How public ports are reached from outside of the cluster: as the operator is configured.
     pub public_services: PublicServices,
-    /// What the nodes have of GPUs.
+    /// Further addresses that no sandbox can reach: as the operator is configured.
+    pub never: Vec<IpNet>,
+    /// The GPUs of the nodes.
     pub gpus: super::convert::resources::Gpus,
     /// Seconds between SIGTERM and the end of long streams, at most 20. The calls before that end by themselves.
     pub drain_seconds: u64,
@@ -104,6 +107,7 @@ impl Default for Config {
             tls: None,
             limits: Limits::default(),
             public_services: PublicServices::default(),
+            never: Vec::new(),
             gpus: super::convert::resources::Gpus::default(),
             drain_seconds: 10,
         }

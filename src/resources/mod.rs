@@ -1,5 +1,6 @@
 //! From API types to child objects: pure functions, no client, no clock.
 
+pub mod address_block;
 pub mod addresses;
 pub mod effective;
 pub mod files;

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
 
+use super::address_block;
 use super::addresses::{Lists, subtract};
 use super::effective::path_of;
 use super::{Effective, Settings, labels, names};
@@ -175,7 +176,9 @@ fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRu
     };
     // A rule without peers would be for all peers.
     let Some(to) = to else {
-        return Err(FieldPath::default().field("internet").error("no public address is left"));
+        return Err(FieldPath::default()
+            .field("internet")
+            .error("must be left out: the operator's configuration excludes every public address"));
     };
     let ports = some(rule.ports.iter().flatten().map(declared_port).collect());
     Ok(NetworkPolicyEgressRule { to: Some(to), ports })
@@ -217,7 +220,8 @@ fn ingress_rule(rule: &IngressRule, agent: i32) -> Result<NetworkPolicyIngressRu
         .map(|p| declared_port(&p))
         .collect();
     if ports.is_empty() {
-        return Err(FieldPath::default().field("ports").error(format!("{agent} is the agent's port")));
+        let text = format!("must have a port other than {agent}, which is the agent's");
+        return Err(FieldPath::default().field("ports").error(text));
     }
     Ok(NetworkPolicyIngressRule {
         from: Some(vec![peer]),
@@ -256,27 +260,11 @@ fn peer(
             ip_block: None,
         });
     };
-    let path = FieldPath::default().field("cidr");
-    let net = parse(&path, text)?;
-    let mut minus = never.to_vec();
-    for (i, text) in except.into_iter().flatten().enumerate() {
-        let path = FieldPath::default().field("except").index(i);
-        let hole = parse(&path, text)?;
-        if hole == net || !net.contains(&hole) {
-            return Err(path.error(format!("{text} is not a part of {net}")));
-        }
-        minus.push(hole);
-    }
-    let block = subtract(net, &minus).ok_or_else(|| path.error(format!("no sandbox may reach any address of {net}")))?;
-    Ok(block_peer(block.cidr, &block.except))
-}
-
-/// Addresses of ::ffff:0:0/96 are IPv4 on the wire, where IPv4 rules decide; the API server refuses them in a policy.
-fn parse(path: &FieldPath, text: &str) -> Result<IpNet, FieldError> {
-    let net: IpNet = text.parse().map_err(|_| path.error(format!("{text} is not an address range")))?;
-    match net {
-        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => Err(path.error(format!("{text} is IPv4 in IPv6 form; write it as IPv4"))),
-        _ => Ok(net),
+    let (cidr_path, except_path) = (FieldPath::default().field("cidr"), FieldPath::default().field("except"));
+    let block = address_block::check((&cidr_path, text), (&except_path, except.unwrap_or_default()), never);
+    match block {
+        Ok(block) => Ok(block_peer(block.allowed.cidr, &block.allowed.except)),
+        Err(errors) => Err(errors.into_iter().next().unwrap_or_else(|| cidr_path.error("must be an address range"))),
     }
 }
 

@@ -122,7 +122,7 @@ fn check(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Resul
             FieldPath::default()
                 .index(i)
                 .field("name")
-                .error(format!("no volume is named {}", m.name))
+                .error(format!("must be the name of a volume; there is no volume {}", m.name))
         })
     };
     if let Some(error) = missing(&w.container.mounts) {
@@ -136,7 +136,7 @@ fn check(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Resul
     let agents = |p: &Port| p.port == i32::from(settings.agent.port);
     if let Some(i) = w.ports.iter().flatten().position(agents) {
         let path = path_of(sandbox, "ports").index(i).field("port");
-        return Err(path.error(format!("{} is the agent's port", settings.agent.port)));
+        return Err(path.error(format!("must be a port other than {}, which is the agent's", settings.agent.port)));
     }
     Ok(())
 }

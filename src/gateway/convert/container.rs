@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::context::ConvertContext;
 use super::draft::Draft;
 use super::env;
-use crate::api::FieldPath;
 use super::files::{self, FileContext};
 use super::problems::Problems;
 use super::request_metadata::{RegistryCredentials, SecretSource};
@@ -15,6 +14,7 @@ use super::security;
 use super::text::{self, escape, non_empty};
 use super::volumes;
 use crate::api::Container;
+use crate::api::FieldPath;
 use crate::proto::sandbox as pb;
 use crate::resources::pod_containers::MAIN;
 

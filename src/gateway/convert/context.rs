@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::FieldPath;
 use super::volumes::RegisteredVolume;
+use crate::api::FieldPath;
 use crate::api::Workload;
 use crate::gateway::config::Config;
 use crate::gateway::runners::Runners;

@@ -4,11 +4,11 @@ use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, SecretKeySelector};
 use std::collections::BTreeMap;
 
 use super::draft::Draft;
-use crate::api::FieldPath;
 use super::problems::Problems;
 use super::request_metadata::SecretSource;
 use super::secrets::{SecretLookup, SecretUse};
 use super::text::{self, escape, quoted};
+use crate::api::FieldPath;
 use crate::proto::sandbox as pb;
 use crate::resources::names;
 

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::FieldPath;
 use super::problems::Problems;
 use super::text::{self, quoted};
+use crate::api::FieldPath;
 use crate::api::{File, KeyRef};
 use crate::proto::sandbox as pb;
 use crate::resources::names;

@@ -6,13 +6,14 @@ use tonic::Status;
 
 use super::context::ConvertContext;
 use super::draft::Draft;
-use crate::api::FieldPath;
 use super::network::from_proto::NetworkContext;
 use super::problems::Problems;
 use super::text::quoted;
-use super::{containers, network, services, volumes};
+use super::{containers, network, services, template, volumes};
+use crate::api::FieldPath;
 use crate::api::{Workload, limits};
 use crate::proto::sandbox as pb;
+use crate::resources::addresses::Lists;
 use crate::resources::{labels, names};
 use crate::text::short;
 
@@ -91,6 +92,9 @@ pub(crate) fn draft(name: &str, spec: pb::SandboxSpec, context: &ConvertContext<
         let text = "runner_ids, names of services and volumes, and references to secrets must be at most 32 KiB in total";
         problems.invalid(&path, text);
     }
+    if problems.is_empty() {
+        template::check(name, &draft.workload, context, &mut problems);
+    }
     problems.into_result()?;
     Ok(draft)
 }
@@ -102,7 +106,14 @@ fn check_template_mounts(path: &FieldPath, template: Option<&Workload>, w: &Work
         return;
     };
     let sidecars = template.pod.sidecars.iter().flatten().flat_map(|s| s.container.mounts.iter().flatten());
-    let mounted: BTreeSet<&str> = template.container.mounts.iter().flatten().chain(sidecars).map(|m| m.name.as_str()).collect();
+    let mounted: BTreeSet<&str> = template
+        .container
+        .mounts
+        .iter()
+        .flatten()
+        .chain(sidecars)
+        .map(|m| m.name.as_str())
+        .collect();
     for name in mounted {
         if !w.pod.volumes.iter().flatten().any(|v| v.name == name) {
             let text = format!("must have the volume {}, which the template mounts", quoted(name));
@@ -130,8 +141,10 @@ fn apply_network(
     let service_rules = services::ingress_rules(ports, visibilities);
     match options {
         Some(options) => {
+            let never = Lists::new(&context.config.never, &[]).never;
             let network_context = NetworkContext {
                 agent_port,
+                never: &never,
                 custom_ports: &custom_ports,
                 service_rules,
             };

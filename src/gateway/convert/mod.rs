@@ -17,6 +17,7 @@ pub(crate) mod secrets;
 pub(crate) mod security;
 pub(crate) mod services;
 pub(crate) mod status;
+pub(crate) mod template;
 pub(crate) mod text;
 pub(crate) mod to_proto;
 pub(crate) mod volumes;

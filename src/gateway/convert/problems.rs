@@ -65,6 +65,11 @@ impl Problems {
         self.refuse(Code::Unimplemented, reason::NOT_IMPLEMENTED, field, description);
     }
 
+    /// Whether nothing is wrong so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.violations.is_empty() && self.refusals.is_empty()
+    }
+
     /// `Ok` if nothing is wrong. Invalid fields come before refusals, since the caller can correct them.
     ///
     /// # Errors

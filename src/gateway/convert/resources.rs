@@ -5,9 +5,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use crate::api::FieldPath;
 use super::problems::Problems;
 use super::text::{self, non_empty};
+use crate::api::FieldPath;
 use crate::proto::sandbox as pb;
 use crate::resources::quantity::thousandths;
 

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tonic::{Code, Status};
 
-use crate::api::FieldPath;
 use super::files::MAX_SECRET_BYTES;
 use super::problems::Problems;
 use super::request_metadata::SecretSource;
 use super::text::quoted;
+use crate::api::FieldPath;
 use crate::gateway::error::reason;
 
 /// A secret that a request takes from a store.

@@ -1,8 +1,8 @@
 //! Security contexts: a request can restrict a container further than the platform does, but never less.
 
-use crate::api::FieldPath;
 use super::problems::Problems;
 use super::text::quoted;
+use crate::api::FieldPath;
 use crate::api::SecurityProfile;
 use crate::proto::sandbox as pb;
 use crate::resources::pod_containers::BASELINE_CAPABILITIES;

@@ -3,9 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::FieldPath;
 use super::problems::Problems;
 use super::text::quoted;
+use crate::api::FieldPath;
 use crate::api::network::Protocol;
 use crate::api::{IngressRule, NetworkPort, Port};
 use crate::proto::sandbox as pb;

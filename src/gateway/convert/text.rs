@@ -104,6 +104,12 @@ pub(crate) fn quantity_error(text: &str) -> Option<String> {
     (known.is_none() || text.len() > MAX_QUANTITY_BYTES).then(|| format!("must be a quantity such as 500m or 1Gi; {} is not", quoted(text)))
 }
 
+/// Why `text` is not the size of a volume.
+pub(crate) fn size_error(text: &str) -> Option<String> {
+    let is_zero = quantity::thousandths(&Quantity(text.into())) == Some(0);
+    quantity_error(text).or_else(|| is_zero.then(|| "must be above zero".into()))
+}
+
 const MAX_QUANTITY_BYTES: usize = 32;
 
 /// Whether a path is in one of the platform's own directories.

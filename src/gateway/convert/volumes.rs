@@ -4,10 +4,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::{BTreeMap, BTreeSet};
 use tonic::Code;
 
-use crate::api::FieldPath;
 use super::problems::Problems;
 use super::request_metadata::RequestMetadata;
 use super::text::{self, non_empty, quoted};
+use crate::api::FieldPath;
 use crate::api::{Claim, Medium, Mount, Scratch, Volume, Workload};
 use crate::gateway::error::reason;
 use crate::proto::sandbox as pb;
@@ -97,7 +97,7 @@ fn scratch_from_proto(path: &FieldPath, scratch: pb::ScratchVolume, problems: &m
         );
     }
     if !size.is_empty() {
-        problems.check(&path.field("size"), text::quantity_error(&size));
+        problems.check(&path.field("size"), text::size_error(&size));
     }
     let medium = match pb::StorageMedium::try_from(medium) {
         Ok(pb::StorageMedium::Unspecified) => None,

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use tonic::Status;
 
 use super::create_request::CreateRequest;
+use crate::api::FieldPath;
 use crate::api::{
     ANNOTATION_DISPLAY_NAME, ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST, ANNOTATION_REQUEST_FACTS, ANNOTATION_TEMPLATE,
     ANNOTATION_TEMPLATE_REVISION, Sandbox, SandboxSpec,
 };
 use crate::gateway::convert::draft::Draft;
-use crate::api::FieldPath;
 use crate::gateway::convert::problems::Problems;
 use crate::gateway::convert::secrets::ResolvedSecrets;
 use crate::resources::names;

@@ -3,31 +3,28 @@
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
+use crate::api::FieldPath;
 use crate::api::network::{Dns, Protocol};
 use crate::api::{Egress, EgressMode, EgressRule, Ingress, IngressRule, Network, NetworkPort};
-use crate::api::FieldPath;
 use crate::gateway::convert::problems::Problems;
 use crate::gateway::convert::services;
 use crate::gateway::convert::text::{non_empty, quoted};
 use crate::proto::sandbox as pb;
-use crate::resources::addresses::{Lists, subtract};
-use crate::resources::labels;
 use crate::resources::network_policy::without_agent;
+use crate::resources::{address_block, labels};
 
 const ALL_PORTS: (i32, i32) = (1, 65_535);
 const MAX_EXCEPT: usize = 32;
 const MAX_PORTS: usize = 32;
 const MAX_RULES: usize = 64;
 
-/// What no sandbox can reach, whatever is configured. A rule for nothing else is refused here, before the operator refuses it.
-static NEVER: LazyLock<Vec<IpNet>> = LazyLock::new(|| Lists::new(&[], &[]).never);
-
 /// What the network of a request depends on.
 pub(crate) struct NetworkContext<'a> {
     /// The port of the agents, which no rule opens.
     pub(crate) agent_port: u16,
+    /// The addresses that no sandbox can reach.
+    pub(crate) never: &'a [IpNet],
     /// The ports that an ingress rule without ports opens.
     pub(crate) custom_ports: &'a [NetworkPort],
     /// The rules that the visibilities of the services stand for.
@@ -64,7 +61,7 @@ pub(crate) fn from_proto(path: &FieldPath, options: pb::NetworkOptions, context:
     problems.at_most(&egress_path, egress.len(), MAX_RULES);
     let mut rules = vec![];
     for (i, rule) in egress.into_iter().enumerate() {
-        rules.extend(egress_rule(&egress_path.index(i), rule, problems));
+        rules.extend(egress_rule(&egress_path.index(i), rule, context.never, problems));
     }
     let egress = if deny_egress {
         Some((EgressMode::None, None))
@@ -90,7 +87,7 @@ pub(crate) fn from_proto(path: &FieldPath, options: pb::NetworkOptions, context:
     })
 }
 
-fn egress_rule(path: &FieldPath, rule: pb::EgressRule, problems: &mut Problems) -> Option<EgressRule> {
+fn egress_rule(path: &FieldPath, rule: pb::EgressRule, never: &[IpNet], problems: &mut Problems) -> Option<EgressRule> {
     use pb::egress_rule::Destination;
     let pb::EgressRule {
         destination,
@@ -111,7 +108,7 @@ fn egress_rule(path: &FieldPath, rule: pb::EgressRule, problems: &mut Problems) 
             problems.no_suitable_runner(&path.field("https_hostname"), "rules for host names are not supported; use cidr or any");
         }
         Some(Destination::Cidr(block)) => {
-            let (cidr, except) = cidr_block(&path.field("cidr"), block, &NEVER, problems)?;
+            let (cidr, except) = cidr_block(&path.field("cidr"), block, never, problems)?;
             return Some(EgressRule {
                 cidr: Some(cidr),
                 except,
@@ -225,44 +222,23 @@ fn selector(path: &FieldPath, match_labels: BTreeMap<String, String>, problems: 
     })
 }
 
-/// Converts an address range and the ranges that are excluded from it. Something other than `never` must remain.
+/// Converts an address range and the ranges that are excluded from it.
 fn cidr_block(path: &FieldPath, block: pb::CidrBlock, never: &[IpNet], problems: &mut Problems) -> Option<(String, Option<Vec<String>>)> {
     let pb::CidrBlock { cidr, except } = block;
     let (cidr_path, except_path) = (path.field("cidr"), path.field("except"));
     problems.at_most(&except_path, except.len(), MAX_EXCEPT);
-    let whole = address_range(&cidr_path, &cidr, problems);
-    let mut parts = vec![];
-    for (i, text) in except.iter().enumerate() {
-        let field = except_path.index(i);
-        let part = address_range(&field, text, problems);
-        if let (Some(whole), Some(part)) = (whole, part)
-            && (part == whole || !whole.contains(&part))
-        {
-            problems.invalid(&field, format!("must be a part of {whole}; {part} is not"));
+    match address_block::check((&cidr_path, &cidr), (&except_path, &except), never) {
+        Ok(block) => {
+            let except: Vec<String> = block.except.iter().map(ToString::to_string).collect();
+            Some((block.cidr.to_string(), non_empty(except)))
         }
-        parts.extend(part);
+        Err(errors) => {
+            for error in errors {
+                problems.invalid(&error.path, error.message);
+            }
+            None
+        }
     }
-    let whole = whole?;
-    let minus: Vec<IpNet> = parts.iter().chain(never).copied().collect();
-    if !parts.contains(&whole) && subtract(whole, &minus).is_none() {
-        problems.invalid(&cidr_path, format!("must contain an address that a sandbox can reach; {whole} has none"));
-    }
-    let except: Vec<String> = parts.iter().map(ToString::to_string).collect();
-    Some((whole.to_string(), non_empty(except)))
-}
-
-fn address_range(path: &FieldPath, text: &str, problems: &mut Problems) -> Option<IpNet> {
-    let Ok(net) = text.parse::<IpNet>() else {
-        let text = format!("must be an address range such as 203.0.113.0/24; {} is not", quoted(text));
-        problems.invalid(path, text);
-        return None;
-    };
-    if net != net.trunc() {
-        problems.invalid(path, format!("must have no bits set after the prefix; write {}", net.trunc()));
-    } else if matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some()) {
-        problems.invalid(path, format!("{net} is IPv4 in IPv6 form; write it as IPv4"));
-    }
-    Some(net.trunc())
 }
 
 /// A range without a port stands for all ports of its protocol.

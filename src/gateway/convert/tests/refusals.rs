@@ -318,6 +318,9 @@ fn an_invalid_field_is_named() {
             s.volumes = vec![scratch("v", "50%", pb::StorageMedium::Disk)]
         }),
         ("sandbox.spec.volumes[0].scratch.size", |s| {
+            s.volumes = vec![scratch("v", "0Gi", pb::StorageMedium::Disk)]
+        }),
+        ("sandbox.spec.volumes[0].scratch.size", |s| {
             s.volumes = vec![scratch("v", "", pb::StorageMedium::Memory)]
         }),
         ("sandbox.spec.volumes[0].name", |s| {
@@ -612,10 +615,39 @@ fn overrides_of_a_template_are_named_as_such() {
 }
 
 #[test]
+fn a_template_that_the_operator_would_refuse_is_refused() {
+    let cases = [
+        (
+            serde_json::json!({"network": {"egress": {"mode": "Rules", "rules": [{"internet": true}, {"cidr": "169.254.169.254/32"}]}}}),
+            "spec.network.egress.rules[1].cidr: must contain an address that a sandbox can reach",
+        ),
+        (
+            serde_json::json!({"network": {"ingress": {"rules": [{"cidr": "0.0.0.0/0", "ports": [{"port": 8971}]}]}}}),
+            "spec.network.ingress.rules[0].ports: must have a port other than 8971",
+        ),
+        (
+            serde_json::json!({"ports": [{"name": "a", "port": 8971}]}),
+            "spec.ports[0].port: must be a port other than 8971",
+        ),
+        (
+            serde_json::json!({"files": [{"path": "/a", "contentBase64": "x"}]}),
+            "spec.files[0].contentBase64: ",
+        ),
+    ];
+    for (template, expected) in cases {
+        let template = serde_json::from_value(template).unwrap();
+        let status = draft_from(Some(&template), pb::SandboxSpec::default()).err().unwrap();
+        let expected = format!("template_id: must name a template that a sandbox can use; its {expected}");
+        assert!(status.message().starts_with(&expected), "{}", status.message());
+    }
+}
+
+#[test]
 fn every_refusal_of_the_conversion_names_a_field_of_the_request() {
     an_invalid_field_is_named();
     what_this_cluster_does_not_have_is_refused_with_a_reason();
     overrides_of_a_template_are_named_as_such();
+    a_template_that_the_operator_would_refuse_is_refused();
     network::tests::refusals::an_invalid_field_is_named();
     secrets::tests::missing_secrets_are_named_and_values_are_not();
     secrets::tests::copies_must_fit_into_a_secret();

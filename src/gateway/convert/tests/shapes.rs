@@ -78,7 +78,13 @@ fn a_registered_volume_is_mounted_only_as_it_was_registered() {
         s.containers[0].volume_mounts = vec![mount(""), mount("x")];
     }));
     assert_eq!(w.pod.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "claim-2");
-    let mounts: Vec<_> = w.container.mounts.iter().flatten().map(|m| (m.read_only, m.sub_path.as_deref())).collect();
+    let mounts: Vec<_> = w
+        .container
+        .mounts
+        .iter()
+        .flatten()
+        .map(|m| (m.read_only, m.sub_path.as_deref()))
+        .collect();
     assert_eq!(mounts, [(Some(true), Some("team/a")), (Some(true), Some("team/a/x"))]);
 }
 

@@ -117,7 +117,15 @@ fn secrets_are_references_or_copies_and_are_never_returned() {
     });
     let (sandbox, secrets) = objects_of(spec.clone());
     let w = &sandbox.spec.workload;
-    let key = |i: usize| w.container.env.as_ref().unwrap()[i].value_from.as_ref().unwrap().secret_key_ref.clone().unwrap();
+    let key = |i: usize| {
+        w.container.env.as_ref().unwrap()[i]
+            .value_from
+            .as_ref()
+            .unwrap()
+            .secret_key_ref
+            .clone()
+            .unwrap()
+    };
     assert_eq!((key(0).name.as_str(), key(0).key.as_str()), ("store", "TOKEN"));
     assert_eq!(key(1).name, format!("{NAME}-values"));
     let values = secrets.iter().find(|s| s.metadata.name.as_ref() == Some(&key(1).name)).unwrap();
