@@ -109,11 +109,9 @@ pub mod limits {
     pub const DEFAULT_GRACE_SECONDS: i64 = 10;
     /// Seconds a finished record is kept where the sandbox does not say: 24 hours.
     pub const DEFAULT_TTL_SECONDS: i64 = 24 * 3600;
+    /// Longest argument or `NAME=value` of a program in bytes: Linux's `MAX_ARG_STRLEN` (include/uapi/linux/binfmts.h), 32 pages of 4 KiB, has a
+    /// NUL at its end.
+    pub const MAX_EXEC_STRING: usize = 32 * 4096 - 1;
     /// Bytes of inline file content in one sandbox, after decoding. An etcd object ends at 1.5 MiB.
     pub const MAX_INLINE_FILE_BYTES: usize = 256 * 1024;
-    /// Bytes of an argument or an environment variable (`NAME=value`) with the NUL at its end: Linux' MAX_ARG_STRLEN.
-    pub const MAX_ARGUMENT_BYTES: usize = 128 * 1024;
-    /// Bytes of all arguments and environment variables of a container, with a NUL and a pointer for each. Linux takes a quarter of the
-    /// stack limit, 2 MiB; the rest is for variables of the image and of Kubernetes.
-    pub const MAX_ARGUMENTS_BYTES: usize = (2 << 20) - (64 << 10);
 }

@@ -59,7 +59,7 @@ pub(crate) fn from_proto(
     }
     let strings = std::iter::once(&command).chain(&args).map(String::len);
     let variables = environment_variables.iter().map(|(name, value)| name.len() + 1 + value.len());
-    if let Some(error) = text::arguments_error(strings.chain(variables)) {
+    if let Some(error) = text::exec_total_error(strings.chain(variables)) {
         problems.invalid(path, format!("command, args and environment_variables {error}"));
     }
     let (resources, labels) = resources::from_proto(path, resources, resource_requirements, &context.config.gpus, problems);

@@ -73,24 +73,18 @@ pub(crate) fn variable_error(name: &str, value: &str) -> Option<String> {
     nul_error(value).map(Into::into).or_else(|| length_error(name.len() + 1 + value.len()))
 }
 
-/// Linux counts the NUL at the end of a string, and of a variable `NAME=` too.
-fn length_error(length: usize) -> Option<String> {
-    let most = limits::MAX_ARGUMENT_BYTES;
-    (length + 1 > most).then(|| {
-        format!(
-            "must have at most {most} bytes (with NAME= of a variable, and a NUL), not {}; put it into a file",
-            length + 1
-        )
-    })
+fn length_error(bytes: usize) -> Option<String> {
+    let most = limits::MAX_EXEC_STRING;
+    (bytes > most).then(|| format!("must have at most {most} bytes (a variable with its name and '='), not {bytes}; put it into a file"))
 }
 
+/// Most bytes of all arguments and variables: a quarter of the stack's limit.
+const MAX_EXEC_TOTAL: usize = 8 * 1024 * 1024 / 4;
+
 /// Why no process can have strings of these lengths, all together. Linux counts a NUL and a pointer for each.
-pub(crate) fn arguments_error(lengths: impl Iterator<Item = usize>) -> Option<String> {
-    let (size, most) = (
-        lengths.map(|length| length + 1 + size_of::<u64>()).sum::<usize>(),
-        limits::MAX_ARGUMENTS_BYTES,
-    );
-    (size > most).then(|| format!("must have at most {most} bytes in total, not {size}; put some of it into a file"))
+pub(crate) fn exec_total_error(lengths: impl Iterator<Item = usize>) -> Option<String> {
+    let total: usize = lengths.map(|length| length + 1 + size_of::<u64>()).sum();
+    (total > MAX_EXEC_TOTAL).then(|| format!("must have at most {MAX_EXEC_TOTAL} bytes in total, not {total}; put some of it into files"))
 }
 
 /// No argument, variable or path can contain a NUL.
@@ -161,8 +155,7 @@ mod tests {
         assert_eq!(variable_error("A", &longest[2..]), None);
         assert!(variable_error("AB", &longest[2..]).is_some());
         assert!(argument_error(&"ä".repeat(65_536)).is_some(), "bytes count, not characters");
-        let most = limits::MAX_ARGUMENTS_BYTES;
-        assert_eq!(arguments_error(std::iter::repeat_n(991, most / 1000)), None);
-        assert!(arguments_error(std::iter::repeat_n(991, most / 1000 + 1)).is_some());
+        assert_eq!(exec_total_error(std::iter::repeat_n(131_063, 16)), None);
+        assert!(exec_total_error(std::iter::repeat_n(131_063, 16).chain([1])).is_some());
     }
 }

@@ -381,7 +381,7 @@ fn an_invalid_field_is_named() {
         ("sandbox.spec.containers[0].environment_variables[\"A\"]", |s| {
             s.containers[0].environment_variables.insert("A".into(), "x".repeat(131_070));
         }),
-        ("sandbox.spec.containers[0]", |s| s.containers[0].args = vec!["x".repeat(131_000); 16]),
+        ("sandbox.spec.containers[0]", |s| s.containers[0].args = vec!["x".repeat(131_071); 16]),
         ("sandbox.spec.containers[0].environment_variables", |s| {
             s.containers[0].environment_variables = (0..513).map(|i| (format!("V{i}"), String::new())).collect();
         }),
