@@ -21,7 +21,7 @@ cat >&2 << EOF
 ************************************************************************
 NOT CHECKED: known vulnerabilities of the dependencies.
 The advisory database (https://github.com/rustsec/advisory-db) cannot be
-downloaded here: $(grep -m 1 . "$cache/fetch.log" || echo 'no answer within 120 s')
+downloaded here: $(grep -m 1 -o "failed to fetch.*" "$cache/fetch.log" | cut -c 1-120 || echo "no answer within 120 s")
 Run hack/deny.sh where it can, for instance in CI.
 ************************************************************************
 EOF

@@ -1,4 +1,4 @@
-"""What the tests share: a tag per test, a sandbox to use, kubectl, keys, and that nothing is left running."""
+"""Shared fixtures and helpers: a tag per test, which also cleans up, a shared sandbox, kubectl, API keys."""
 
 import json
 import os
@@ -13,21 +13,21 @@ from cwsandbox import Sandbox, SandboxDefaults, results
 
 NAMESPACE = os.environ["SDK_TEST_NAMESPACE"]
 ELSEWHERE = f"{NAMESPACE}-other"
-# What the test node has.
+# The images on the test cluster's node.
 IMAGE = "python:3.11"
 OTHER_IMAGE = "redis:7"
-# So that many fit on a small node.
+# Many of these fit on a small node.
 SMALL = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
 GATEWAY = ["-n", "sandbox-operator"]
 OURS = "app.kubernetes.io/name=sandbox-operator"
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "alone: disturbs other tests; run.sh runs it after them")
+    config.addinivalue_line("markers", "alone: disturbs other tests, so run.sh runs it after them")
 
 
 def kubectl(*args, stdin=None, check=True):
-    """kubectl in the tests' namespace, where `args` name no other; its output."""
+    """Runs kubectl, in the tests' namespace unless `args` name another, and returns its output."""
     done = subprocess.run(["kubectl", "-n", NAMESPACE, *args], input=stdin, capture_output=True, text=True)
     if check and done.returncode != 0:
         raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr}")
@@ -39,13 +39,13 @@ def apply(manifest):
 
 
 def key_of(account, namespace=NAMESPACE, audience="sandbox-operator.dev"):
-    """A ServiceAccount's token; without audience one for the API server."""
+    """A token of a ServiceAccount. With audience None it is for the API server."""
     audience = ["--audience", audience] if audience else []
     return kubectl("-n", namespace, "create", "token", account, *audience).strip()
 
 
 def restart(component):
-    """A new pod for each replica of the operator or the gateway; the old ones are gone."""
+    """Restarts operator or gateway and waits until the old pods have been deleted."""
     selector = ["-l", f"{OURS},app.kubernetes.io/component={component}"]
     before = kubectl(*GATEWAY, "get", "pods", *selector, "-o", "name").split()
     kubectl(*GATEWAY, "rollout", "restart", "deployment", *selector)
@@ -54,19 +54,19 @@ def restart(component):
 
 
 def gateway_pods():
-    """The gateway's pods that serve, and their addresses."""
+    """Names and addresses of the gateway's ready pods."""
     selector = f"{OURS},app.kubernetes.io/component=gateway"
     pods = json.loads(kubectl(*GATEWAY, "get", "pods", "-l", selector, "-o", "json"))["items"]
 
-    def serves(pod):
+    def is_ready(pod):
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
         return ready and "deletionTimestamp" not in pod["metadata"]
 
-    return {p["metadata"]["name"]: p["status"]["podIP"] for p in pods if serves(p)}
+    return {p["metadata"]["name"]: p["status"]["podIP"] for p in pods if is_ready(p)}
 
 
 def eventually(what, seconds=60.0):
-    """The first true value of `what()`; fails after `seconds`."""
+    """Returns the first true value of `what()`. Fails after `seconds`."""
     end = time.monotonic() + seconds
     while True:
         value = what()
@@ -78,7 +78,7 @@ def eventually(what, seconds=60.0):
 
 @pytest.fixture
 def tag(request):
-    """A tag that only this test's sandboxes carry; they are stopped at its end."""
+    """A tag for this test's sandboxes. Those that still run at its end are stopped."""
     mark = f"t-{uuid.uuid4().hex[:12]}"
     yield mark
     left = Sandbox.list(tags=[mark]).result()
@@ -92,24 +92,24 @@ def defaults(tag):
 
 @pytest.fixture(scope="session")
 def box():
-    """A sandbox that stays alive, for tests that leave no trace in it."""
+    """A running sandbox for tests that do not change it."""
     with Sandbox.run(tags=["shared"], max_lifetime_seconds=900, resources=SMALL) as sandbox:
         yield sandbox.wait()
 
 
 @pytest.fixture(scope="session")
 def replicas():
-    """Two addresses, each of which leads to another replica of the gateway."""
+    """Addresses of two replicas of the gateway."""
     pods = sorted(gateway_pods().items())[:2]
-    assert len(pods) == 2, "the chart's two replicas are needed"
-    # Of this run only: a node may still lead those of another elsewhere.
+    assert len(pods) == 2, "the tests need two replicas of the gateway"
+    # Unique names: kube-proxy may still route the Services of an earlier run to other pods.
     services = [f"replica-{uuid.uuid4().hex[:8]}" for _ in pods]
     yield [address_of(service, ip) for service, (_, ip) in zip(services, pods, strict=True)]
     kubectl("delete", "service", *services, "--wait=false")
 
 
 def address_of(service, ip):
-    """A node port that leads to this one pod."""
+    """The address of a node port that leads to this pod only."""
     port = {"name": "grpc", "port": 8080, "protocol": "TCP"}
     apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": service}, "spec": {"type": "NodePort", "ports": [port]}})
     endpoints = {

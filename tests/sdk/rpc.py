@@ -1,4 +1,4 @@
-"""gRPC calls as they are, for what the SDK does not do itself. Services and messages are the SDK's own."""
+"""Plain gRPC calls, for requests that the SDK does not send itself. The descriptors are the SDK's."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
-# All of them: what a newer SDK brings is there too.
+# All modules, including those that a newer SDK adds.
 MODULES = [importlib.import_module(f"cwsandbox._proto.{m.name}") for m in pkgutil.iter_modules(cwsandbox._proto.__path__) if m.name.endswith("_pb2")]
 SERVICES = [service for module in MODULES for service in module.DESCRIPTOR.services_by_name.values()]
 METHODS = {f"{service.name}/{method.name}": method for service in SERVICES for method in service.methods}
@@ -23,13 +23,13 @@ def bearer(key):
 
 
 def request(name, **fields):
-    """A request of the method with this name."""
+    """A request message of the method with this name."""
     return GetMessageClass(METHODS[name].input_type)(**fields)
 
 
 @contextmanager
 def calling(name, message, credentials=None, to=None, timeout=60):
-    """A call under way: its answer, or an iterator of its answers."""
+    """Starts a call and yields its response, or an iterator of its responses."""
     method = METHODS[name]
     to = to or os.environ["CWSANDBOX_BASE_URL"].removeprefix("http://")
     credentials = bearer(os.environ["CWSANDBOX_API_KEY"]) if credentials is None else credentials
@@ -44,13 +44,13 @@ def calling(name, message, credentials=None, to=None, timeout=60):
 
 
 def call(name, message, credentials=None, to=None, timeout=60):
-    """The answer of a call, or the list of its answers."""
+    """Returns the response of a call, or the list of its responses."""
     with calling(name, message, credentials, to, timeout) as answer:
         return list(answer) if METHODS[name].server_streaming else answer
 
 
 class Refusal:
-    """How a call failed: code and text, and what the SDK reads of it."""
+    """The error of a call: code, text, and the details that the SDK reads."""
 
     def __init__(self, error):
         self.code, self.text = error.code(), error.details()
@@ -65,9 +65,9 @@ class Refusal:
 
 
 def refused(name, message, credentials=None, to=None, timeout=60):
-    """How a call fails. It must."""
+    """Returns the error of a call that must fail."""
     try:
         answer = call(name, message, credentials, to, timeout)
     except grpc.RpcError as error:
         return Refusal(error)
-    raise AssertionError(f"{name} was answered: {answer}")
+    raise AssertionError(f"{name} succeeded: {answer}")

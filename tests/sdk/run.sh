@@ -18,11 +18,11 @@ python=$("$hack/venv.sh" "$here/requirements.txt")
 export SDK_TEST_NAMESPACE=${SDK_TEST_NAMESPACE:-sdk-tests}
 "$hack/tenant.sh" "$SDK_TEST_NAMESPACE" tester
 # This one may also register volumes.
-"$hack/tenant.sh" "$SDK_TEST_NAMESPACE" keeper edit
+"$hack/tenant.sh" "$SDK_TEST_NAMESPACE" editor edit
 # This one exhausts its limits.
-"$hack/tenant.sh" "$SDK_TEST_NAMESPACE" greedy
+"$hack/tenant.sh" "$SDK_TEST_NAMESPACE" limited
 # This one has all rights, but in another namespace.
-"$hack/tenant.sh" "$SDK_TEST_NAMESPACE-other" stranger edit
+"$hack/tenant.sh" "$SDK_TEST_NAMESPACE-other" other-tenant edit
 CWSANDBOX_API_KEY=$(kubectl create token tester -n "$SDK_TEST_NAMESPACE" --audience sandbox-operator.dev --duration 2h)
 CWSANDBOX_BASE_URL=${CWSANDBOX_BASE_URL:-$("$hack/url.sh")}
 export CWSANDBOX_API_KEY CWSANDBOX_BASE_URL

@@ -1,4 +1,4 @@
-"""Who may do what."""
+"""Authentication, authorization, runners."""
 
 import pytest
 from conftest import ELSEWHERE, key_of
@@ -10,21 +10,21 @@ def key(monkeypatch, value):
 
 
 @pytest.mark.parametrize("value", ["", "wrong", "a.b.c"])
-def test_a_wrong_key(monkeypatch, value):
+def test_a_wrong_key_is_rejected(monkeypatch, value):
     key(monkeypatch, value)
     with pytest.raises(CWSandboxAuthenticationError):
         Sandbox.list().result()
 
 
-def test_a_token_for_the_api_server_is_refused(monkeypatch):
+def test_a_token_for_the_api_server_is_rejected(monkeypatch):
     key(monkeypatch, key_of("tester", audience=None))
     with pytest.raises(CWSandboxAuthenticationError):
         Sandbox.list().result()
 
 
-def test_another_tenant_does_not_see_it(monkeypatch, tag, defaults):
+def test_sandboxes_of_another_tenant_are_invisible(monkeypatch, tag, defaults):
     sandbox = Sandbox.run(defaults=defaults).wait()
-    key(monkeypatch, key_of("stranger", namespace=ELSEWHERE))
+    key(monkeypatch, key_of("other-tenant", namespace=ELSEWHERE))
     with pytest.raises(SandboxNotFoundError):
         Sandbox.from_id(sandbox.sandbox_id).result()
     with pytest.raises(SandboxNotFoundError):
@@ -43,7 +43,7 @@ def test_runners():
     assert list_runners(service_visibility="private")
 
 
-def test_a_runner_can_be_asked_for(defaults):
+def test_a_runner_can_be_requested(defaults):
     (runner,) = list_runners()
     with Sandbox.run(runner_ids=[runner.runner_id], defaults=defaults) as sandbox:
         assert sandbox.wait().runner_id == runner.runner_id

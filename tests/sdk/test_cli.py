@@ -43,7 +43,7 @@ def test_an_interactive_shell(box):
     command = [sys.executable, "-m", "cwsandbox", "sh", box.sandbox_id, "--cmd", "sh"]
     shell = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    # What is typed before the terminal is raw gets lost: first the prompt.
+    # Input is lost until the terminal is in raw mode, so wait for the prompt.
     while not os.read(ours, 65536).strip().endswith((b"#", b"$")):
         pass
     os.write(ours, b"echo in-$((40+2)); exit 4\n")

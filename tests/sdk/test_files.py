@@ -6,18 +6,18 @@ import pytest
 from cwsandbox import SandboxFileError
 
 
-def test_what_is_written_is_read(box):
-    box.write_file("/tmp/a/b/c.txt", b"parents are made").result()
-    assert box.read_file("/tmp/a/b/c.txt").result() == b"parents are made"
+def test_a_written_file_can_be_read(box):
+    box.write_file("/tmp/a/b/c.txt", b"parents are created").result()
+    assert box.read_file("/tmp/a/b/c.txt").result() == b"parents are created"
 
 
-def test_relative_paths_begin_at_the_working_directory(box):
+def test_relative_paths_start_in_the_working_directory(box):
     box.write_file("hello.txt", b"hello").result()
     assert box.read_file("hello.txt").result() == b"hello"
     assert box.exec(["cat", "hello.txt"]).result().stdout == "hello"
 
 
-def test_a_file_is_replaced_and_keeps_its_mode(box):
+def test_a_replaced_file_keeps_its_mode(box):
     box.exec(["sh", "-c", "echo old > /tmp/mode; chmod 750 /tmp/mode"], check=True).result()
     box.write_file("/tmp/mode", b"new").result()
     assert box.exec(["sh", "-c", "stat -c %a /tmp/mode; cat /tmp/mode"]).result().stdout == "750\nnew"
@@ -30,19 +30,19 @@ def test_a_file_is_replaced_and_keeps_its_mode(box):
         ("/tmp", "CWSANDBOX_FILE_IS_DIRECTORY"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(box, path, reason):
+def test_an_error_names_the_file(box, path, reason):
     with pytest.raises(SandboxFileError) as caught:
         box.read_file(path).result()
     assert (caught.value.filepath, caught.value.reason) == (path, reason)
 
 
-def test_a_folder_cannot_be_written(box):
+def test_a_directory_cannot_be_written(box):
     with pytest.raises(SandboxFileError) as caught:
         box.write_file("/tmp", b"x").result()
     assert caught.value.reason == "CWSANDBOX_FILE_IS_DIRECTORY"
 
 
-def test_what_is_no_file_does_not_hang(box):
+def test_reading_a_special_file_fails_without_hanging(box):
     box.exec(["sh", "-c", "test -p /tmp/fifo || mkfifo /tmp/fifo"], check=True).result()
     for path in ("/tmp/fifo", "/dev/zero"):
         with pytest.raises(SandboxFileError):
@@ -56,7 +56,7 @@ def test_sizes_in_one_call(box, mebibytes):
     assert box.read_file("/tmp/blob").result() == content
 
 
-def test_more_than_one_call_takes_goes_another_way(box):
+def test_a_file_that_is_too_large_for_one_call(box):
     content = os.urandom(40 << 20)
     box.write_file("/tmp/big", content).result()
     assert box.read_file("/tmp/big").result() == content

@@ -1,4 +1,4 @@
-"""The keys of the agents are replaced while sandboxes live."""
+"""Rotation of the agents' keys while sandboxes run."""
 
 import json
 import time
@@ -18,13 +18,13 @@ def keys():
 
 
 def put(data):
-    # What is not named any more goes.
-    gone = {name: None for name in keys() if name not in data}
-    kubectl(*GATEWAY, "patch", "secret", SECRET, "--type", "merge", "-p", json.dumps({"data": {**data, **gone}}))
+    # A merge patch with null removes the others.
+    removed = {name: None for name in keys() if name not in data}
+    kubectl(*GATEWAY, "patch", "secret", SECRET, "--type", "merge", "-p", json.dumps({"data": {**data, **removed}}))
 
 
-def made(seconds_ago):
-    """The id of a key that was made so long ago."""
+def key_id(seconds_ago):
+    """The ID of a key that was created so long ago."""
     return f"k{int(time.time()) - seconds_ago:012}"
 
 
@@ -41,30 +41,30 @@ def answers(sandbox):
 
 
 @pytest.fixture(autouse=True)
-def put_back():
-    """Sandboxes that were there before cannot be reached until the end."""
+def restore_keys():
+    """During the test the agents of other sandboxes cannot be called."""
     before = keys()
     yield
     put({**keys(), **before})
 
 
-def test_a_pod_of_thirty_days_is_reached_after_rotations_and_its_key_goes_with_it(defaults):
-    month, week, hours = made(30 * DAY), made(8 * DAY), made(4000)
-    # Time cannot be waited for: the keys are given the ages that they would have.
+def test_a_pod_is_reachable_after_rotations_and_its_key_is_deleted_with_it(defaults):
+    month, week, hours = key_id(30 * DAY), key_id(8 * DAY), key_id(4000)
+    # Instead of waiting for weeks, the test gives the keys the ages that they would have.
     put({month: max(keys().items())[1]})
     restart("operator")
     restart("gateway")
-    # The operator finds its newest key too old, and makes another.
+    # The newest key is too old, so the operator creates another.
     fresh = eventually(lambda: [key for name, key in keys().items() if name != month])
     old = Sandbox.run(defaults=defaults).wait()
-    assert key_of_pod(old) == month, "the new one is not given away before every replica of the gateway has it"
+    assert key_of_pod(old) == month, "the new key is not used before every replica of the gateway has it"
     assert answers(old)
 
     put({month: keys()[month], week: fresh[0], hours: fresh[0]})
     restart("operator")
     young = Sandbox.run(defaults=defaults).wait()
     assert key_of_pod(young) == hours
-    # The kubelet brings a Secret's changes to the gateway's pods in its own time.
+    # The kubelet updates mounted Secrets with a delay.
     eventually(lambda: answers(young), 180)
     assert answers(old)
     eventually(lambda: set(keys()) == {month, hours})

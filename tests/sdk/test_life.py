@@ -1,4 +1,4 @@
-"""Sandboxes from run to their end."""
+"""Life cycle of a sandbox."""
 
 import pytest
 from conftest import IMAGE, OTHER_IMAGE, eventually, kubectl
@@ -14,7 +14,7 @@ from cwsandbox import (
 )
 
 
-def test_a_block_stops_its_sandbox_also_when_it_raises(tag):
+def test_a_with_block_stops_its_sandbox_even_if_it_raises(tag):
     with pytest.raises(RuntimeError):
         with Sandbox.run(tags=[tag]) as sandbox:
             assert sandbox.sandbox_id in repr(sandbox)
@@ -23,12 +23,12 @@ def test_a_block_stops_its_sandbox_also_when_it_raises(tag):
 
 
 @pytest.mark.parametrize(("image", "command", "says"), [(IMAGE, "python", "Python 3."), (OTHER_IMAGE, "redis-server", "Redis server v=7.")])
-def test_the_image_runs_that_was_asked_for(defaults, image, command, says):
+def test_the_requested_image_runs(defaults, image, command, says):
     with Sandbox.run(container_image=image, defaults=defaults) as sandbox:
         assert sandbox.exec([command, "--version"]).result().stdout.startswith(says)
 
 
-def test_a_script_that_ends_well_is_completed(defaults):
+def test_a_successful_script_is_completed(defaults):
     script = {"mount_path": "train.py", "file_content": b"print('trained')"}
     sandbox = Sandbox.run("python", "train.py", mounted_files=[script], defaults=defaults)
     sandbox.wait_until_complete().result()
@@ -36,7 +36,7 @@ def test_a_script_that_ends_well_is_completed(defaults):
     assert "trained" in "".join(sandbox.stream_logs())
 
 
-def test_a_script_that_is_not_there_fails_with_the_exit_code(defaults):
+def test_a_missing_script_fails_with_the_exit_code(defaults):
     sandbox = Sandbox.run("python", "train.py", defaults=defaults)
     with pytest.raises(SandboxFailedError, match="exit code 2"):
         sandbox.wait_until_complete().result()
@@ -44,7 +44,7 @@ def test_a_script_that_is_not_there_fails_with_the_exit_code(defaults):
     assert "can't open file" in "".join(Sandbox.from_id(sandbox.sandbox_id).result().stream_logs())
 
 
-def test_a_command_that_sleeps_serves_many_and_is_stopped(defaults):
+def test_a_sleeping_sandbox_serves_commands_until_it_is_stopped(defaults):
     sandbox = Sandbox.run("sleep", "infinity", defaults=defaults)
     sandbox.exec(["sh", "-c", "echo one > file"], cwd="/tmp", check=True).result()
     assert sandbox.exec(["cat", "file"], cwd="/tmp").result().stdout == "one\n"
@@ -54,7 +54,7 @@ def test_a_command_that_sleeps_serves_many_and_is_stopped(defaults):
         sandbox.wait_until_complete().result()
 
 
-def test_a_command_with_dollars_and_newlines_arrives_to_the_letter(defaults):
+def test_arguments_with_dollars_and_newlines_arrive_unchanged(defaults):
     text = "$HOME $$ $(CW_SANDBOX_ID) $$(X) \"quoted\" 'single'\nsecond line\n" + "x" * 100_000
     code = "import os,sys; sys.stdout.write(sys.argv[1]); sys.exit(sys.argv[1] != os.environ['TEXT'])"
     sandbox = Sandbox.run("python", "-c", code, text, environment_variables={"TEXT": text}, defaults=defaults)
@@ -63,7 +63,7 @@ def test_a_command_with_dollars_and_newlines_arrives_to_the_letter(defaults):
     assert "".join(sandbox.stream_logs()) == text
 
 
-def test_a_session_shares_defaults_and_stops_everything(tag):
+def test_a_session_shares_defaults_and_stops_its_sandboxes(tag):
     shared = SandboxDefaults(container_image="python:3.11", max_lifetime_seconds=300, tags=(tag, "batch-job"))
     with Session(shared) as session:
         both = [session.sandbox(), session.sandbox()]
@@ -74,7 +74,7 @@ def test_a_session_shares_defaults_and_stops_everything(tag):
         assert Sandbox.from_id(sandbox.sandbox_id).result().get_status() == SandboxStatus.TERMINATED
 
 
-def test_stop_twice_and_stop_of_what_is_gone(defaults):
+def test_stop_is_idempotent_and_missing_sandboxes_are_reported(defaults):
     sandbox = Sandbox.run(defaults=defaults).wait()
     sandbox.stop(graceful_shutdown_seconds=30, missing_ok=True).result()
     sandbox.stop(missing_ok=True).result()
@@ -90,14 +90,14 @@ def test_stop_twice_and_stop_of_what_is_gone(defaults):
         Sandbox.from_id("no-such-sandbox").result()
 
 
-def test_a_stop_is_terminated_though_the_command_ignores_it(defaults):
+def test_a_stopped_sandbox_is_terminated_even_if_it_ignores_sigterm(defaults):
     sandbox = Sandbox.run("sh", "-c", "trap '' TERM; sleep 600 & wait; sleep 600", defaults=defaults).wait()
     sandbox.stop(graceful_shutdown_seconds=1).result()
     assert sandbox.status == SandboxStatus.TERMINATED
 
 
-def test_the_grace_of_a_stop_is_given(defaults):
-    """The command needs three seconds after SIGTERM; with a grace of twenty it ends by itself."""
+def test_a_stop_waits_for_its_grace_period(defaults):
+    """The command needs three seconds after SIGTERM. With a grace period of twenty it exits by itself."""
     script = "trap 'sleep 3; echo cleaned up; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
     sandbox = Sandbox.run("sh", "-c", script, defaults=defaults).wait()
     eventually(lambda: "ready" in "".join(sandbox.stream_logs()))
@@ -105,20 +105,20 @@ def test_the_grace_of_a_stop_is_given(defaults):
     assert "cleaned up" in "".join(Sandbox.from_id(sandbox.sandbox_id).result().stream_logs())
 
 
-def test_a_lifetime_ends(tag):
+def test_the_lifetime_ends_a_sandbox(tag):
     sandbox = Sandbox.run(tags=[tag], max_lifetime_seconds=5).wait()
     with pytest.raises(SandboxTerminatedError):
         sandbox.wait_until_complete(timeout=60).result()
     assert "LifetimeExceeded" in sandbox.status_reason
 
 
-def test_an_image_that_cannot_be_pulled_is_told_at_once(tag):
+def test_an_image_pull_error_is_reported_immediately(tag):
     sandbox = Sandbox.run(container_image="registry.invalid/nothing:1", tags=[tag], max_lifetime_seconds=300)
     eventually(lambda: sandbox.get_status() and "registry.invalid" in (sandbox.status_reason or ""))
     sandbox.stop(missing_ok=True).result()
 
 
-def test_an_image_name_that_is_none_fails(tag):
+def test_an_invalid_image_name_fails(tag):
     with pytest.raises(SandboxValidationError, match=r"containers\[0\].image"):
         Sandbox.run(container_image="NOT AN IMAGE", tags=[tag]).wait(timeout=60)
     sandbox = Sandbox.run(container_image="NOT/AN-IMAGE", tags=[tag])
@@ -134,7 +134,7 @@ def test_variables_of_defaults_and_sandbox_are_merged(tag):
         assert seen[1].startswith(sandbox.sandbox_id)
 
 
-def test_mounted_files_are_there_before_the_command(defaults):
+def test_mounted_files_exist_before_the_command_starts(defaults):
     files = [
         {"mount_path": "/data/in.bin", "file_content": bytes(range(256)) * 2048},
         {"mount_path": "relative/dir/note.txt", "file_content": b"relative"},
@@ -159,7 +159,7 @@ def test_mounted_files_are_there_before_the_command(defaults):
     ],
     ids=["guaranteed", "burstable"],
 )
-def test_resources_are_echoed_to_the_letter(defaults, asked, requests, limits):
+def test_resources_are_returned_unchanged(defaults, asked, requests, limits):
     with Sandbox.run(resources=asked, defaults=defaults) as sandbox:
         sandbox.wait()
         assert (sandbox.resource_requests, sandbox.resource_limits) == (requests, limits)
@@ -167,7 +167,7 @@ def test_resources_are_echoed_to_the_letter(defaults, asked, requests, limits):
         assert pod.split()[0] == "256Mi"
 
 
-def test_a_gpu_that_no_node_has_is_told(tag):
+def test_a_missing_gpu_is_reported(tag):
     sandbox = Sandbox.run(resources={"cpu": "100m", "memory": "64Mi", "gpu": {"count": 1}}, tags=[tag])
     eventually(lambda: sandbox.get_status() and "nvidia.com/gpu" in (sandbox.status_reason or ""))
     sandbox.stop().result()

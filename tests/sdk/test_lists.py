@@ -1,4 +1,4 @@
-"""Finding sandboxes again."""
+"""Listing and finding sandboxes."""
 
 import asyncio
 import subprocess
@@ -10,7 +10,7 @@ from conftest import SMALL, eventually, kubectl
 from cwsandbox import Sandbox, SandboxStatus, Session
 
 
-def test_by_tags_and_state(tag, defaults):
+def test_filters_by_tags_and_state(tag, defaults):
     first = Sandbox.run(tags=["first"], defaults=defaults)
     second = Sandbox.run(tags=["second"], defaults=defaults)
     for sandbox in (first, second):
@@ -30,21 +30,21 @@ def test_by_tags_and_state(tag, defaults):
     second.stop().result()
 
 
-def test_cleaning_up_by_age(tag, defaults):
+def test_clean_up_by_age(tag, defaults):
     old = Sandbox.run(defaults=defaults).wait()
-    # Times are told in seconds.
+    # Times have a precision of seconds.
     limit = old.started_at + timedelta(seconds=1)
     eventually(lambda: datetime.now(UTC).replace(tzinfo=limit.tzinfo) > limit)
     young = Sandbox.run(defaults=defaults).wait()
     (found,) = [s for s in Sandbox.list(tags=[tag]).result() if s.started_at < limit]
     assert found.sandbox_id == old.sandbox_id
     Sandbox.delete(found.sandbox_id).result()
-    # A replica may hear of it a moment after the one that was asked.
+    # Another replica may see the change a moment later.
     eventually(lambda: {s.sandbox_id for s in Sandbox.list(tags=[tag], status="running").result()} == {young.sandbox_id})
     eventually(lambda: Sandbox.from_id(old.sandbox_id).result().status == SandboxStatus.TERMINATED)
 
 
-def test_another_process_goes_on(defaults):
+def test_another_process_can_use_the_sandbox(defaults):
     sandbox = Sandbox.run(defaults=defaults).wait()
     code = f"from cwsandbox import Sandbox; print(Sandbox.from_id('{sandbox.sandbox_id}').result().exec(['echo', 'hi']).result().stdout, end='')"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "hi\n"
@@ -53,7 +53,7 @@ def test_another_process_goes_on(defaults):
     assert sandbox.get_status() == SandboxStatus.TERMINATED
 
 
-def test_a_sandbox_of_kubectl_is_used_like_any_other(tag):
+def test_the_sdk_can_use_a_sandbox_that_kubectl_created(tag):
     import json
 
     name = f"k-{tag}"
@@ -66,7 +66,7 @@ def test_a_sandbox_of_kubectl_is_used_like_any_other(tag):
     sandbox.stop().result()
 
 
-def test_dozens_at_once(defaults):
+def test_dozens_of_sandboxes_at_once(defaults):
     sandboxes = [Sandbox.run(defaults=defaults) for _ in range(24)]
     results = cwsandbox.results([s.exec(["sh", "-c", "echo $CW_SANDBOX_ID"]) for s in sandboxes])
     assert [r.stdout.strip() for r in results] == [s.sandbox_id for s in sandboxes]
@@ -94,10 +94,10 @@ def test_functions(tag):
         assert [r.result() for r in double.map([(1,), (2,)])] == [2, 4]
         try:
             double.remote(-1).result()
-        except Exception as error:  # noqa: BLE001 - the SDK's own class wraps it
+        except Exception as error:  # noqa: BLE001 - the SDK wraps it in a class of its own
             assert "negative" in str(error)
         else:
-            raise AssertionError("the exception got lost")
+            raise AssertionError("the exception was lost")
 
 
 def test_a_record_outlives_its_pod(defaults):

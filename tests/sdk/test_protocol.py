@@ -1,4 +1,4 @@
-"""The protocol files are our own text: they must say what the SDK's say."""
+"""Our .proto files are written by hand. They must match the SDK's descriptors."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Any replica of the gateway serves any call: two of them, each by its own address."""
+"""Every replica of the gateway serves every call. The tests call two replicas at their own addresses."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -7,79 +7,79 @@ from itertools import cycle
 import grpc
 from conftest import ELSEWHERE, SMALL, eventually, key_of
 from cwsandbox import Sandbox
-from door import Door
 from grpc import StatusCode
+from proxy import Proxy
 from rpc import Refusal, bearer, call, calling, refused, request
 
 CREATE, GET, LIST, DELETE, LOGS = (f"SandboxService/{m}" for m in ("CreateSandbox", "GetSandbox", "ListSandboxes", "DeleteSandbox", "StreamLogs"))
 
 
-def order(tag, request_id="", text="same"):
-    """A request for a small sandbox. Its mounted file makes creation more than one step."""
+def create_request(tag, request_id="", text="same"):
+    """A request for a small sandbox. With a mounted file, creating it takes more than one step."""
     container = {"image": "python:3.11", "command": "sleep", "args": ["infinity"], "resource_requirements": SMALL}
     container["files"] = [{"path": "/note", "content": text.encode()}]
     return request(CREATE, sandbox={"spec": {"containers": [container], "tags": [tag], "max_lifetime_seconds": 120}}, request_id=request_id)
 
 
-def made(tag):
+def sandbox_ids(tag):
     return [s.sandbox_id for s in call(LIST, request(LIST, tags=[tag], show_terminated=True)).sandboxes]
 
 
-def test_what_one_replica_has_made_every_replica_knows_at_once(replicas, tag):
+def test_a_new_sandbox_is_visible_on_every_replica_at_once(replicas, tag):
     for here, there in (replicas, replicas[::-1]) * 2:
-        sandbox = call(CREATE, order(tag), to=here)
+        sandbox = call(CREATE, create_request(tag), to=here)
         for replica in (there, here):
             assert call(GET, request(GET, sandbox_id=sandbox.sandbox_id), to=replica).spec.tags == [tag]
         answer = call(DELETE, request(DELETE, sandbox_id=sandbox.sandbox_id), to=there)
         assert answer.sandbox.sandbox_id == sandbox.sandbox_id
-    eventually(lambda: len(made(tag)) == 4)
+    eventually(lambda: len(sandbox_ids(tag)) == 4)
 
 
-def test_a_request_that_comes_to_two_replicas_at_once_makes_one_sandbox(replicas, tag):
-    one = order(tag, request_id=str(uuid.uuid4()))
+def test_the_same_request_to_two_replicas_creates_one_sandbox(replicas, tag):
+    one = create_request(tag, request_id=str(uuid.uuid4()))
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(lambda to: call(CREATE, one, to=to).sandbox_id, replicas * 4))
     assert len(set(ids)) == 1
     sandbox = Sandbox.from_id(ids[0]).result().wait()
     assert sandbox.read_file("/note").result() == b"same"
     for replica in replicas:
-        assert call(CREATE, one, to=replica).sandbox_id == ids[0], "also when it runs"
-        conflict = refused(CREATE, order(tag, request_id=one.request_id, text="other"), to=replica)
+        assert call(CREATE, one, to=replica).sandbox_id == ids[0], "also while it runs"
+        conflict = refused(CREATE, create_request(tag, request_id=one.request_id, text="other"), to=replica)
         assert (conflict.code, conflict.reason) == (StatusCode.ALREADY_EXISTS, "CWSANDBOX_REQUEST_ID_CONFLICT")
-    assert made(tag) == [ids[0]]
+    assert sandbox_ids(tag) == [ids[0]]
 
 
-def test_of_two_bodies_under_one_request_id_one_wins(replicas, tag):
+def test_one_of_two_bodies_with_the_same_request_id_wins(replicas, tag):
     request_id = str(uuid.uuid4())
 
     def attempt(which):
         text, to = which
         try:
-            return text, call(CREATE, order(tag, request_id=request_id, text=text), to=to).sandbox_id
+            return text, call(CREATE, create_request(tag, request_id=request_id, text=text), to=to).sandbox_id
         except grpc.RpcError as error:
             return text, Refusal(error).reason
 
     with ThreadPoolExecutor(8) as pool:
-        told = set(pool.map(attempt, [("this", replicas[0]), ("that", replicas[1])] * 4))
-    (winner,) = {text for text, answer in told if answer != "CWSANDBOX_REQUEST_ID_CONFLICT"}
-    assert len(told) == 2, f"each body has one answer: {told}"
-    (sandbox_id,) = eventually(lambda: made(tag))
-    assert (winner, sandbox_id) in told
+        results = set(pool.map(attempt, [("this", replicas[0]), ("that", replicas[1])] * 4))
+    (winner,) = {text for text, answer in results if answer != "CWSANDBOX_REQUEST_ID_CONFLICT"}
+    assert len(results) == 2, f"each body has one result: {results}"
+    (sandbox_id,) = eventually(lambda: sandbox_ids(tag))
+    assert (winner, sandbox_id) in results
     assert Sandbox.from_id(sandbox_id).result().wait().read_file("/note").result() == winner.encode()
 
 
-def test_a_request_id_is_its_callers_own(replicas, tag):
-    one = order(tag, request_id=str(uuid.uuid4()))
-    elsewhere = bearer(key_of("stranger", namespace=ELSEWHERE))
+def test_request_ids_of_different_callers_are_independent(replicas, tag):
+    one = create_request(tag, request_id=str(uuid.uuid4()))
+    elsewhere = bearer(key_of("other-tenant", namespace=ELSEWHERE))
     theirs = call(CREATE, one, credentials=elsewhere, to=replicas[0]).sandbox_id
     mine = call(CREATE, one, to=replicas[1]).sandbox_id
     assert mine != theirs
     call(DELETE, request(DELETE, sandbox_id=theirs), credentials=elsewhere)
 
 
-# Lines of characters of one to four bytes, in ten parts, and the last one without an end. With an argument each part but the first is
-# said when there is a file for it.
-TALK = """
+# Lines with characters of one to four bytes, in ten parts; the last line has no end. With an argument, the script waits for a file before
+# each part but the first.
+SCRIPT = """
 import os, sys, time
 for i in range(8_000):
     print(i, "é€😀" * (i % 7))
@@ -90,20 +90,20 @@ for i in range(8_000):
         time.sleep(0.2)
 print("end", end="")
 """
-TALKED = ("".join(f"{i} {'é€😀' * (i % 7)}\n" for i in range(8_000)) + "end").encode()
+OUTPUT = ("".join(f"{i} {'é€😀' * (i % 7)}\n" for i in range(8_000)) + "end").encode()
 
 
-def talk(defaults, *waits):
-    return Sandbox.run("python", "-X", "utf8", "-c", TALK, *waits, defaults=defaults).wait()
+def start_writer(defaults, *waits):
+    return Sandbox.run("python", "-X", "utf8", "-c", SCRIPT, *waits, defaults=defaults).wait()
 
 
-def test_logs_go_on_at_another_replica_to_the_byte(replicas, defaults):
-    """Read in pieces, each from the other replica; some bytes that came are not counted, as if they had been lost on the way."""
-    talker = talk(defaults)
+def test_logs_continue_on_another_replica_at_the_same_byte(replicas, defaults):
+    """Reads the log in pieces from alternating replicas. It discards some received bytes, as if they had been lost in transit."""
+    writer = start_writer(defaults)
     got, session, rounds = b"", "", cycle(replicas)
     for size in (1, 1_000, 19_999, 3, 40_000, 80_001, 7, None):
         resume = {"resume_log_session_id": session, "resume_log_offset": len(got)} if session else {}
-        message = request(LOGS, sandbox_id=talker.sandbox_id, follow=True, **resume)
+        message = request(LOGS, sandbox_id=writer.sandbox_id, follow=True, **resume)
         piece, ended = b"", True
         with calling(LOGS, message, to=next(rounds)) as entries:
             for entry in entries:
@@ -114,24 +114,24 @@ def test_logs_go_on_at_another_replica_to_the_byte(replicas, defaults):
                     ended = False
                     break
             entries.cancel()
-        assert ended == (size is None), "the log is not long enough for the test"
+        assert ended == (size is None), "the log is too short for the test"
         got += piece[:size]
-        assert TALKED.startswith(got)
-    assert got == TALKED
+        assert OUTPUT.startswith(got)
+    assert got == OUTPUT
 
 
-def test_the_sdk_goes_on_reading_logs_after_a_dropped_connection(replicas, defaults):
-    talker = talk(defaults, "waits")
-    door, rounds = Door(replicas[0]), cycle(replicas[::-1])
-    behind = Sandbox.from_id(talker.sandbox_id, base_url=f"http://{door.address}").result()
+def test_the_sdk_continues_to_read_logs_after_a_dropped_connection(replicas, defaults):
+    writer = start_writer(defaults, "waits")
+    proxy, rounds = Proxy(replicas[0]), cycle(replicas[::-1])
+    behind = Sandbox.from_id(writer.sandbox_id, base_url=f"http://{proxy.address}").result()
     lines, cuts = [], 0
     try:
         for line in behind.stream_logs(follow=True):
             lines.append(line)
             if len(lines) % 800 == 0:
-                cuts += door.turn(next(rounds))
-                talker.write_file(f"/tmp/{len(lines) - 1}", b"").result()
+                cuts += proxy.switch(next(rounds))
+                writer.write_file(f"/tmp/{len(lines) - 1}", b"").result()
     finally:
-        door.close()
-    assert cuts == 10, "it was connected again each time"
-    assert "".join(lines).encode() == TALKED
+        proxy.close()
+    assert cuts == 10, "the SDK reconnected each time"
+    assert "".join(lines).encode() == OUTPUT

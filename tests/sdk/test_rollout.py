@@ -1,4 +1,4 @@
-"""A rolling restart of the gateway under the hands of its callers."""
+"""A rolling restart of the gateway while callers use it."""
 
 import threading
 
@@ -11,12 +11,12 @@ from rpc import Refusal, calling, request
 
 pytestmark = pytest.mark.alone
 
-# Seconds that a call may take to its end while replicas change.
+# Maximum duration of a call while replicas change, in seconds.
 PATIENCE = 30
 
 
 class Caller(threading.Thread):
-    """Does something again and again until it is told to stop; keeps what went wrong."""
+    """Repeats a call until it is stopped, and keeps the error if one occurs."""
 
     def __init__(self, what):
         super().__init__(daemon=True)
@@ -28,12 +28,12 @@ class Caller(threading.Thread):
                 self.what(self.done)
                 self.done += 1
                 self.stop.wait(0.05)
-        except BaseException as error:  # noqa: BLE001 - told by the test
+        except BaseException as error:  # noqa: BLE001 - the test reports it
             self.error = error
 
 
 class Reader(threading.Thread):
-    """Reads a stream to its end, and keeps how it ended."""
+    """Reads a stream to its end and keeps the error."""
 
     def __init__(self, method, **fields):
         super().__init__(daemon=True)
@@ -48,19 +48,19 @@ class Reader(threading.Thread):
             self.refusal = Refusal(error)
 
 
-def test_nothing_is_lost_and_nobody_notices(tag, defaults):
+def test_callers_do_not_notice_a_rolling_restart(tag, defaults):
     before = gateway_pods()
-    talk = "i=0; until [ -e /tmp/enough ]; do echo $i; i=$((i+1)); sleep 0.1; done"
-    talker = Sandbox.run("sh", "-c", talk, defaults=defaults).wait()
+    script = "i=0; until [ -e /tmp/enough ]; do echo $i; i=$((i+1)); sleep 0.1; done"
+    writer = Sandbox.run("sh", "-c", script, defaults=defaults).wait()
     worker = Sandbox.run(defaults=defaults).wait()
     worker.write_file("/tmp/kept", b"kept").result()
 
-    heard = []
-    listener = threading.Thread(target=lambda: heard.extend(talker.stream_logs(follow=True)), daemon=True)
+    received = []
+    follower = threading.Thread(target=lambda: received.extend(writer.stream_logs(follow=True)), daemon=True)
     streams = []
-    # Several of each, so that both replicas have some.
+    # Several streams of each kind, so that both replicas serve some.
     for _ in range(6):
-        streams.append(Reader("SandboxService/StreamLogs", sandbox_id=talker.sandbox_id, follow=True))
+        streams.append(Reader("SandboxService/StreamLogs", sandbox_id=writer.sandbox_id, follow=True))
         streams.append(Reader("SandboxService/StreamExec", init={"sandbox_id": worker.sandbox_id, "command": ["sleep", "600"]}))
 
     def exec_(n):
@@ -70,7 +70,7 @@ def test_nothing_is_lost_and_nobody_notices(tag, defaults):
         worker.write_file(f"/tmp/{n}", str(n).encode(), timeout_seconds=PATIENCE).result()
         assert worker.read_file(f"/tmp/{n}", timeout_seconds=PATIENCE).result() == str(n).encode()
 
-    def anew(_):
+    def lookup(_):
         found = Sandbox.from_id(worker.sandbox_id).result()
         assert found.read_file("/tmp/kept").result() == b"kept"
         assert worker.sandbox_id in {s.sandbox_id for s in Sandbox.list(tags=[tag]).result()}
@@ -79,8 +79,8 @@ def test_nothing_is_lost_and_nobody_notices(tag, defaults):
         with Sandbox.run(defaults=defaults) as sandbox:
             assert sandbox.exec(["echo", "new"]).result().stdout == "new\n"
 
-    callers = [Caller(what) for what in (exec_, files, anew, life)]
-    for thread in [listener, *streams, *callers]:
+    callers = [Caller(what) for what in (exec_, files, lookup, life)]
+    for thread in [follower, *streams, *callers]:
         thread.start()
     eventually(lambda: all(s.answers for s in streams) and all(c.done or c.error for c in callers))
 
@@ -93,15 +93,15 @@ def test_nothing_is_lost_and_nobody_notices(tag, defaults):
         caller.stop.set()
     for caller in callers:
         caller.join(PATIENCE)
-        assert caller.error is None, f"{caller.what.__name__} at its call {caller.done}: {caller.error!r}"
+        assert caller.error is None, f"{caller.what.__name__} at call {caller.done}: {caller.error!r}"
     for stream in streams:
         stream.join(PATIENCE)
-        told = stream.refusal
-        assert told and told.code == StatusCode.UNAVAILABLE and told.pause > 0, f"{stream.method}: {told}"
+        refusal = stream.refusal
+        assert refusal and refusal.code == StatusCode.UNAVAILABLE and refusal.pause > 0, f"{stream.method}: {refusal}"
 
     assert worker.exec(["sh", "-c", "cat /tmp/kept; pgrep -fx 'sleep 600' | wc -l"]).result().stdout == "kept0\n"
-    talker.write_file("/tmp/enough", b"").result()
-    listener.join(PATIENCE)
-    assert len(heard) > 100 and "".join(heard) == "".join(f"{i}\n" for i in range(len(heard))), "the SDK reads on at the new replicas"
-    talker.wait_until_complete().result()
+    writer.write_file("/tmp/enough", b"").result()
+    follower.join(PATIENCE)
+    assert len(received) > 100 and "".join(received) == "".join(f"{i}\n" for i in range(len(received))), "the SDK continues on the new replicas"
+    writer.wait_until_complete().result()
     assert {s.sandbox_id for s in Sandbox.list(tags=[tag]).result()} == {worker.sandbox_id}

@@ -1,5 +1,5 @@
-"""Every call of every service, as one sees it who may not make it. The calls are the descriptors', so that none is forgotten: a new one
-must be put into one of the lists here, or prove itself."""
+"""Every RPC with missing credentials, missing rights, and the credentials of another tenant. The RPCs come from the descriptors: a new one must
+be added to one of the lists below or pass all tests."""
 
 import pytest
 from conftest import ELSEWHERE, NAMESPACE, SMALL, apply, key_of, kubectl
@@ -7,7 +7,7 @@ from cwsandbox import Sandbox
 from grpc import StatusCode
 from rpc import METHODS, bearer, call, refused, request
 
-# Answered by name with UNIMPLEMENTED, whatever they are about.
+# The gateway returns UNIMPLEMENTED for these, whatever the request contains.
 NOT_SERVED = {
     name
     for name in METHODS
@@ -24,8 +24,8 @@ NOT_SERVED = {
         "DeleteFileSystemSnapshot",
     )
 }
-# About nothing that is there already: the tests at the end are theirs.
-OF_NOTHING = {
+# These do not refer to an existing object. The tests at the end of the file cover them.
+WITHOUT_OBJECT = {
     "SandboxService/CreateSandbox",
     "SandboxService/ListSandboxes",
     "VolumeService/CreateVolume",
@@ -33,34 +33,34 @@ OF_NOTHING = {
     "DiscoveryService/ListAvailableRunners",
     "DiscoveryService/GetAvailableRunner",
 }
-ABOUT_SOMETHING = METHODS.keys() - OF_NOTHING
+WITH_OBJECT = METHODS.keys() - WITHOUT_OBJECT
 ENDING = {name for name in METHODS if name.split("/")[1].startswith("Delete")}
 CLAIM = "claim-of-the-tenant"
-# For the names of things that are nobody's.
-NOTHING = "nothing-at-all"
+# A name that no object has.
+NOTHING = "no-such-object"
 
 
 @pytest.fixture(scope="session")
-def nobody():
-    """An account of the tests' namespace without any right."""
-    apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}})
-    return bearer(key_of("nobody"))
+def no_rights():
+    """A ServiceAccount of the tests' namespace without any rights."""
+    apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "no-rights"}})
+    return bearer(key_of("no-rights"))
 
 
 @pytest.fixture(scope="session")
-def stranger():
-    """One who may do everything, but in another namespace."""
-    return bearer(key_of("stranger", namespace=ELSEWHERE))
+def other_tenant():
+    """A ServiceAccount with all rights in another namespace."""
+    return bearer(key_of("other-tenant", namespace=ELSEWHERE))
 
 
 @pytest.fixture(scope="session")
-def keeper():
-    return bearer(key_of("keeper"))
+def editor():
+    return bearer(key_of("editor"))
 
 
 @pytest.fixture(scope="session")
-def things(box):
-    """What the tenant has, by the names of the fields that name it."""
+def objects(box):
+    """The tenant's objects, by the request fields that refer to them."""
     apply(
         {
             "apiVersion": "v1",
@@ -89,7 +89,7 @@ def things(box):
 
 
 def filled(name, values):
-    """A request with every field set that `values` know by its name, however deep; and how many were."""
+    """A request in which all fields named in `values` are set, at any depth, and the number of these fields."""
     message = request(name)
     return message, fill(message, values)
 
@@ -112,27 +112,27 @@ def fill(message, values, depth=3):
     return count
 
 
-# How it is asked for, besides by whom and of what.
-THE_REST = {"path": "/tmp/of-the-tenant", "content": b"written", "command": ["touch", "/tmp/executed"], "paths": ["spec.description"]}
+# Other fields that the requests need.
+OTHER_FIELDS = {"path": "/tmp/of-the-tenant", "content": b"written", "command": ["touch", "/tmp/executed"], "paths": ["spec.description"]}
 
 
-def about(name, things):
-    message, count = filled(name, things)
-    assert count or name in NOT_SERVED, f"nothing in {name} names anything: what is it about?"
-    fill(message, THE_REST)
+def request_about(name, objects):
+    message, count = filled(name, objects)
+    assert count or name in NOT_SERVED, f"no field of {name} refers to an object: add it to WITHOUT_OBJECT or to the fixture"
+    fill(message, OTHER_FIELDS)
     return message
 
 
-def untouched(box):
-    """What a stranger's call must not have changed."""
+def is_unchanged(box):
+    """Whether the sandbox is as it was: another tenant's call must not change it."""
     seen = box.exec(["sh", "-c", "cat /tmp/of-the-tenant; ls /tmp/executed 2>&1"]).result().stdout
     record = kubectl("get", "sbx", box.sandbox_id, "-o", "jsonpath={.spec.desiredState}/{.status.state}")
     return seen.startswith("mine") and "No such file" in seen and record.split("/")[0] != "Stopped" and record.endswith("/RUNNING")
 
 
 @pytest.fixture(scope="session")
-def wrong():
-    """Headers by what is wrong with them."""
+def wrong_credentials():
+    """Invalid credentials, by the reason why they are invalid."""
     return {
         "none": [],
         "empty": [("authorization", "")],
@@ -145,35 +145,35 @@ def wrong():
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_without_credentials_or_with_wrong_ones(name, wrong):
-    told = {what: refused(name, request(name), credentials=headers) for what, headers in wrong.items()}
+def test_missing_or_wrong_credentials_are_rejected(name, wrong_credentials):
+    refusals = {what: refused(name, request(name), credentials=headers) for what, headers in wrong_credentials.items()}
     unknown = (StatusCode.UNAUTHENTICATED, "CWSANDBOX_UNAUTHENTICATED")
-    assert {what: (t.code, t.reason) for what, t in told.items()} == dict.fromkeys(wrong, unknown)
+    assert {what: (t.code, t.reason) for what, t in refusals.items()} == dict.fromkeys(wrong_credentials, unknown)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_without_rights(name, nobody, things):
-    told = refused(name, filled(name, things | THE_REST)[0], credentials=nobody)
-    assert told.code == (StatusCode.UNIMPLEMENTED if name in NOT_SERVED else StatusCode.PERMISSION_DENIED), told
+def test_missing_rights_are_rejected(name, no_rights, objects):
+    refusal = refused(name, filled(name, objects | OTHER_FIELDS)[0], credentials=no_rights)
+    assert refusal.code == (StatusCode.UNIMPLEMENTED if name in NOT_SERVED else StatusCode.PERMISSION_DENIED), refusal
 
 
-@pytest.mark.parametrize("name", sorted(ABOUT_SOMETHING))
-def test_what_is_anothers_is_as_what_is_not_there(name, stranger, things, box):
-    told = refused(name, about(name, things), credentials=stranger)
-    assert told.code == (StatusCode.UNIMPLEMENTED if name in NOT_SERVED else StatusCode.NOT_FOUND), told
-    nothing = refused(name, about(name, dict.fromkeys(things, NOTHING)), credentials=stranger)
-    text = told.text
-    for thing in things.values():
-        text = text.replace(thing, NOTHING)
-    assert (told.code, told.reason, text) == (nothing.code, nothing.reason, nothing.text)
-    assert untouched(box)
+@pytest.mark.parametrize("name", sorted(WITH_OBJECT))
+def test_objects_of_another_tenant_look_like_missing_ones(name, other_tenant, objects, box):
+    refusal = refused(name, request_about(name, objects), credentials=other_tenant)
+    assert refusal.code == (StatusCode.UNIMPLEMENTED if name in NOT_SERVED else StatusCode.NOT_FOUND), refusal
+    nothing = refused(name, request_about(name, dict.fromkeys(objects, NOTHING)), credentials=other_tenant)
+    text = refusal.text
+    for object_name in objects.values():
+        text = text.replace(object_name, NOTHING)
+    assert (refusal.code, refusal.reason, text) == (nothing.code, nothing.reason, nothing.text)
+    assert is_unchanged(box)
 
 
-@pytest.mark.parametrize("name", sorted(ABOUT_SOMETHING - NOT_SERVED - ENDING))
-def test_the_same_request_is_served_to_its_tenant(name, keeper, things, box):
-    """Else the test above would prove nothing."""
+@pytest.mark.parametrize("name", sorted(WITH_OBJECT - NOT_SERVED - ENDING))
+def test_the_same_request_succeeds_for_the_tenant(name, editor, objects, box):
+    """Without this the test above would prove nothing."""
     try:
-        answer = call(name, about(name, things), credentials=keeper)
+        answer = call(name, request_about(name, objects), credentials=editor)
         if "FromTemplate" in name:
             Sandbox.delete(answer.sandbox_id).result()
     finally:
@@ -182,50 +182,50 @@ def test_the_same_request_is_served_to_its_tenant(name, keeper, things, box):
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(METHODS) if "allow_missing" in METHODS[name].input_type.fields_by_name])
-def test_deleting_what_may_be_missing_says_nothing_of_anothers(name, stranger, things, box):
-    def asked(things):
-        message = about(name, things)
+def test_allow_missing_does_not_reveal_objects_of_another_tenant(name, other_tenant, objects, box):
+    def delete_request(objects):
+        message = request_about(name, objects)
         message.allow_missing = True
         return message
 
     if name in NOT_SERVED:
-        assert refused(name, asked(things), credentials=stranger).code == StatusCode.UNIMPLEMENTED
+        assert refused(name, delete_request(objects), credentials=other_tenant).code == StatusCode.UNIMPLEMENTED
         return
-    answer = call(name, asked(things), credentials=stranger)
-    assert not answer.ListFields(), "no sandbox in it is how the SDK knows that there is none"
-    assert answer == call(name, asked(dict.fromkeys(things, NOTHING)), credentials=stranger)
-    assert untouched(box)
+    answer = call(name, delete_request(objects), credentials=other_tenant)
+    assert not answer.ListFields(), "the SDK takes an empty response for a missing sandbox"
+    assert answer == call(name, delete_request(dict.fromkeys(objects, NOTHING)), credentials=other_tenant)
+    assert is_unchanged(box)
     assert kubectl("get", "pvc", CLAIM, "-o", "jsonpath={.metadata.labels}").count("volume-of-the-tenant") == 1
 
 
-def test_lists_do_not_show_what_is_anothers(stranger, things, box):
+def test_lists_do_not_contain_objects_of_another_tenant(other_tenant, objects, box):
     def ids(credentials=None, **filters):
         return {s.sandbox_id for s in call("SandboxService/ListSandboxes", request("SandboxService/ListSandboxes", **filters), credentials).sandboxes}
 
     for filters in ({}, {"tags": ["shared"]}, {"state": 2}, {"show_terminated": True}, {"volume_ids": ["volume-of-the-tenant"]}, {"page_size": 1}):
-        assert box.sandbox_id not in ids(stranger, **filters), filters
+        assert box.sandbox_id not in ids(other_tenant, **filters), filters
     assert box.sandbox_id in ids(tags=["shared"])
     name = "VolumeService/ListVolumes"
-    assert "volume-of-the-tenant" not in {v.volume_id for v in call(name, request(name), stranger).volumes}
+    assert "volume-of-the-tenant" not in {v.volume_id for v in call(name, request(name), other_tenant).volumes}
     assert "volume-of-the-tenant" in {v.volume_id for v in call(name, request(name)).volumes}
 
 
-def test_nothing_is_made_of_what_is_anothers(stranger, things):
+def test_new_objects_cannot_use_objects_of_another_tenant(other_tenant, objects):
     def create(**spec):
         container = {"image": "python:3.11", "secret_stores": spec.pop("secret_stores", [])}
         message = request("SandboxService/CreateSandbox", sandbox={"spec": {"containers": [container], **spec}})
-        return refused("SandboxService/CreateSandbox", message, stranger)
+        return refused("SandboxService/CreateSandbox", message, other_tenant)
 
-    told = create(volumes=[{"name": "v", "volume_id": things["volume_id"]}])
-    assert (told.code, told.reason) == (StatusCode.NOT_FOUND, "CWSANDBOX_VOLUME_NOT_FOUND")
+    refusal = create(volumes=[{"name": "v", "volume_id": objects["volume_id"]}])
+    assert (refusal.code, refusal.reason) == (StatusCode.NOT_FOUND, "CWSANDBOX_VOLUME_NOT_FOUND")
     labels = {"sandbox-operator.dev/secret-store": "true"}
     apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store-of-the-tenant", "labels": labels}, "stringData": {"k": "v"}})
-    told = create(secret_stores=[{"store_name": "store-of-the-tenant", "secrets": [{"path": "k", "env_var": "K"}]}])
-    assert (told.code, told.reason) == (StatusCode.FAILED_PRECONDITION, "CWSANDBOX_SECRET_STORE_NOT_PROVISIONED")
+    refusal = create(secret_stores=[{"store_name": "store-of-the-tenant", "secrets": [{"path": "k", "env_var": "K"}]}])
+    assert (refusal.code, refusal.reason) == (StatusCode.FAILED_PRECONDITION, "CWSANDBOX_SECRET_STORE_NOT_PROVISIONED")
 
     def register(**pvc):
-        volume = {"volume_id": "stolen", "spec": {"pvc": {"claim_name": CLAIM, **pvc}}}
-        return refused("VolumeService/CreateVolume", request("VolumeService/CreateVolume", volume=volume), stranger)
+        volume = {"volume_id": "another", "spec": {"pvc": {"claim_name": CLAIM, **pvc}}}
+        return refused("VolumeService/CreateVolume", request("VolumeService/CreateVolume", volume=volume), other_tenant)
 
     assert register(namespace=NAMESPACE).code == StatusCode.INVALID_ARGUMENT
     assert register().reason == "CWSANDBOX_VOLUME_BACKEND_NOT_FOUND"

@@ -1,4 +1,4 @@
-"""Node pools as runners: the installation is changed for it, and put back."""
+"""Node pools as runners. The module changes the installation and restores it afterwards."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.alone
 CHART = Path(__file__).parents[2] / "charts" / "sandbox-operator"
 LABEL = "sdk-tests/pool"
 REAL = {"id": "real", "nodeLabels": {LABEL: "real"}}
-# Nodes of kwok: pods run there in name only.
+# kwok's nodes: pods on them become Running, but nothing runs.
 FAKE = {
     "id": "fake",
     "groupId": "simulated",
@@ -29,7 +29,7 @@ def install(runners):
     before = [f"pod/{name}" for name in gateway_pods()]
     subprocess.run(upgrade, check=True, capture_output=True)
     kubectl(*GATEWAY, "rollout", "status", "deployment", "sandbox-operator-gateway", "--timeout", "120s")
-    # Those that are about to end still answer as before.
+    # Pods that are shutting down still answer with the old configuration.
     kubectl(*GATEWAY, "wait", "--for=delete", *before, "--timeout", "60s")
 
 
@@ -43,7 +43,7 @@ def pools():
     kubectl("label", "node", node, f"{LABEL}-")
 
 
-def seen(runner):
+def resources_of(runner):
     return get_runner(runner.runner_id, organization_id=runner.organization_id).resources
 
 
@@ -52,10 +52,10 @@ def test_each_pool_is_a_runner():
     assert (real.runner_id, fake.runner_id, fake.runner_group_id, fake.tags) == ("real", "fake", "simulated", ("kwok",))
     assert real.healthy and fake.healthy and fake.max_cpu_millicores > real.max_cpu_millicores
     assert [r.runner_id for r in list_runners(runner_group_id="simulated")] == ["fake"]
-    assert seen(fake).available_cpu_millicores > 0
+    assert resources_of(fake).available_cpu_millicores > 0
 
 
-def test_a_sandbox_runs_where_it_was_asked_for(tag, defaults):
+def test_a_sandbox_runs_on_the_requested_runner(tag, defaults):
     with Sandbox.run(runner_ids=["real"], defaults=defaults) as sandbox:
         assert sandbox.wait().exec(["echo", "here"]).result().stdout == "here\n"
         assert (sandbox.runner_id, sandbox.runner_group_id or "") == ("real", "")
@@ -64,14 +64,14 @@ def test_a_sandbox_runs_where_it_was_asked_for(tag, defaults):
     assert [s.sandbox_id for s in Sandbox.list(tags=[tag], runner_ids=["fake"]).result()] == [sandbox.sandbox_id]
     assert Sandbox.list(tags=[tag], runner_ids=["real"]).result() == []
     (fake,) = list_runners(runner_group_id="simulated")
-    assert seen(fake).running_sandboxes >= 1
+    assert resources_of(fake).running_sandboxes >= 1
     any_ = Sandbox.run(defaults=defaults).wait()
-    assert any_.runner_id in {"real", "fake"}, "not outside of them"
-    # Nothing on a fake node ends what is asked to.
+    assert any_.runner_id in {"real", "fake"}, "only on nodes of a runner"
+    # On a fake node nothing can stop a sandbox gracefully.
     kubectl("delete", "sbx", sandbox.sandbox_id, any_.sandbox_id)
 
 
-def test_a_runner_that_is_not_there_is_refused_by_name(tag):
+def test_a_missing_runner_is_refused_and_the_error_names_the_others(tag):
     with pytest.raises(SandboxError, match="real") as caught:
         Sandbox.run(runner_ids=["elsewhere"], tags=[tag])
     assert caught.value.reason == "CWSANDBOX_NO_SUITABLE_RUNNER"

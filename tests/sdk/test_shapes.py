@@ -1,4 +1,4 @@
-"""What a sandbox can be made of: secrets, volumes, several containers, services, networks, users."""
+"""Options of a sandbox: secrets, volumes, several containers, services, networks, users."""
 
 import base64
 import io
@@ -52,14 +52,14 @@ def test_secrets_become_variables(defaults, store):
 
 
 @pytest.mark.parametrize("name", ["no-such-store", "no-store"])
-def test_only_a_secret_that_is_marked_is_a_store(defaults, store, name):
+def test_only_a_labelled_secret_is_a_store(defaults, store, name):
     with pytest.raises(SandboxError) as caught:
         Sandbox.run(secrets=[Secret(store=name, name="x")], defaults=defaults).wait()
     assert caught.value.reason == "CWSANDBOX_SECRET_STORE_NOT_PROVISIONED"
 
 
 @pytest.mark.parametrize(("name", "field"), [("nothing", ""), ("login", "nothing"), ("K", "nothing")])
-def test_a_secret_that_is_not_there_is_named(defaults, store, name, field):
+def test_the_error_names_a_missing_secret(defaults, store, name, field):
     with pytest.raises(SandboxValidationError, match="nothing"):
         Sandbox.run(secrets=[Secret(store=store, name=name, field=field, env_var="X")], defaults=defaults)
 
@@ -88,7 +88,7 @@ def test_several_containers_share_network_and_volumes(defaults):
         assert sandbox.read_file("page", container="web").result() == b"shared"
 
 
-def test_redis_runs_beside_python_by_the_entrypoint_of_its_image(defaults):
+def test_redis_runs_beside_python_with_its_images_entrypoint(defaults):
     small = {"cpu": "50m", "memory": "64Mi"}
     containers = [
         Container(name="main", image=IMAGE, command="sleep", args=["infinity"], primary=True, resources=small),
@@ -103,7 +103,7 @@ def test_redis_runs_beside_python_by_the_entrypoint_of_its_image(defaults):
 
 
 def wheel():
-    """The smallest package that pip installs."""
+    """A minimal Python package."""
     info = "tiny-1.0.dist-info"
     files = {
         "tiny.py": "ANSWER = 42\n",
@@ -118,20 +118,20 @@ def wheel():
     return content.getvalue()
 
 
-def test_pip_installs_from_an_index_that_can_be_reached(defaults):
+def test_pip_installs_from_a_reachable_index(defaults):
     package = {"mount_path": "/index/simple/tiny/tiny-1.0-py3-none-any.whl", "file_content": wheel()}
     index = {"mounted_files": [package], "services": [Service(port=8080, visibility="private")], "working_dir": "/index"}
     with Sandbox.run("python", "-m", "http.server", "8080", defaults=defaults, **index) as server:
         ((_, _, url),) = server.wait().service_urls
         with Sandbox.run(network=NetworkOptions(egress=[EgressRule(tenant="same_user")]), defaults=defaults) as client:
             host = url.removeprefix("http://").split(":")[0]
-            # Debian's Python wants packages in folders of their own.
+            # Debian's pip refuses to install into the system's directories.
             install = ["pip", "install", "--index-url", f"{url}/simple", "--trusted-host", host, "--target", "/tmp/packages", "tiny"]
             eventually(lambda: client.exec(install, timeout_seconds=60).result().returncode == 0)
             assert client.exec(["python", "-c", "import tiny; print(tiny.ANSWER)"], cwd="/tmp/packages").result().stdout == "42\n"
 
 
-def test_a_private_service_answers_other_sandboxes(defaults):
+def test_other_sandboxes_reach_a_private_service(defaults):
     with Sandbox.run("python", "-m", "http.server", "8080", services=[Service(port=8080, visibility="private")], defaults=defaults) as server:
         ((port, _, url),) = server.wait().service_urls
         assert port == 8080
@@ -140,7 +140,7 @@ def test_a_private_service_answers_other_sandboxes(defaults):
             eventually(lambda: client.exec(fetch).result().stdout == "200\n")
 
 
-def test_a_public_service_answers_outside_of_the_cluster_until_its_sandbox_ends(defaults):
+def test_a_public_service_is_reachable_from_outside_until_its_sandbox_ends(defaults):
     ports = [Service(port=8080, visibility="public"), Service(port=8081, name="inner", visibility="private")]
     with Sandbox.run("python", "-m", "http.server", "8080", services=ports, defaults=defaults) as server:
         urls = {port: url for port, _, url in server.wait().service_urls}
@@ -163,7 +163,7 @@ def test_a_public_service_answers_outside_of_the_cluster_until_its_sandbox_ends(
     assert not services()[0].endswith("-public")
 
 
-def test_the_user_is_the_one_that_was_asked_for(defaults):
+def test_commands_run_as_the_requested_user(defaults):
     context = SecurityContext(run_as_user=1234, run_as_group=1234, read_only_root_filesystem=True)
     with Sandbox.run(security_context=context, defaults=defaults) as sandbox:
         assert sandbox.exec(["sh", "-c", "id -u; id -g; touch /x 2>&1 | grep -c 'Read-only'"]).result().stdout == "1234\n1234\n1\n"
@@ -179,12 +179,12 @@ def test_the_user_is_the_one_that_was_asked_for(defaults):
         ({"mounted_files": [{"mount_path": "../../etc/passwd", "file_content": b"x"}]}, "files"),
     ],
 )
-def test_what_is_wrong_is_named(tag, options, field):
+def test_an_error_names_the_wrong_field(tag, options, field):
     with pytest.raises(SandboxValidationError, match=field):
         Sandbox.run(tags=[tag], **options).wait()
 
 
-def test_snapshots_are_refused_by_name(defaults):
+def test_snapshots_are_not_supported(defaults):
     sandbox = Sandbox.run(volumes=[ScratchVolumeOptions(name="v", mount_path="/v")], defaults=defaults).wait()
     with pytest.raises(SandboxError) as caught:
         sandbox.snapshot().result()

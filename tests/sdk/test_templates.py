@@ -1,4 +1,4 @@
-"""Sandboxes that are made from a SandboxTemplate."""
+"""Sandboxes from a SandboxTemplate."""
 
 import grpc
 import pytest
@@ -11,7 +11,7 @@ FROM_TEMPLATE = "SandboxService/CreateSandboxFromTemplate"
 
 @pytest.fixture
 def template(tag):
-    """A template whose sandboxes end with what they find."""
+    """A template whose sandboxes print their configuration and exit."""
     name = f"template-{tag}"
     spec = {
         "containerImage": "python:3.11",
@@ -30,14 +30,14 @@ def template(tag):
     kubectl("delete", "sandboxtemplate", name)
 
 
-def said(sandbox):
+def output(sandbox):
     sandbox.wait_until_complete().result()
     return "".join(sandbox.stream_logs())
 
 
-def test_all_of_it_is_the_templates(template, tag):
+def test_a_sandbox_has_all_fields_of_the_template(template, tag):
     sandbox = Sandbox.run_from_template(template)
-    assert said(sandbox) == "hello of the note from the template\n"
+    assert output(sandbox) == "hello of the note from the template\n"
     record = Sandbox.from_id(sandbox.sandbox_id).result()
     assert record.tags == (tag,)
     assert (record.resource_requests, record.resource_limits) == (SMALL["requests"], SMALL["limits"])
@@ -45,31 +45,31 @@ def test_all_of_it_is_the_templates(template, tag):
     assert lifetime == "123"
 
 
-def test_what_the_caller_names_replaces_it(template, tag):
+def test_the_callers_fields_replace_those_of_the_template(template, tag):
     defaults = SandboxDefaults(tags=(tag, "mine"))
     sandbox = Sandbox.run_from_template(template, max_lifetime_seconds=77, defaults=defaults)
-    assert said(sandbox) == "hello of the note from the template\n", "the container is the template's"
+    assert output(sandbox) == "hello of the note from the template\n", "the container is the template's"
     assert set(Sandbox.from_id(sandbox.sandbox_id).result().tags) == {tag, "mine"}
     assert kubectl("get", "sbx", sandbox.sandbox_id, "-o", "jsonpath={.spec.maxLifetimeSeconds}") == "77"
     # An image replaces the whole container.
     other = Sandbox.run_from_template(template, "-c", 'echo "[$GREETING]"', command="sh", container_image="python:3.11", defaults=defaults)
-    assert said(other) == "[]\n"
+    assert output(other) == "[]\n"
 
 
-def test_the_answer_names_the_template_and_its_revision(template):
+def test_the_response_names_the_template_and_its_revision(template):
     one = request(FROM_TEMPLATE, template_id=template, request_id=f"request-{template}")
     first = call(FROM_TEMPLATE, one)
     assert (first.source_template_id, first.source_template_revision) == (template, 1)
     kubectl("patch", "sandboxtemplate", template, "--type", "merge", "-p", '{"spec": {"args": ["changed"]}}')
-    assert call(FROM_TEMPLATE, one).sandbox_id == first.sandbox_id, "the same request is the same sandbox"
+    assert call(FROM_TEMPLATE, one).sandbox_id == first.sandbox_id, "repeating a request returns the same sandbox"
     second = Sandbox.run_from_template(template)
-    assert said(second) == "hello of the note changed\n"
+    assert output(second) == "hello of the note changed\n"
     assert call("SandboxService/GetSandbox", request("SandboxService/GetSandbox", sandbox_id=second.sandbox_id)).source_template_revision == 2
-    assert said(Sandbox.from_id(first.sandbox_id).result()) == "hello of the note from the template\n"
+    assert output(Sandbox.from_id(first.sandbox_id).result()) == "hello of the note from the template\n"
     conflict = refused(FROM_TEMPLATE, request(FROM_TEMPLATE, template_id=template, request_id=one.request_id, overrides={"tags": ["other"]}))
     assert (conflict.code, conflict.reason) == (grpc.StatusCode.ALREADY_EXISTS, "CWSANDBOX_REQUEST_ID_CONFLICT")
 
 
-def test_no_such_template():
+def test_a_missing_template():
     with pytest.raises(SandboxNotFoundError):
         Sandbox.run_from_template("no-such-template")

@@ -1,4 +1,4 @@
-"""Volumes that are PersistentVolumeClaims of the tenant."""
+"""Registered volumes, which are PersistentVolumeClaims of the tenant."""
 
 import pytest
 from conftest import NAMESPACE, apply, eventually, key_of, kubectl
@@ -19,9 +19,9 @@ from cwsandbox import (
 
 
 @pytest.fixture(scope="module")
-def keeper():
-    """One who may register volumes: who may only use sandboxes may not."""
-    return AuthHeaders(headers={"Authorization": f"Bearer {key_of('keeper')}"}, strategy="api_key")
+def editor():
+    """A ServiceAccount that may register volumes. The right to use sandboxes is not enough for that."""
+    return AuthHeaders(headers={"Authorization": f"Bearer {key_of('editor')}"}, strategy="api_key")
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def source(claim, **more):
     return PvcVolumeSource(runner_id=runner.runner_id, namespace=NAMESPACE, claim_name=claim, **more)
 
 
-def test_what_one_sandbox_writes_the_next_one_reads(claim, tag, keeper, defaults):
+def test_a_volume_keeps_files_between_sandboxes(claim, tag, editor, defaults):
     ident = f"volume-{tag}"
-    volume = Volume.create(ident, pvc=source(claim), description="data", auth=keeper).result()
+    volume = Volume.create(ident, pvc=source(claim), description="data", auth=editor).result()
     volume.wait_until_ready().result()
     mounted = [RegisteredVolumeOptions(name="data", volume_id=ident, mount_path="/data")]
     with Sandbox.run(volumes=mounted, defaults=defaults) as writer:
@@ -64,9 +64,9 @@ def test_what_one_sandbox_writes_the_next_one_reads(claim, tag, keeper, defaults
     assert kubectl("get", "pvc", claim, "-o", "jsonpath={.status.phase}") == "Bound", "the claim stays"
 
 
-def test_a_volume_is_no_more_than_was_registered(claim, tag, keeper, defaults):
+def test_a_mount_is_limited_to_the_registered_part(claim, tag, editor, defaults):
     ident = f"volume-{tag}"
-    Volume.create(ident, pvc=source(claim, sub_path="part"), read_only=True, auth=keeper).result()
+    Volume.create(ident, pvc=source(claim, sub_path="part"), read_only=True, auth=editor).result()
     mounted = [RegisteredVolumeOptions(name="data", volume_id=ident, mount_path="/data")]
     with Sandbox.run(volumes=mounted, defaults=defaults) as sandbox:
         assert sandbox.exec(["touch", "/data/x"]).result().returncode != 0
@@ -76,11 +76,11 @@ def test_a_volume_is_no_more_than_was_registered(claim, tag, keeper, defaults):
         assert '"subPath":"part"' in mounts
 
 
-def test_who_may_not_and_what_is_not_there(claim, tag, keeper, defaults):
+def test_missing_rights_and_missing_objects(claim, tag, editor, defaults):
     with pytest.raises(CWSandboxAuthenticationError):
         Volume.create(f"volume-{tag}", pvc=source(claim)).result()
     with pytest.raises(VolumeBackendNotFoundError):
-        Volume.create(f"volume-{tag}", pvc=source("no-such-claim"), auth=keeper).result()
+        Volume.create(f"volume-{tag}", pvc=source("no-such-claim"), auth=editor).result()
     with pytest.raises(SandboxError) as caught:
         Sandbox.run(volumes=[RegisteredVolumeOptions(name="data", volume_id="no-such-volume", mount_path="/data")], defaults=defaults)
     assert caught.value.reason == "CWSANDBOX_VOLUME_NOT_FOUND"

@@ -1,10 +1,10 @@
-"""The same under the name that Weights & Biases gives it, with its kind of key."""
+"""The SDK as `wandb.sandbox`, with a W&B API key."""
 
 import warnings
 
 from conftest import SMALL, apply, kubectl
 
-# Its hash is in the Secret that the tests' installation names.
+# hack/install.sh puts its hash into the gateway's Secret.
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -15,7 +15,7 @@ def test_wandb_sandbox(tag, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from wandb.sandbox import Sandbox, Secret
-    # The store of secrets that name none.
+    # The default store, for secrets without a store.
     metadata = {"name": "wandb-team-secrets", "labels": {"sandbox-operator.dev/secret-store": "true"}}
     apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"HF_TOKEN": "hf-1", "K": "k-1"}})
     secrets = [Secret(name="HF_TOKEN"), Secret(name="K", env_var="OPENAI_API_KEY")]
