@@ -1,4 +1,4 @@
-//! StreamLogs, before a kubelet that closes connections when it likes.
+//! StreamLogs with a kubelet that closes connections at any time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -49,6 +49,10 @@ impl Log {
         let since = query.get("sinceTime").map(|s| s.trim_end_matches('Z').to_owned()).unwrap_or_default();
         let follow = query.contains_key("follow");
         let mut kept = self.0.lock().unwrap();
+        if let Some(bytes) = query.get("limitBytes") {
+            let first = kept.lines.first().map(|line| line.bytes().take(bytes.parse().unwrap()).collect());
+            return parts(vec![Ok(first.unwrap_or_default())]);
+        }
         kept.opened += 1;
         let (part, from) = match query.get("tailLines") {
             Some(entries) => last_entries(&kept.lines, entries.parse().unwrap()),
@@ -113,7 +117,7 @@ fn resume(session: &str, offset: u64) -> pb::StreamLogsRequest {
     }
 }
 
-/// All entries of a stream, in time.
+/// All entries of a stream, within a time limit.
 async fn entries(client: &mut Client, request: pb::StreamLogsRequest) -> Result<Vec<pb::LogEntry>, tonic::Status> {
     let all = async {
         let (mut stream, mut all) = (client.stream_logs(request).await?.into_inner(), vec![]);
@@ -125,7 +129,7 @@ async fn entries(client: &mut Client, request: pb::StreamLogsRequest) -> Result<
     tokio::time::timeout(Duration::from_secs(20), all).await.unwrap()
 }
 
-/// The text of a stream that ended well; the offsets are checked on the way.
+/// The text of a stream that ends without an error. Checks the offsets.
 async fn text(client: &mut Client, request: pb::StreamLogsRequest) -> String {
     let mut offset = request.resume_log_offset;
     let mut text = vec![];
@@ -138,7 +142,7 @@ async fn text(client: &mut Client, request: pb::StreamLogsRequest) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// The code with which a stream ends, before anything else.
+/// The code of a stream that consists of one error.
 async fn refused(client: &mut Client, request: pb::StreamLogsRequest) -> String {
     let entries = entries(client, request).await.unwrap();
     assert_eq!(entries.len(), 1, "{entries:?}");
@@ -146,7 +150,7 @@ async fn refused(client: &mut Client, request: pb::StreamLogsRequest) -> String 
 }
 
 #[tokio::test]
-async fn what_is_there_is_delivered_as_it_is_asked_for() {
+async fn requested_parts_of_a_log_are_delivered() {
     let world = World::new();
     let log = Log::new(&world);
     for (at, line) in [(1000, "one"), (1500, "two"), (1500, "three"), (2000, ""), (2500, "five")] {
@@ -233,7 +237,7 @@ async fn any_replica_resumes_at_any_offset() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_resumed_is_told_in_the_stream() {
+async fn a_session_that_cannot_be_resumed_is_an_error_in_the_stream() {
     let world = World::new();
     let log = Log::new(&world);
     log.say(1000, "one");
@@ -247,15 +251,17 @@ async fn what_cannot_be_resumed_is_told_in_the_stream() {
         "also while it runs"
     );
     log.0.lock().unwrap().lines.remove(0);
-    assert_eq!(refused(&mut client, resume(&session, 4)).await, "REPLAY_GAP");
+    assert_eq!(refused(&mut client, resume(&session, 4)).await, "STREAM_TRUNCATED");
     log.0.lock().unwrap().lines.clear();
-    assert_eq!(refused(&mut client, resume(&session, 4)).await, "REPLAY_GAP");
+    assert_eq!(refused(&mut client, resume(&session, 4)).await, "STREAM_TRUNCATED");
+    world.pod_is_deleted();
+    assert_eq!(refused(&mut client, resume(&session, 4)).await, "STREAM_TRUNCATED", "the log went with the pod");
     world.another_pod();
     assert_eq!(refused(&mut client, resume(&session, 4)).await, "SESSION_NOT_FOUND");
 }
 
 #[tokio::test]
-async fn logs_without_a_container_are_waited_for_or_refused() {
+async fn logs_of_a_container_that_has_not_started_are_awaited_or_refused() {
     let world = World::new();
     let log = Log::new(&world);
     let mut replica = Replica::new(&world).await;
@@ -280,7 +286,7 @@ async fn logs_without_a_container_are_waited_for_or_refused() {
 }
 
 #[tokio::test]
-async fn a_kubelet_that_cannot_read_on_is_asked_again_and_then_told_of() {
+async fn a_failing_kubelet_is_retried_and_then_reported() {
     let world = World::new();
     world.set_kubelet(Arc::new(|_| {
         let failed = Err(std::io::Error::other("connection reset"));
@@ -301,7 +307,7 @@ async fn a_kubelet_that_cannot_read_on_is_asked_again_and_then_told_of() {
 }
 
 #[tokio::test]
-async fn the_last_lines_are_as_many_as_are_asked_for_however_long_they_are() {
+async fn the_requested_number_of_last_lines_is_delivered_however_long_they_are() {
     let world = World::new();
     let log = Log::new(&world);
     let line = |i: u64| format!("{i}{}", "x".repeat(160_000));
@@ -319,7 +325,7 @@ async fn the_last_lines_are_as_many_as_are_asked_for_however_long_they_are() {
 }
 
 #[tokio::test]
-async fn a_long_session_goes_on_after_its_beginning_is_gone() {
+async fn a_long_session_is_resumed_after_its_beginning_was_rotated() {
     let world = World::new();
     let log = Log::new(&world);
     (0..5_000).for_each(|i| log.say(i, &format!("{i:04}{}", "x".repeat(1_000))));
@@ -338,7 +344,7 @@ async fn a_long_session_goes_on_after_its_beginning_is_gone() {
     assert!(rest == whole[usize::try_from(last.next_log_offset).unwrap()..]);
     assert_eq!(
         refused(&mut client, resume(&first.log_session_id, first.next_log_offset)).await,
-        "REPLAY_GAP"
+        "STREAM_TRUNCATED"
     );
-    assert_eq!(refused(&mut client, resume(&last.log_session_id, 1)).await, "REPLAY_GAP");
+    assert_eq!(refused(&mut client, resume(&last.log_session_id, 1)).await, "STREAM_TRUNCATED");
 }

@@ -5,4 +5,5 @@
 mod exec;
 mod files;
 mod logs;
+mod rotation;
 mod support;

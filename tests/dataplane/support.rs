@@ -79,6 +79,10 @@ impl World {
         self.0.lock().unwrap().pod = Some(other);
     }
 
+    pub fn pod_is_deleted(&self) {
+        self.0.lock().unwrap().pod = None;
+    }
+
     pub fn set_kubelet(&self, kubelet: Kubelet) {
         self.0.lock().unwrap().kubelet = Some(kubelet);
     }

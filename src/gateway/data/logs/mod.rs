@@ -1,8 +1,10 @@
-//! StreamLogs: what the kubelet keeps of a container's output. Nothing is kept here: a session's id and an offset are enough for any
-//! replica to go on with it.
+//! StreamLogs: what the kubelet keeps of a container's output. The gateway stores nothing: any replica resumes a log from a session's id and
+//! an offset.
 
 mod follow;
+mod read;
 pub mod render;
+mod rotation;
 pub mod session;
 mod source;
 
@@ -14,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use self::follow::Log;
-use self::render::{Line, Start};
+use self::render::Start;
 use self::session::Session;
 use super::target;
 use crate::api::Sandbox;
@@ -25,35 +27,38 @@ use crate::gateway::service::Answers;
 use crate::gateway::state::Gateway;
 use crate::proto::sandbox as pb;
 
-/// The most lines that can be asked for from the end.
+/// The most lines that can be requested from the end.
 const MAX_TAIL: i32 = 100_000;
-/// Entries that wait for their reader; each is of 32 KiB at most.
+/// Entries that wait for the caller, of at most 32 KiB each.
 const WAITING: usize = 4;
+/// The error code for missing lines. The SDK raises it. After `REPLAY_GAP`, the other code for them, the SDK reads on from the present
+/// without a word.
+const TRUNCATED: &str = "STREAM_TRUNCATED";
 
-/// What a caller wants of a log.
+/// What a caller requests of a log.
 #[derive(Debug, PartialEq)]
-enum Wanted {
-    /// A log from its beginning, from a moment, or of the last lines.
+enum Request {
+    /// The log from its beginning, from a time, or from one of its last lines.
     Fresh {
         tail: Option<usize>,
         since: Option<Timestamp>,
         timestamps: bool,
     },
     /// What comes after an offset in a session.
-    Rest { session: Option<Session>, offset: u64 },
+    Resume { session: Option<Session>, offset: u64 },
 }
 
 /// StreamLogs.
 ///
 /// # Errors
-/// NOT_FOUND; what happens to a stream that has begun is told in it.
+/// NOT_FOUND. What ends a stream that has begun is its last entry.
 pub async fn stream_logs(
     gateway: &Gateway,
     caller: &Caller,
     request: pb::StreamLogsRequest,
     room: Option<Room>,
 ) -> Result<Answers<pb::LogEntry>, Status> {
-    let wanted = wanted(&request)?;
+    let parsed = parse(&request)?;
     let mut sandbox = target::sandbox(gateway, caller, &request.sandbox_id).await?;
     if sandbox.status.as_ref().is_none_or(|s| s.pod_name.is_none()) {
         sandbox = target::live(gateway, caller, &request.sandbox_id).await?;
@@ -65,33 +70,36 @@ pub async fn stream_logs(
     {
         return Err(target::no_container(&container));
     }
+    let (entries, stream) = mpsc::channel(WAITING);
+    let stream: Answers<pb::LogEntry> = Box::pin(ReceiverStream::new(stream));
     let mut log = Log {
+        entries: entries.clone(),
         cluster: gateway.cluster.clone(),
         caches: gateway.caches.clone(),
-        start: Start::First,
+        start: Start::Beginning,
         session: None,
         timestamps: false,
         offset: 0,
         tail: None,
         room,
-        beyond: false,
+        past_end: false,
+        files: None,
         container,
         sandbox,
     };
-    let (entries, stream) = mpsc::channel(WAITING);
-    let stream: Answers<pb::LogEntry> = Box::pin(ReceiverStream::new(stream));
     let mut resumed = false;
-    match wanted {
-        Wanted::Fresh { tail, since, timestamps } => {
-            log.start = since.map_or(Start::First, Start::Since);
+    match parsed {
+        Request::Fresh { tail, since, timestamps } => {
+            log.start = since.map_or(Start::Beginning, Start::Since);
             (log.tail, log.timestamps) = (tail, timestamps);
         }
-        Wanted::Rest { session, offset } => {
+        Request::Resume { session, offset } => {
             let uid = pod.as_ref().and_then(ResourceExt::uid);
-            let same = |s: &Session| Some(&s.pod_uid) == uid.as_ref() && s.container == log.container;
+            // Without its pod a session exists, but its log does not.
+            let same = |s: &Session| uid.as_ref().is_none_or(|uid| *uid == s.pod_uid) && s.container == log.container;
             let Some(session) = session.filter(same) else {
-                // There is room for it: nothing was sent yet.
-                let _ = entries.try_send(Ok(told("SESSION_NOT_FOUND", "there is no such log session")));
+                // The channel is empty: nothing was sent yet.
+                let _ = entries.try_send(Ok(error_entry("SESSION_NOT_FOUND", "no such log session")));
                 return Ok(stream);
             };
             (resumed, log.offset, log.timestamps) = (true, offset, session.timestamps);
@@ -106,7 +114,7 @@ pub async fn stream_logs(
     let follow = request.follow;
     tokio::spawn(async move {
         let last = tokio::select! {
-            last = log.run(follow, resumed, &entries) => last.err(),
+            last = log.run(follow, resumed) => last.err(),
             () = draining_begins.cancelled() => Some(Err(draining())),
             () = entries.closed() => None,
         };
@@ -117,7 +125,7 @@ pub async fn stream_logs(
     Ok(stream)
 }
 
-/// What a log is without a pod: empty if nothing ever ran, else lost.
+/// The log of a sandbox without a pod: empty if it never ran, otherwise lost.
 fn no_pod(sandbox: &Arc<Sandbox>) -> Result<(), Status> {
     let status = sandbox.status.as_ref();
     if status.is_some_and(|s| s.state.is_final() && s.started_at.is_none()) {
@@ -127,8 +135,8 @@ fn no_pod(sandbox: &Arc<Sandbox>) -> Result<(), Status> {
     }
 }
 
-/// The last entry of a stream that ends otherwise than the log.
-fn told(code: &str, message: &str) -> pb::LogEntry {
+/// The last entry of a stream that ends before the log.
+fn error_entry(code: &str, message: &str) -> pb::LogEntry {
     pb::LogEntry {
         error: Some(pb::LogStreamError {
             code: code.into(),
@@ -138,7 +146,7 @@ fn told(code: &str, message: &str) -> pb::LogEntry {
     }
 }
 
-fn wanted(request: &pb::StreamLogsRequest) -> Result<Wanted, Status> {
+fn parse(request: &pb::StreamLogsRequest) -> Result<Request, Status> {
     let mut violations = vec![];
     let mut wrong = |field: &str, text: &str| violations.push(Violation::new(field, text));
     if request.sandbox_id.is_empty() {
@@ -150,47 +158,38 @@ fn wanted(request: &pb::StreamLogsRequest) -> Result<Wanted, Status> {
     let since = match request.since_time.map(|t| Timestamp::new(t.seconds, t.nanos)).transpose() {
         Ok(since) => since,
         Err(_) => {
-            wrong("since_time", "is not a time");
+            wrong("since_time", "is not a valid time");
             None
         }
     };
     let resumes = !request.resume_log_session_id.is_empty();
     if resumes && !request.follow {
-        wrong("resume_log_session_id", "needs follow");
+        wrong("resume_log_session_id", "requires follow");
     }
     if resumes && (request.tail_lines != 0 || request.since_time.is_some() || request.timestamps) {
         wrong(
             "resume_log_session_id",
-            "goes without tail_lines, since_time and timestamps, which are the session's",
+            "must not be combined with tail_lines, since_time or timestamps, which are the session's",
         );
     }
     if !resumes && request.resume_log_offset != 0 {
-        wrong("resume_log_offset", "needs resume_log_session_id");
+        wrong("resume_log_offset", "requires resume_log_session_id");
     }
     if !violations.is_empty() {
         return Err(invalid(violations));
     }
     Ok(if resumes {
-        Wanted::Rest {
+        Request::Resume {
             session: Session::parse(&request.resume_log_session_id),
             offset: request.resume_log_offset,
         }
     } else {
-        Wanted::Fresh {
+        Request::Fresh {
             tail: usize::try_from(request.tail_lines).ok().filter(|n| *n > 0),
             since,
             timestamps: request.timestamps,
         }
     })
-}
-
-/// From the last lines, but not from before a moment.
-fn later(tail: Start, since: Start) -> Start {
-    match (tail, since) {
-        (Start::From(Line { at, .. }), Start::Since(since)) if since > at => Start::Since(since),
-        (Start::First, since) => since,
-        (tail, _) => tail,
-    }
 }
 
 #[cfg(test)]
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_resumed_as_it_was_or_begun_anew() {
+    fn a_request_begins_a_log_or_resumes_a_session() {
         let session = "1:5b1e:main:t:1795438800123456789:2:1795438800123456789:2:0";
         let resume = pb::StreamLogsRequest {
             follow: true,
@@ -215,12 +214,12 @@ mod tests {
         };
         let parsed = Session::parse(session);
         assert!(parsed.is_some());
-        assert_eq!(wanted(&resume).unwrap(), Wanted::Rest { session: parsed, offset: 7 });
+        assert_eq!(parse(&resume).unwrap(), Request::Resume { session: parsed, offset: 7 });
         let garbage = pb::StreamLogsRequest {
             resume_log_session_id: "x".into(),
             ..resume.clone()
         };
-        assert_eq!(wanted(&garbage).unwrap(), Wanted::Rest { session: None, offset: 7 });
+        assert_eq!(parse(&garbage).unwrap(), Request::Resume { session: None, offset: 7 });
         let since = Some(prost_types::Timestamp {
             seconds: 1,
             nanos: 2_000_000_000,
@@ -265,17 +264,7 @@ mod tests {
             ),
             (pb::StreamLogsRequest::default(), "sandbox_id"),
         ] {
-            assert!(wanted(&wrong).unwrap_err().message().starts_with(field), "{field}");
+            assert!(parse(&wrong).unwrap_err().message().starts_with(field), "{field}");
         }
-    }
-
-    #[test]
-    fn the_later_of_two_beginnings_counts() {
-        let at = |n| Timestamp::from_second(n).unwrap();
-        let tail = Start::From(Line { at: at(5), nth: 1 });
-        assert_eq!(later(tail, Start::First), tail);
-        assert_eq!(later(tail, Start::Since(at(4))), tail);
-        assert_eq!(later(tail, Start::Since(at(6))), Start::Since(at(6)));
-        assert_eq!(later(Start::First, Start::Since(at(6))), Start::Since(at(6)));
     }
 }

@@ -1,7 +1,7 @@
-//! From the kubelet's log with timestamps to the bytes a caller gets, so that any byte can be found again by any replica. Pure.
+//! Renders a kubelet's log with timestamps as the bytes that a caller gets, so that any replica finds any byte again. Pure.
 //!
-//! The kubelet puts `<RFC 3339> ` before each line. A line is known by its timestamp and, since several can have the same, by how many
-//! of them came right before it.
+//! The kubelet writes `<RFC 3339> ` before each line. A line is identified by its timestamp and, since lines can share one, by the number
+//! of lines with the same timestamp right before it.
 
 use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
@@ -11,95 +11,95 @@ use std::collections::VecDeque;
 const LONGEST_TIMESTAMP: usize = 40;
 /// The log has two writers, stdout's and stderr's, whose lines can be this much out of order.
 const DISORDER: SignedDuration = SignedDuration::from_secs(1);
-/// Kubelets look for logs to be rotated no more often than this (`containerLogMonitorInterval`): a file covers at least so much time, so
-/// between two lines that are closer there is none.
-const SHORTEST_FILE: SignedDuration = SignedDuration::from_secs(3);
-/// Bytes kept of a line that is not the container's.
-const REMARK: usize = 200;
+/// Bytes kept of a message of the kubelet.
+const KUBELET_MESSAGE: usize = 200;
 
 /// A line of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Its timestamp.
     pub at: Timestamp,
-    /// How many with the same came right before it.
+    /// The number of lines with the same timestamp right before it.
     pub nth: u32,
 }
 
-/// What to deliver.
+/// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Everything.
-    First,
-    /// From the first line that is not before this moment.
+    /// At the first line that the node keeps.
+    Beginning,
+    /// At the first line that is not before this time.
     Since(Timestamp),
-    /// From this line, or the first after it if it is gone.
+    /// At this line, or at the first one after it if the node does not keep it.
     From(Line),
-    /// What comes after `skip` bytes, counted from the beginning of this line. If it is gone that is an error: bytes would be missing.
-    Exactly {
+    /// At the beginning of the file whose first line has this timestamp; `None`: of a file that was empty. Any other file is a gap.
+    File(Option<Timestamp>),
+    /// `skip` bytes after the beginning of this line. A log without the line is a gap.
+    Resume {
         /// The line.
         line: Line,
-        /// Bytes after its beginning.
+        /// Bytes of it and of the lines after it that were delivered.
         skip: u64,
-        /// Those are all of it, and there were no more lines behind it: it may be the last of a file that was rotated away meanwhile.
-        last: bool,
     },
 }
 
 impl Start {
-    /// The moment from which the log must be read to find it, in whole seconds.
+    /// The time from which the kubelet must read the log to include the start, in whole seconds.
     pub fn read_since(self) -> Option<Timestamp> {
         let at = match self {
-            Start::First => return None,
+            Start::Beginning | Start::File(_) => return None,
             Start::Since(at) => at,
-            Start::From(line) | Start::Exactly { line, .. } => line.at,
+            Start::From(line) | Start::Resume { line, .. } => line.at,
         };
         let second = Timestamp::from_second(at.as_second()).ok()?.checked_sub(DISORDER).ok()?;
         (second > Timestamp::UNIX_EPOCH).then_some(second)
     }
 }
 
-/// Why a log cannot be delivered.
+/// Why a log cannot be rendered any further.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// The line to go on from is not there any more.
+pub enum RenderError {
+    /// The log does not have what comes next.
     Gap,
-    /// The kubelet wrote something of its own into the log: what kept it from reading on.
-    Remark(String),
+    /// The kubelet wrote into the log why it could not read on.
+    Kubelet(String),
 }
 
-/// Turns one read of the log into what the caller gets.
+/// Renders one read of a log.
 pub struct Renderer {
     timestamps: bool,
     start: Start,
     phase: Phase,
-    /// The beginning of a line that is not long enough to tell its timestamp.
+    /// The beginning of a line, up to the end of its timestamp.
     head: Vec<u8>,
     /// What came before the first line with a timestamp.
     stray: Vec<u8>,
-    /// The line that was begun last.
+    /// The line that began last.
     line: Option<Line>,
     /// Rendered bytes of it that were delivered or skipped.
-    of_line: u64,
+    line_bytes: u64,
     /// Bytes still to be skipped.
     skip: u64,
     first: Option<Line>,
-    /// The last lines, one more than are wanted: the first of what was read may be the end of a long one.
+    /// The last lines, one more than requested: the first line of what was read may be the end of a long one.
     last: VecDeque<Line>,
-    wanted: usize,
+    tail: usize,
+    /// The first line of this read must have this timestamp.
+    file: Option<Timestamp>,
+    /// First timestamps of the files after this one.
+    later_files: Vec<Timestamp>,
     out: BytesMut,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// At the beginning of a line.
     LineStart,
     /// In a line that is delivered.
     Deliver,
-    /// In a line that is not.
+    /// In a line that is not delivered.
     Pass,
     /// In a line without a timestamp.
-    Remark,
+    Message,
 }
 
 impl Renderer {
@@ -112,46 +112,62 @@ impl Renderer {
             head: Vec::new(),
             stray: Vec::new(),
             line: None,
-            of_line: 0,
-            skip: if let Start::Exactly { skip, .. } = start { skip } else { 0 },
+            line_bytes: 0,
+            skip: if let Start::Resume { skip, .. } = start { skip } else { 0 },
             first: None,
             last: VecDeque::new(),
-            wanted: 0,
+            tail: 0,
+            file: None,
+            later_files: Vec::new(),
             out: BytesMut::new(),
         }
     }
 
-    /// Only finds the last lines.
-    pub fn last_lines(wanted: usize) -> Renderer {
+    /// Finds the last `tail` lines and renders nothing.
+    pub fn last_lines(tail: usize) -> Renderer {
         Renderer {
-            wanted,
-            ..Renderer::new(Start::First, false)
+            tail,
+            ..Renderer::new(Start::Beginning, false)
         }
     }
 
-    /// How many lines were found, one more than are wanted at most.
+    /// The read is of the whole file whose first line has this timestamp; another file is a gap.
+    pub fn expect_file(&mut self, first: Timestamp) {
+        self.file = Some(first);
+        if self.start == Start::File(None) {
+            self.start = Start::File(Some(first));
+        }
+    }
+
+    /// First timestamps of the files after the one that is read. A read that continues in one of them is a gap: the kubelet may have left
+    /// the file before its end.
+    pub fn stop_at_files(&mut self, later: Vec<Timestamp>) {
+        self.later_files = later;
+    }
+
+    /// The number of lines found: at most one more than requested.
     pub fn lines(&self) -> usize {
         self.last.len()
     }
 
     /// Where the last lines begin.
     pub fn start_of_last(&self) -> Start {
-        let surplus = self.last.len().saturating_sub(self.wanted);
-        self.last.get(surplus).map_or(Start::First, |line| Start::From(*line))
+        let surplus = self.last.len().saturating_sub(self.tail);
+        self.last.get(surplus).map_or(Start::Beginning, |line| Start::From(*line))
     }
 
     /// Takes the next bytes of the log.
     ///
     /// # Errors
-    /// The log cannot be delivered from here on.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {
+    /// The log cannot be rendered from here on.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), RenderError> {
         while !bytes.is_empty() {
             let end = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1);
             let rest;
             (rest, bytes) = bytes.split_at(end);
             match self.phase {
-                Phase::LineStart => self.begin(rest)?,
-                _ => self.go_on(rest),
+                Phase::LineStart => self.begin_line(rest)?,
+                _ => self.continue_line(rest),
             }
         }
         Ok(())
@@ -160,24 +176,24 @@ impl Renderer {
     /// The log has ended.
     ///
     /// # Errors
-    /// The line to begin with never came, or the kubelet could not read to the end.
-    pub fn end(&mut self) -> Result<(), Trouble> {
-        // A line without a timestamp, and none with one after it: the kubelet's.
-        let remark = if self.line.is_none() && self.head.is_empty() {
+    /// The log does not have the start, or the kubelet could not read to the end.
+    pub fn end(&mut self) -> Result<(), RenderError> {
+        // A line without a timestamp, and no line with one after it, is a message of the kubelet.
+        let message = if self.line.is_none() && self.head.is_empty() {
             &self.stray
         } else {
             &self.head
         };
-        if !remark.is_empty() {
-            return Err(Trouble::Remark(String::from_utf8_lossy(remark).trim().into()));
+        if !message.is_empty() {
+            return Err(RenderError::Kubelet(String::from_utf8_lossy(message).trim().into()));
         }
         match self.start {
-            Start::Exactly { last: false, .. } if self.first.is_none() => Err(Trouble::Gap),
+            Start::Resume { .. } | Start::File(Some(_)) if self.first.is_none() => Err(RenderError::Gap),
             _ => Ok(()),
         }
     }
 
-    /// What can be delivered: never less than a whole character of UTF-8, unless `all`.
+    /// The rendered bytes; without an incomplete UTF-8 character at their end, unless `all`.
     pub fn take(&mut self, all: bool) -> BytesMut {
         let whole = if all { self.out.len() } else { whole_characters(&self.out) };
         self.out.split_to(whole)
@@ -188,52 +204,57 @@ impl Renderer {
         self.first
     }
 
-    /// The line that was begun last, and how many bytes of the log before its end were taken since its beginning. None where it cannot be
-    /// said: nothing was delivered yet, or a character is half there.
-    pub fn begun(&self) -> Option<(Line, u64)> {
-        self.first?;
-        (self.out.is_empty() && self.skip == 0).then_some((self.line?, self.of_line))
+    /// The timestamp of the line that began last.
+    pub fn last_timestamp(&self) -> Option<Timestamp> {
+        self.line.map(|line| line.at)
     }
 
-    /// Bytes that were to be skipped and have not come.
+    /// The line that began last, and the number of its bytes that were taken. `None` while nothing was delivered or an incomplete
+    /// character is held back.
+    pub fn current_line(&self) -> Option<(Line, u64)> {
+        self.first?;
+        (self.out.is_empty() && self.skip == 0).then_some((self.line?, self.line_bytes))
+    }
+
+    /// Bytes that are still to be skipped.
     pub fn unskipped(&self) -> u64 {
         self.skip
     }
 
-    /// Where the next read of the same log goes on, once everything was taken. What was skipped in part is skipped anew. `ended`: this one
-    /// came to the end of the log.
-    pub fn next(&self, ended: bool) -> Start {
-        let last = ended && self.phase == Phase::LineStart && self.head.is_empty();
+    /// Where the next read of the same log begins, once everything was taken. A read that ended while skipping starts over.
+    pub fn next(&self) -> Start {
         match (self.first, self.line) {
-            (Some(_), Some(line)) if self.skip == 0 => Start::Exactly {
+            (Some(_), Some(line)) if self.skip == 0 => Start::Resume {
                 line,
-                skip: self.of_line,
-                last,
+                skip: self.line_bytes,
             },
             _ => self.start,
         }
     }
 
     /// Bytes at the beginning of a line.
-    fn begin(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    fn begin_line(&mut self, bytes: &[u8]) -> Result<(), RenderError> {
         self.head.extend_from_slice(bytes);
         let Some(end) = self.head.iter().position(|b| *b == b' ' || *b == b'\n') else {
             if self.head.len() > LONGEST_TIMESTAMP {
-                self.remark();
+                self.begin_message();
             }
             return Ok(());
         };
         let at = std::str::from_utf8(&self.head[..end]).ok().and_then(|t| t.parse::<Timestamp>().ok());
         let Some(at) = at.filter(|_| self.head[end] == b' ') else {
-            self.remark();
+            self.begin_message();
             return Ok(());
         };
         let opens = self.line.is_none();
         let nth = self.line.filter(|l| l.at == at).map_or(0, |l| l.nth + 1);
         let line = Line { at, nth };
-        (self.line, self.of_line) = (Some(line), 0);
+        if opens && self.file.is_some_and(|first| first != at) || self.is_of_later_file(at) {
+            return Err(RenderError::Gap);
+        }
+        (self.line, self.line_bytes) = (Some(line), 0);
         self.last.push_back(line);
-        while self.last.len() > self.wanted + 1 {
+        while self.last.len() > self.tail + 1 {
             self.last.pop_front();
         }
         let head = std::mem::take(&mut self.head);
@@ -241,26 +262,31 @@ impl Renderer {
             self.first.get_or_insert(line);
             self.phase = Phase::Deliver;
             let from = if self.timestamps { 0 } else { end + 1 };
-            self.go_on(&head[from..]);
+            self.continue_line(&head[from..]);
         } else {
             self.phase = Phase::Pass;
-            self.go_on(&head[end..]);
+            self.continue_line(&head[end..]);
         }
         Ok(())
     }
 
-    /// Bytes after the beginning of a line: to its end at most.
-    fn go_on(&mut self, bytes: &[u8]) {
+    /// Whether the line belongs to a file after the one that is read.
+    fn is_of_later_file(&self, at: Timestamp) -> bool {
+        self.later_files.iter().any(|first| at == *first || at.duration_since(*first) > DISORDER)
+    }
+
+    /// Bytes after the beginning of a line, at most to its end.
+    fn continue_line(&mut self, bytes: &[u8]) {
         match self.phase {
             Phase::Deliver => {
                 let skipped = usize::try_from(self.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
                 self.skip -= skipped as u64;
-                self.of_line += bytes.len() as u64;
+                self.line_bytes += bytes.len() as u64;
                 self.out.extend_from_slice(&bytes[skipped..]);
             }
-            Phase::Remark => {
-                let room = REMARK.saturating_sub(self.head.len()).min(bytes.len());
-                self.head.extend_from_slice(&bytes[..room]);
+            Phase::Message => {
+                let kept = KUBELET_MESSAGE.saturating_sub(self.head.len()).min(bytes.len());
+                self.head.extend_from_slice(&bytes[..kept]);
             }
             Phase::Pass | Phase::LineStart => {}
         }
@@ -269,37 +295,33 @@ impl Renderer {
         }
     }
 
-    /// `opens`: the line is the first that was read.
-    fn delivers(&mut self, line: Line, opens: bool) -> Result<bool, Trouble> {
+    /// `opens`: the line is the first one of this read.
+    fn delivers(&mut self, line: Line, opens: bool) -> Result<bool, RenderError> {
         if self.first.is_some() {
             return Ok(true);
         }
         match self.start {
-            Start::First => Ok(true),
+            Start::Beginning => Ok(true),
             Start::Since(at) => Ok(line.at >= at),
             Start::From(wanted) => Ok(line == wanted || line.at > wanted.at),
-            Start::Exactly { line: wanted, .. } if line == wanted => Ok(true),
-            Start::Exactly {
-                line: wanted, last: true, ..
-            } if opens && line.at > wanted.at && line.at.duration_since(wanted.at) < SHORTEST_FILE => {
-                self.skip = 0;
-                Ok(true)
-            }
-            Start::Exactly { line: wanted, .. } if line.at.duration_since(wanted.at) > DISORDER => Err(Trouble::Gap),
-            Start::Exactly { .. } => Ok(false),
+            Start::File(first) if opens && first == Some(line.at) => Ok(true),
+            Start::File(_) => Err(RenderError::Gap),
+            Start::Resume { line: wanted, .. } if line == wanted => Ok(true),
+            Start::Resume { line: wanted, .. } if line.at.duration_since(wanted.at) > DISORDER => Err(RenderError::Gap),
+            Start::Resume { .. } => Ok(false),
         }
     }
 
-    /// The line has no timestamp. What is read first may be the rest of a line that began before; anything else is the kubelet's.
-    fn remark(&mut self) {
-        self.phase = Phase::Remark;
+    /// The line has no timestamp. At the beginning of a read it may be the rest of an earlier line; anywhere else it is the kubelet's.
+    fn begin_message(&mut self) {
+        self.phase = Phase::Message;
         if self.head.ends_with(b"\n") {
             self.end_of_line();
         }
     }
 
     fn end_of_line(&mut self) {
-        if self.phase != Phase::Remark {
+        if self.phase != Phase::Message {
             self.phase = Phase::LineStart;
         } else if self.line.is_none() {
             self.phase = Phase::LineStart;
@@ -308,7 +330,13 @@ impl Renderer {
     }
 }
 
-/// Length of the longest beginning that ends with a whole character; all of it if it is not UTF-8 anyway.
+/// The timestamp with which the log begins.
+pub fn first_timestamp(log: &[u8]) -> Option<Timestamp> {
+    let end = log.iter().position(|b| *b == b' ')?;
+    std::str::from_utf8(&log[..end]).ok()?.parse().ok()
+}
+
+/// Length of the longest prefix that ends with a whole character; all of it if it is not UTF-8 anyway.
 pub(super) fn whole_characters(bytes: &[u8]) -> usize {
     let tail = bytes.len().saturating_sub(3);
     let Some(lead) = bytes[tail..].iter().rposition(|b| b & 0xC0 != 0x80) else {

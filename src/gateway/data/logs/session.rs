@@ -1,16 +1,16 @@
-//! The id of a log session says all that any replica needs to go on with it. Pure.
+//! The id of a log session contains all that a replica needs to resume it. Pure.
 
 use jiff::Timestamp;
 
 use super::render::{Line, Start};
 
-/// What the ids of this form begin with.
-const FORM: &str = "1";
+/// The version of the ids' format.
+const VERSION: &str = "1";
 
-/// A log as one caller gets it: byte 0 is the beginning of `first`.
+/// A log as it is sent to one caller. Offset 0 is the beginning of `first`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The pod. Never another one: a log does not go on in the next pod.
+    /// The pod's UID: a log does not continue in another pod.
     pub pod_uid: String,
     /// The container.
     pub container: String,
@@ -18,9 +18,9 @@ pub struct Session {
     pub timestamps: bool,
     /// The first line that was delivered.
     pub first: Line,
-    /// A later line from which to go on, since nodes do not keep a log for ever.
-    pub later: Line,
-    /// Where in what the caller gets that line begins.
+    /// A later line from which to resume, since nodes do not keep a log for ever.
+    pub checkpoint: Line,
+    /// The offset of that line.
     pub offset: u64,
 }
 
@@ -32,18 +32,18 @@ impl Session {
             container,
             timestamps,
             first,
-            later,
+            checkpoint,
             offset,
         } = self;
         let timestamps = if *timestamps { "t" } else { "p" };
-        let (first, later) = (text(first), text(later));
-        format!("{FORM}:{pod_uid}:{container}:{timestamps}:{first}:{later}:{offset}")
+        let (first, checkpoint) = (text(first), text(checkpoint));
+        format!("{VERSION}:{pod_uid}:{container}:{timestamps}:{first}:{checkpoint}:{offset}")
     }
 
     /// The session with this id, if there can be one.
     pub fn parse(id: &str) -> Option<Session> {
         let mut parts = id.split(':');
-        if parts.next()? != FORM {
+        if parts.next()? != VERSION {
             return None;
         }
         let session = Session {
@@ -51,20 +51,20 @@ impl Session {
             container: parts.next()?.into(),
             timestamps: parts.next()? == "t",
             first: line(&mut parts)?,
-            later: line(&mut parts)?,
+            checkpoint: line(&mut parts)?,
             offset: parts.next()?.parse().ok()?,
         };
-        // One way to write each: whatever else parses is not ours.
+        // Each session has one id; anything else that parses is not ours.
         (session.id() == id).then_some(session)
     }
 
-    /// Where to begin for what comes after so many bytes.
+    /// Where the byte at `offset` is read from.
     pub fn start(&self, offset: u64) -> Start {
         let (line, skip) = match offset.checked_sub(self.offset) {
-            Some(skip) => (self.later, skip),
+            Some(skip) => (self.checkpoint, skip),
             None => (self.first, offset),
         };
-        Start::Exactly { line, skip, last: false }
+        Start::Resume { line, skip }
     }
 }
 
@@ -93,13 +93,13 @@ mod tests {
             container: "main".into(),
             timestamps: true,
             first: line("2026-11-23T13:00:00.123456789Z", 2),
-            later: line("2026-11-23T13:00:01Z", 0),
+            checkpoint: line("2026-11-23T13:00:01Z", 0),
             offset: 70,
         }
     }
 
     #[test]
-    fn an_id_is_read_as_it_was_written_and_nothing_else_is_one() {
+    fn an_id_parses_to_its_session_and_nothing_else_does() {
         let id = session().id();
         assert_eq!(id, "1:5b1e:main:t:1795438800123456789:2:1795438801000000000:0:70");
         assert_eq!(Session::parse(&id), Some(session()));
@@ -120,15 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_the_later_line_is_found_from_the_first() {
+    fn offsets_before_the_checkpoint_start_at_the_first_line() {
         let session = session();
         for (offset, line, skip) in [
             (0, session.first, 0),
             (69, session.first, 69),
-            (70, session.later, 0),
-            (75, session.later, 5),
+            (70, session.checkpoint, 0),
+            (75, session.checkpoint, 5),
         ] {
-            assert_eq!(session.start(offset), Start::Exactly { line, skip, last: false });
+            assert_eq!(session.start(offset), Start::Resume { line, skip });
         }
     }
 }

@@ -1,82 +1,169 @@
-//! A log as its bytes come in.
+//! A container's log as the kubelet gives it, through the API server.
 
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncBufRead, AsyncBufReadExt, FutureExt};
+use jiff::Timestamp;
+use kube::api::LogParams;
+use std::pin::Pin;
 use std::time::Duration;
+use tonic::{Code, Status};
+
+use super::render::first_timestamp;
+use crate::gateway::cluster::Cluster;
+use crate::gateway::error::{of_kube, reason, retry};
 
 /// Most bytes of one entry.
 pub const ENTRY: usize = 32 * 1024;
-/// Without a byte for this long a connection is made anew: nothing else tells that its other end is gone.
-const IDLE: Duration = Duration::from_secs(60);
-/// The same for a connection that brought much: a kubelet that is behind when a log is rotated waits at the end of the old file.
-const IDLE_AFTER_MUCH: Duration = Duration::from_secs(20);
-const MUCH: usize = 1 << 20;
+/// A connection that brings nothing for this long is replaced: nothing else shows that its other end is gone.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// Bytes with which a log is read to find its first timestamp, and the longest time for that.
+const FIRST_BYTES: i64 = 48;
+const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The log of one container of a pod.
+#[derive(Clone)]
+pub struct PodLog {
+    pub cluster: Cluster,
+    pub namespace: String,
+    pub pod: String,
+    pub container: String,
+}
+
+/// Which part of a log is read.
+#[derive(Clone, Copy, Default)]
+pub struct Part {
+    /// Continues as the log grows.
+    pub follow: bool,
+    /// Whole seconds.
+    pub since: Option<Timestamp>,
+    /// Entries of the container runtime from the end.
+    pub tail: Option<usize>,
+}
+
+impl PodLog {
+    /// Opens the newest file of the log.
+    ///
+    /// # Errors
+    /// UNAVAILABLE: the container or its log does not exist yet or any more. Otherwise the API server's.
+    pub async fn open(&self, part: Part) -> Result<LogReader, Status> {
+        self.request(LogParams {
+            follow: part.follow,
+            since_time: part.since,
+            tail_lines: part.tail.and_then(|n| i64::try_from(n).ok()),
+            ..LogParams::default()
+        })
+        .await
+    }
+
+    /// The first timestamp in the newest file of the log, `None` while it is empty. It identifies the file.
+    ///
+    /// # Errors
+    /// As [`PodLog::open`].
+    pub async fn first_timestamp(&self) -> Result<Option<Timestamp>, Status> {
+        let read = async {
+            let mut reader = self
+                .request(LogParams {
+                    limit_bytes: Some(FIRST_BYTES),
+                    ..LogParams::default()
+                })
+                .await?;
+            let mut head = Vec::new();
+            loop {
+                match reader.next(IDLE).await {
+                    Chunk::Bytes(bytes) => head.extend_from_slice(&bytes),
+                    Chunk::End if head.is_empty() => return Ok(None),
+                    Chunk::End => {
+                        let first = first_timestamp(&head).map(Some);
+                        return first.ok_or_else(|| unavailable(String::from_utf8_lossy(&head).trim()));
+                    }
+                    Chunk::Idle => return Err(unavailable(STALLED)),
+                    Chunk::Failed(text) => return Err(unavailable(&text)),
+                }
+            }
+        };
+        tokio::time::timeout(FIRST_TIMEOUT, read).await.unwrap_or_else(|_| Err(unavailable(STALLED)))
+    }
+
+    async fn request(&self, parameters: LogParams) -> Result<LogReader, Status> {
+        let parameters = LogParams {
+            container: Some(self.container.clone()),
+            timestamps: true,
+            ..parameters
+        };
+        let opened = self.cluster.logs(&self.namespace, &self.pod, &parameters).await;
+        opened.map(|log| LogReader::new(Box::pin(log))).map_err(|error| match &error {
+            // The container or its log is being created or deleted: the kubelet says which.
+            kube::Error::Api(status) if matches!(status.code, 400 | 404) => unavailable(&status.message),
+            error => of_kube("reading the log", error),
+        })
+    }
+}
+
+/// What is said of a connection that brings nothing for too long.
+pub const STALLED: &str = "the kubelet stopped sending the log";
+
+/// UNAVAILABLE with a reason to try again.
+pub fn unavailable(text: &str) -> Status {
+    retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, text, Duration::from_secs(1))
+}
 
 /// The next bytes of a log.
-pub enum Next {
-    /// At most [`ENTRY`].
+pub enum Chunk {
+    /// At most [`ENTRY`] bytes.
     Bytes(Bytes),
     /// There are no more.
     End,
-    /// None came for long.
+    /// None came in time.
     Idle,
-    /// The connection broke; why.
+    /// The connection failed; why.
     Failed(String),
 }
 
-/// A log as it is read.
-pub struct Source<R> {
-    read: R,
-    brought: usize,
-    /// What was found when more was looked for.
-    after: Option<Next>,
+/// One connection to a kubelet's log. The kubelet stops reading the file while nothing is read here, and keeps it open.
+pub struct LogReader {
+    read: Pin<Box<dyn AsyncBufRead + Send>>,
+    /// What was found when more was read ahead.
+    ahead: Option<Chunk>,
 }
 
-impl<R: AsyncBufRead + Unpin> Source<R> {
-    /// Nothing was read yet.
-    pub fn new(read: R) -> Source<R> {
-        Source {
-            read,
-            brought: 0,
-            after: None,
-        }
+impl LogReader {
+    fn new(read: Pin<Box<dyn AsyncBufRead + Send>>) -> LogReader {
+        LogReader { read, ahead: None }
     }
 
-    /// What comes next, with what is there behind it: a log that is followed comes line by line.
-    pub async fn next(&mut self) -> Next {
-        if let Some(after) = self.after.take() {
-            return after;
+    /// The next bytes, joined with those that are there behind them: a log that is followed comes line by line. May be cancelled.
+    pub async fn next(&mut self, idle: Duration) -> Chunk {
+        if let Some(ahead) = self.ahead.take() {
+            return ahead;
         }
-        let idle = if self.brought < MUCH { IDLE } else { IDLE_AFTER_MUCH };
-        let Ok(first) = tokio::time::timeout(idle, self.some(ENTRY)).await else {
-            return Next::Idle;
+        let Ok(first) = tokio::time::timeout(idle, self.read(ENTRY)).await else {
+            return Chunk::Idle;
         };
-        let Next::Bytes(first) = first else {
+        let Chunk::Bytes(first) = first else {
             return first;
         };
         let mut all = BytesMut::from(first);
         while all.len() < ENTRY {
-            match self.some(ENTRY - all.len()).now_or_never() {
-                Some(Next::Bytes(more)) => all.extend_from_slice(&more),
+            match self.read(ENTRY - all.len()).now_or_never() {
+                Some(Chunk::Bytes(more)) => all.extend_from_slice(&more),
                 other => {
-                    self.after = other;
+                    self.ahead = other;
                     break;
                 }
             }
         }
-        Next::Bytes(all.freeze())
+        Chunk::Bytes(all.freeze())
     }
 
-    async fn some(&mut self, most: usize) -> Next {
+    async fn read(&mut self, most: usize) -> Chunk {
         match self.read.fill_buf().await {
-            Ok([]) => Next::End,
+            Ok([]) => Chunk::End,
             Ok(bytes) => {
                 let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(most)]);
                 self.read.consume_unpin(bytes.len());
-                self.brought += bytes.len();
-                Next::Bytes(bytes)
+                Chunk::Bytes(bytes)
             }
-            Err(error) => Next::Failed(format!("the log broke off: {error}")),
+            Err(error) => Chunk::Failed(format!("the log broke off: {error}")),
         }
     }
 }

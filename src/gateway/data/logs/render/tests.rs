@@ -1,4 +1,4 @@
-//! Every byte of a log, however it is cut, resumed and rotated.
+//! Each byte of a log is delivered once, wherever reads break, resume or meet a rotation.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn line(second: &str, nth: u32) -> Line {
 }
 
 /// What one read of `log` gives, in pieces of `piece` bytes; and where the next read goes on.
-fn read(log: &[u8], start: Start, timestamps: bool, piece: usize) -> (Vec<u8>, Result<Start, Trouble>) {
+fn read(log: &[u8], start: Start, timestamps: bool, piece: usize) -> (Vec<u8>, Result<Start, RenderError>) {
     let mut renderer = Renderer::new(start, timestamps);
     let mut out = vec![];
     for bytes in log.chunks(piece.max(1)) {
@@ -27,7 +27,7 @@ fn read(log: &[u8], start: Start, timestamps: bool, piece: usize) -> (Vec<u8>, R
     }
     let end = renderer.end();
     out.extend_from_slice(&renderer.take(true));
-    (out, end.map(|()| renderer.next(false)))
+    (out, end.map(|()| renderer.next()))
 }
 
 fn text(log: &str, start: Start, timestamps: bool) -> String {
@@ -35,21 +35,20 @@ fn text(log: &str, start: Start, timestamps: bool) -> String {
 }
 
 #[test]
-fn timestamps_are_taken_off_or_left_as_they_are() {
+fn timestamps_are_removed_or_kept() {
     let log = log(&[("01.000000001", "one\n"), ("02.5", "\n"), ("03", "tail"), ("", "")]);
     let log = log.trim_end_matches("2026-11-23T13:00:Z ");
-    assert_eq!(text(log, Start::First, false), "one\n\ntail");
-    assert_eq!(text(log, Start::First, true), log);
-    assert_eq!(text("", Start::First, true), "");
+    assert_eq!(text(log, Start::Beginning, false), "one\n\ntail");
+    assert_eq!(text(log, Start::Beginning, true), log);
+    assert_eq!(text("", Start::Beginning, true), "");
     let elsewhere = "2026-11-23T15:00:01.5+02:00 there\n";
     assert_eq!(
-        read(elsewhere.as_bytes(), Start::First, false, 3),
+        read(elsewhere.as_bytes(), Start::Beginning, false, 3),
         (
             b"there\n".to_vec(),
-            Ok(Start::Exactly {
+            Ok(Start::Resume {
                 line: line("01.5", 0),
-                skip: 6,
-                last: false
+                skip: 6
             })
         )
     );
@@ -65,18 +64,16 @@ fn a_start_is_exact_to_the_nanosecond_and_among_equals() {
         (Start::From(line("01.2", 1)), "c\nd\ne\n"),
         (Start::From(line("01.5", 0)), "e\n"),
         (
-            Start::Exactly {
+            Start::Resume {
                 line: line("01.2", 2),
                 skip: 1,
-                last: false,
             },
             "\ne\n",
         ),
         (
-            Start::Exactly {
+            Start::Resume {
                 line: line("01.2", 0),
                 skip: 4,
-                last: false,
             },
             "d\ne\n",
         ),
@@ -93,20 +90,19 @@ fn the_last_lines_are_found() {
         renderer.feed(log.as_bytes()).unwrap();
         assert_eq!(renderer.start_of_last(), Start::From(start));
     }
-    assert_eq!(Renderer::last_lines(3).start_of_last(), Start::First);
+    assert_eq!(Renderer::last_lines(3).start_of_last(), Start::Beginning);
 }
 
 #[test]
-fn what_was_out_of_order_stays_so() {
+fn lines_out_of_order_keep_their_order() {
     let log = log(&[("05.1", "out\n"), ("05.0", "err\n"), ("04.9", "err\n"), ("05.2", "out\n")]);
     assert_eq!(text(&log, Start::Since(at("05.1")), false), "out\nerr\nerr\nout\n");
     assert_eq!(
         text(
             &log,
-            Start::Exactly {
+            Start::Resume {
                 line: line("05.0", 0),
-                skip: 4,
-                last: false
+                skip: 4
             },
             false
         ),
@@ -117,60 +113,58 @@ fn what_was_out_of_order_stays_so() {
         Some(at("04")),
         "so the kubelet must not filter by it"
     );
-    assert_eq!(Start::First.read_since(), None);
+    assert_eq!(Start::Beginning.read_since(), None);
     assert_eq!(Start::Since(Timestamp::MIN).read_since(), None);
 }
 
 #[test]
-fn a_line_that_is_gone_is_a_gap() {
+fn a_missing_line_is_a_gap() {
     let log = log(&[("05", "a\n"), ("07", "b\n")]);
     let gone = |second| {
         read(
             log.as_bytes(),
-            Start::Exactly {
+            Start::Resume {
                 line: line(second, 0),
                 skip: 0,
-                last: false,
             },
             false,
             9,
         )
     };
-    assert_eq!(gone("03"), (vec![], Err(Trouble::Gap)));
-    assert_eq!(gone("06.9"), (vec![], Err(Trouble::Gap)), "at the end of the log at the latest");
-    assert_eq!(gone("09"), (vec![], Err(Trouble::Gap)));
+    assert_eq!(gone("03"), (vec![], Err(RenderError::Gap)));
+    assert_eq!(gone("06.9"), (vec![], Err(RenderError::Gap)), "at the end of the log at the latest");
+    assert_eq!(gone("09"), (vec![], Err(RenderError::Gap)));
     let equals = read(
         log.as_bytes(),
-        Start::Exactly {
+        Start::Resume {
             line: line("05", 1),
             skip: 0,
-            last: false,
         },
         false,
         9,
     );
-    assert_eq!(equals.1, Err(Trouble::Gap));
+    assert_eq!(equals.1, Err(RenderError::Gap));
 }
 
 #[test]
-fn words_of_the_kubelet_are_not_the_containers() {
+fn messages_of_the_kubelet_are_errors() {
     let whole = log(&[("05", "a\n")]);
     let cut = format!("rest of a line that began before\n{whole}");
-    assert_eq!(text(&cut, Start::First, false), "a\n");
+    assert_eq!(text(&cut, Start::Beginning, false), "a\n");
     for said in ["unable to retrieve container logs for containerd://1", "failed\n"] {
         for before in ["", &whole] {
-            let (out, end) = read(format!("{before}{said}").as_bytes(), Start::First, false, 4);
+            let (out, end) = read(format!("{before}{said}").as_bytes(), Start::Beginning, false, 4);
             assert_eq!(out, before.strip_prefix("2026-11-23T13:00:05Z ").unwrap_or_default().as_bytes());
-            assert_eq!(end, Err(Trouble::Remark(said.trim().into())));
+            assert_eq!(end, Err(RenderError::Kubelet(said.trim().into())));
         }
     }
-    let (_, end) = read("x".repeat(5000).as_bytes(), Start::First, false, 999);
-    assert!(matches!(end, Err(Trouble::Remark(said)) if said.len() < 1500));
+    let (_, end) = read("x".repeat(5000).as_bytes(), Start::Beginning, false, 999);
+    assert!(matches!(end, Err(RenderError::Kubelet(said)) if said.len() < 1500));
 }
 
 #[test]
-fn characters_are_not_cut_but_what_is_no_text_passes() {
-    let mut renderer = Renderer::new(Start::First, false);
+fn characters_are_not_cut_and_binary_data_passes() {
+    let mut renderer = Renderer::new(Start::Beginning, false);
     renderer.feed("2026-11-23T13:00:05Z a€".as_bytes().split_last().unwrap().1).unwrap();
     assert_eq!(renderer.take(false), "a");
     renderer.feed(&"€".as_bytes()[2..]).unwrap();
@@ -223,14 +217,13 @@ fn every_offset_of_every_log_can_be_resumed() {
     for case in 0..100 {
         let log = cases.log();
         let timestamps = case % 2 == 0;
-        let mut begun = Renderer::new(Start::First, timestamps);
+        let mut begun = Renderer::new(Start::Beginning, timestamps);
         begun.feed(&log).unwrap();
         let (whole, first) = (begun.take(true), begun.first().unwrap());
         for offset in 0..=whole.len() {
-            let start = Start::Exactly {
+            let start = Start::Resume {
                 line: first,
                 skip: offset as u64,
-                last: false,
             };
             let (rest, end) = read(&since(&log, start), start, timestamps, 1 + cases.below(50) as usize);
             assert!(end.is_ok(), "{end:?}");
@@ -245,15 +238,15 @@ fn reads_that_break_anywhere_join_without_loss_or_duplicates() {
     for case in 0..300 {
         let log = cases.log();
         let timestamps = case % 2 == 0;
-        let expected = read(&log, Start::First, timestamps, 64).0;
-        let (mut start, mut joined) = (Start::First, vec![]);
+        let expected = read(&log, Start::Beginning, timestamps, 64).0;
+        let (mut start, mut joined) = (Start::Beginning, vec![]);
         for _ in 0..4 {
             let visible = since(&log, start);
             let broken_at = cases.below(visible.len() as u64 + 1) as usize;
             let mut renderer = Renderer::new(start, timestamps);
             renderer.feed(&visible[..broken_at]).unwrap();
             joined.extend_from_slice(&renderer.take(true));
-            start = renderer.next(false);
+            start = renderer.next();
         }
         joined.extend_from_slice(&read(&since(&log, start), start, timestamps, 5).0);
         assert_eq!(joined, expected, "case {case}");
@@ -261,13 +254,12 @@ fn reads_that_break_anywhere_join_without_loss_or_duplicates() {
 }
 
 #[test]
-fn an_offset_beyond_the_log_is_told() {
+fn an_offset_past_the_end_is_detected() {
     let log = log(&[("05", "a\n")]);
     let mut renderer = Renderer::new(
-        Start::Exactly {
+        Start::Resume {
             line: line("05", 0),
             skip: 10,
-            last: false,
         },
         false,
     );
@@ -275,31 +267,48 @@ fn an_offset_beyond_the_log_is_told() {
     assert_eq!((renderer.end(), renderer.unskipped(), renderer.take(true).len()), (Ok(()), 8, 0));
 }
 
+/// What a read of `log` delivers.
+fn delivered(mut renderer: Renderer, log: &str) -> Result<String, RenderError> {
+    renderer.feed(log.as_bytes()).and_then(|()| renderer.end())?;
+    Ok(String::from_utf8(renderer.take(true).to_vec()).unwrap())
+}
+
 #[test]
-fn a_file_that_was_read_to_its_end_is_followed_by_the_next_one() {
-    let delivered = |start: Start, log: &str| {
-        let mut renderer = Renderer::new(start, false);
-        let fed = renderer.feed(log.as_bytes()).and_then(|()| renderer.end());
-        fed.map(|()| String::from_utf8(renderer.take(true).to_vec()).unwrap())
-    };
-    let mut renderer = Renderer::new(Start::First, false);
-    renderer.feed(b"2026-01-01T00:00:00.5Z last of its file\n").unwrap();
-    let (cut, start) = (renderer.next(false), renderer.next(true));
-    let next = "2026-01-01T00:00:02Z first of the next\n2026-01-01T00:00:09Z second\n";
-    assert_eq!(delivered(start, next).unwrap(), "first of the next\nsecond\n");
-    assert_eq!(delivered(cut, next), Err(Trouble::Gap), "more of that file may be missing");
-    assert_eq!(
-        delivered(start, "2026-01-01T00:00:04Z later\n"),
-        Err(Trouble::Gap),
-        "a whole file may be missing"
-    );
-    assert_eq!(
-        delivered(start, "2026-01-01T00:00:00.5Z last of its file\n2026-01-01T00:00:09Z more\n").unwrap(),
-        "more\n",
-        "it is still there"
-    );
-    assert_eq!(delivered(start, "").unwrap(), "", "nothing has come since");
-    let mut open = Renderer::new(Start::First, false);
-    open.feed(b"2026-01-01T00:00:00Z no newline").unwrap();
-    assert!(matches!(open.next(true), Start::Exactly { last: false, .. }));
+fn a_read_that_needs_a_file_takes_no_other() {
+    let log = log(&[("05", "a\n"), ("05.1", "b\n")]);
+    let renderer = |start| Renderer::new(start, false);
+    assert_eq!(delivered(renderer(Start::File(Some(at("05")))), &log).unwrap(), "a\nb\n");
+    assert_eq!(delivered(renderer(Start::File(Some(at("04.9")))), &log), Err(RenderError::Gap));
+    assert_eq!(delivered(renderer(Start::File(Some(at("05")))), ""), Err(RenderError::Gap));
+    assert_eq!(delivered(renderer(Start::File(None)), "").unwrap(), "", "it was empty and is");
+    assert_eq!(delivered(renderer(Start::File(None)), &log), Err(RenderError::Gap));
+    let mut filled = renderer(Start::File(None));
+    filled.expect_file(at("05"));
+    assert_eq!(delivered(filled, &log).unwrap(), "a\nb\n");
+    for (first, expected) in [("05", Ok("b\n".to_owned())), ("04", Err(RenderError::Gap))] {
+        let mut whole = renderer(Start::Since(at("05.1")));
+        whole.expect_file(at(first));
+        assert_eq!(delivered(whole, &log), expected);
+    }
+}
+
+#[test]
+fn a_read_that_leaves_its_file_is_a_gap_and_delivers_nothing_of_the_next_one() {
+    let later = vec![at("06"), at("09")];
+    for (next, leaves) in [("06", true), ("09", true), ("07.1", true), ("06.3", false)] {
+        let mut renderer = Renderer::new(Start::Beginning, false);
+        renderer.stop_at_files(later.clone());
+        let log = log(&[("05", "a\n"), (next, "b\n")]);
+        let result = renderer.feed(log.as_bytes());
+        assert_eq!(result, if leaves { Err(RenderError::Gap) } else { Ok(()) }, "{next}");
+        assert_eq!(&renderer.take(true)[..], if leaves { &b"a\n"[..] } else { b"a\nb\n" });
+    }
+}
+
+#[test]
+fn a_file_is_identified_by_its_first_timestamp() {
+    assert_eq!(first_timestamp(b"2026-11-23T13:00:05.5Z x"), Some(at("05.5")));
+    for none in ["", "2026-11-23T13:00:05.5Z", "unable to retrieve container logs"] {
+        assert_eq!(first_timestamp(none.as_bytes()), None, "{none}");
+    }
 }
