@@ -9,7 +9,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::render::first_timestamp;
-use crate::gateway::cluster::Cluster;
+use crate::kube::ApiClient;
 use crate::gateway::error::{of_kube, reason, retry};
 
 /// Most bytes of one entry.
@@ -23,7 +23,7 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The log of one container of a pod.
 #[derive(Clone)]
 pub struct PodLog {
-    pub cluster: Cluster,
+    pub cluster: ApiClient,
     pub namespace: String,
     pub pod: String,
     pub container: String,
