@@ -255,7 +255,11 @@ async fn a_session_that_cannot_be_resumed_is_an_error_in_the_stream() {
     log.0.lock().unwrap().lines.clear();
     assert_eq!(refused(&mut client, resume(&session, 4)).await, "STREAM_TRUNCATED");
     world.pod_is_deleted();
-    assert_eq!(refused(&mut client, resume(&session, 4)).await, "STREAM_TRUNCATED", "the log went with the pod");
+    assert_eq!(
+        refused(&mut client, resume(&session, 4)).await,
+        "STREAM_TRUNCATED",
+        "the log went with the pod"
+    );
     world.another_pod();
     assert_eq!(refused(&mut client, resume(&session, 4)).await, "SESSION_NOT_FOUND");
 }

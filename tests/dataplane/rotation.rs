@@ -112,7 +112,9 @@ impl Node {
                 }
             }
         });
-        Box::pin(futures::stream::unfold(buffer, |mut buffer| async move { Some((buffer.recv().await?, buffer)) }))
+        Box::pin(futures::stream::unfold(buffer, |mut buffer| async move {
+            Some((buffer.recv().await?, buffer))
+        }))
     }
 
     fn follow(self, file: usize, since: String) -> Body {

@@ -96,10 +96,9 @@ impl Log {
             Err(ReadError::Failed(status)) => return Err(Err(status)),
         }
         match self.start {
-            Start::Resume { skip, .. } if self.past_end => Err(Ok(error_entry(
-                "INVALID_RESUME_OFFSET",
-                &format!("the log has fewer than {skip} bytes"),
-            ))),
+            Start::Resume { skip, .. } if self.past_end => {
+                Err(Ok(error_entry("INVALID_RESUME_OFFSET", &format!("the log has fewer than {skip} bytes"))))
+            }
             _ => Ok(()),
         }
     }
@@ -213,6 +212,9 @@ impl Log {
             Start::Resume { line, .. } => format!("lines of the log after {} are missing", line.at),
             _ => "lines of the log are missing".into(),
         };
-        error_entry(TRUNCATED, &format!("{text}: the node does not keep them any more, since it rotated the log"))
+        error_entry(
+            TRUNCATED,
+            &format!("{text}: the node does not keep them any more, since it rotated the log"),
+        )
     }
 }

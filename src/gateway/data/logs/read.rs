@@ -284,7 +284,11 @@ impl Log {
         // Without a caller this fails, and our caller sees that as well.
         let mut sent = pin!(entries.send(Ok(entry)));
         while let Some(files) = &self.files {
-            let due = if files.is_watching() { files.next_check_of_waiting() } else { Instant::now() + BLOCKED };
+            let due = if files.is_watching() {
+                files.next_check_of_waiting()
+            } else {
+                Instant::now() + BLOCKED
+            };
             tokio::select! {
                 biased;
                 _ = &mut sent => return,

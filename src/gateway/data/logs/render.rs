@@ -224,10 +224,7 @@ impl Renderer {
     /// Where the next read of the same log begins, once everything was taken. A read that ended while skipping starts over.
     pub fn next(&self) -> Start {
         match (self.first, self.line) {
-            (Some(_), Some(line)) if self.skip == 0 => Start::Resume {
-                line,
-                skip: self.line_bytes,
-            },
+            (Some(_), Some(line)) if self.skip == 0 => Start::Resume { line, skip: self.line_bytes },
             _ => self.start,
         }
     }

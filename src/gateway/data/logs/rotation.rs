@@ -184,7 +184,10 @@ impl Files {
             && !self.missed
             && (newest.reserve.is_none() || newest.opened.elapsed() > RESERVE_AGE)
         {
-            let part = Part { follow: true, ..Part::default() };
+            let part = Part {
+                follow: true,
+                ..Part::default()
+            };
             (newest.reserve, newest.opened) = (Some(self.log.open(part).await?), started);
         }
         Ok(())

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::render::first_timestamp;
-use crate::kube::ApiClient;
 use crate::gateway::error::{of_kube, reason, retry};
+use crate::kube::ApiClient;
 
 /// Most bytes of one entry.
 pub const ENTRY: usize = 32 * 1024;
@@ -81,7 +81,9 @@ impl PodLog {
                 }
             }
         };
-        tokio::time::timeout(FIRST_TIMEOUT, read).await.unwrap_or_else(|_| Err(unavailable(STALLED)))
+        tokio::time::timeout(FIRST_TIMEOUT, read)
+            .await
+            .unwrap_or_else(|_| Err(unavailable(STALLED)))
     }
 
     async fn request(&self, parameters: LogParams) -> Result<LogReader, Status> {
