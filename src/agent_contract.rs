@@ -42,6 +42,9 @@ pub enum AgentCommand {
     /// Serves commands and files to one client on standard input and output, for containers whose main process is not the agent.
     /// Needs no token: whoever may start a process in the container may call it.
     Stdio,
+    /// Prepares files and directories for a container before it starts, as the user of that container.
+    #[command(hide = true)]
+    Prepare(PrepareArgs),
     /// Copies this binary into a directory. An init container delivers the agent like this where image volumes are not supported.
     Install {
         /// The directory.
@@ -73,6 +76,20 @@ pub struct RunArgs {
     pub command: Vec<String>,
 }
 
+/// What an init container prepares.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrepareArgs {
+    /// Directory with the files, each below a directory that is named after the file's mode in octal.
+    #[arg(long, requires = "to")]
+    pub from: Option<String>,
+    /// Directory to copy them to.
+    #[arg(long)]
+    pub to: Option<String>,
+    /// Directory to create. Can be repeated.
+    #[arg(long = "directory", value_name = "DIRECTORY")]
+    pub directories: Vec<String>,
+}
+
 impl AgentCommand {
     /// The command line that starts `binary` with this subcommand.
     pub fn argv(&self, binary: &str) -> Vec<String> {
@@ -86,10 +103,28 @@ impl AgentCommand {
                 argv.extend(["exec", "--tty", tty, "--"].map(String::from));
                 argv.extend_from_slice(command);
             }
+            AgentCommand::Prepare(args) => {
+                argv.push("prepare".to_owned());
+                args.append_to(&mut argv);
+            }
             AgentCommand::Stdio => argv.push("stdio".to_owned()),
             AgentCommand::Install { directory } => argv.extend(["install", directory].map(String::from)),
         }
         argv
+    }
+}
+
+impl PrepareArgs {
+    fn append_to(&self, argv: &mut Vec<String>) {
+        let PrepareArgs { from, to, directories } = self;
+        for (name, value) in [("--from", from), ("--to", to)] {
+            if let Some(value) = value {
+                argv.extend([name.to_owned(), value.clone()]);
+            }
+        }
+        for directory in directories {
+            argv.extend(["--directory".to_owned(), directory.clone()]);
+        }
     }
 }
 
@@ -174,6 +209,12 @@ mod tests {
                 tty: "/dev/pts/3".into(),
                 command: strings(["--tty", "x", "--"]),
             },
+            AgentCommand::Prepare(PrepareArgs::default()),
+            AgentCommand::Prepare(PrepareArgs {
+                from: Some(FILES_DIRECTORY.into()),
+                to: Some("/to".into()),
+                directories: strings(["/a/b", "/c"]),
+            }),
             AgentCommand::Stdio,
             AgentCommand::Install {
                 directory: "/install".into(),

@@ -3,13 +3,12 @@
 use super::reaper::{Reaper, Started};
 use super::server::{self, TokenVerifier};
 use super::start_error::{NOT_EXECUTABLE, StartError};
-use super::{copy_files, log};
+use super::{copy_files, report};
 use crate::agent_contract::{DEFAULT_PORT, POD_UID_VARIABLE, RunArgs};
 use futures::future::{Either, pending};
 use futures::stream::{SelectAll, Stream, StreamExt, poll_fn};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process_group, set_child_subreaper, setrlimit};
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -31,8 +30,6 @@ const NOT_FORWARDED: [Signal; 8] = [
 ];
 /// Signals that end the agent when there is no main command.
 const TERMINATING: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
-/// The kubelet copies this file into the container's status.
-const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Time for the response to a stop to be sent before the process exits.
 const RESPONSE_FLUSH: Duration = Duration::from_millis(50);
 
@@ -45,7 +42,7 @@ pub(super) fn run(args: &RunArgs) -> u8 {
         code
     });
     result.unwrap_or_else(|text| {
-        log(&text);
+        report(&text);
         NOT_EXECUTABLE
     })
 }
@@ -55,7 +52,7 @@ async fn run_main(args: &RunArgs) -> Result<u8, String> {
     let mut signals = forwarded_signals().map_err(|e| format!("signals: {e}"))?;
     let mut children = signal(SignalKind::child()).map_err(|e| format!("signals: {e}"))?;
     if let Some(from) = &args.place {
-        copy_files::copy_files(Path::new(from), Path::new(".")).map_err(|e| format!("copy files: {e}"))?;
+        copy_files::copy_files(Path::new(from), Path::new("."), None).map_err(|e| format!("copy files: {e}"))?;
     }
     server::start_file_thread().await;
     if let Some(limit) = args.max_processes {
@@ -122,13 +119,7 @@ fn start(reaper: &Reaper, command: &[String]) -> Result<Option<Started>, u8> {
     reaper.spawn(&mut child).map(Some).map_err(|error| {
         let env = std::env::vars_os().filter(|(name, _)| name != POD_UID_VARIABLE);
         let StartError { exit_code, message } = StartError::from_io(&error, command, env);
-        let text = format!("start {message}");
-        log(&text);
-        // Where the file does not exist or cannot be written, the log has to do.
-        let _ = OpenOptions::new()
-            .write(true)
-            .open(TERMINATION_LOG)
-            .and_then(|mut file| file.write_all(text.as_bytes()));
+        report(&format!("start {message}"));
         exit_code
     })
 }

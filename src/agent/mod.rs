@@ -9,12 +9,14 @@ mod file_error;
 mod files;
 mod main_process;
 mod output;
+mod prepare;
 mod reaper;
 mod replacement;
 mod server;
 mod start_error;
 mod terminal;
 
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,6 +28,13 @@ pub fn run(command: AgentCommand) -> ExitCode {
     match command {
         AgentCommand::Run(args) => ExitCode::from(main_process::run(&args)),
         AgentCommand::Exec { tty, command } => ExitCode::from(terminal::exec(Path::new(&tty), &command)),
+        AgentCommand::Prepare(args) => match prepare::prepare(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                report(&format!("prepare files: {error}"));
+                ExitCode::FAILURE
+            }
+        },
         AgentCommand::Stdio => exit_code("serve", server::stdio()),
         AgentCommand::Install { directory } => exit_code(&format!("install into {directory}"), install(Path::new(&directory))),
     }
@@ -46,6 +55,19 @@ fn install(directory: &Path) -> std::io::Result<()> {
     let (temporary, path) = (directory.join(format!(".{BINARY_NAME}")), directory.join(BINARY_NAME));
     std::fs::copy("/proc/self/exe", &temporary)?;
     std::fs::rename(temporary, path)
+}
+
+/// The kubelet copies this file into the container's status.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Logs why the process exits, also into the container's status.
+fn report(text: &str) {
+    log(text);
+    // Where the file does not exist or cannot be written, the log has to do.
+    let _ = OpenOptions::new()
+        .write(true)
+        .open(TERMINATION_LOG)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
 }
 
 /// Writes a line to stderr, which is the sandbox's log. A closed stderr is ignored.

@@ -10,7 +10,7 @@ use super::effective::path_of;
 use super::network_policy::dns;
 use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, sidecar};
 use super::settings::Delivery;
-use super::{Effective, Settings, files, labels, names};
+use super::{Effective, Settings, files, labels, names, prepare};
 use crate::api::network::Dns;
 use crate::api::{ANNOTATION_AGENT_KEY, Entrypoint, FieldError, FieldPath, Medium, Mount, Port, Sandbox};
 
@@ -68,10 +68,15 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
     }
     metadata.annotations = Some(annotations);
 
+    let main = main(sandbox, effective, settings, with_agent.then_some(&agent.key));
     let install = (agent.by == AgentDelivery::InitContainer).then(|| install_agent(settings, effective));
     let sidecars = w.pod.sidecars.iter().flatten().enumerate();
-    let sidecars = sidecars.map(|(i, s)| sidecar(i, s, sandbox, effective, settings));
-    let init: Vec<_> = install.into_iter().chain(sidecars).collect();
+    let sidecars: Vec<_> = sidecars.map(|(i, s)| sidecar(i, s, sandbox, effective, settings)).collect();
+    let init: Vec<_> = install
+        .into_iter()
+        .chain(prepare::init_containers(effective, &main, &sidecars))
+        .chain(sidecars)
+        .collect();
     let no_dns = dns(effective) == Dns::None;
     Ok(Pod {
         metadata,
@@ -79,7 +84,7 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
             active_deadline_seconds: Some(effective.lifetime),
             affinity: w.pod.affinity.clone(),
             automount_service_account_token: Some(false),
-            containers: vec![main(sandbox, effective, settings, with_agent.then_some(&agent.key))],
+            containers: vec![main],
             // Refused at once beats a time-out: nothing listens there.
             dns_config: no_dns.then(|| PodDNSConfig {
                 nameservers: Some(vec!["127.0.0.1".into()]),

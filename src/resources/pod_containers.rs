@@ -63,7 +63,7 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
 /// `index`: its position among the sidecars.
 pub(super) fn sidecar(index: usize, sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> v1::Container {
     let w = &effective.workload;
-    let files = Files::of_sidecar(index, sidecar);
+    let files = Files::of_sidecar(index, sidecar, &w.container);
     let base = v1::Container {
         name: sidecar.name.clone(),
         image: Some(sidecar.image.clone()),
@@ -189,10 +189,14 @@ fn pod_uid() -> EnvVar {
 /// With the agent's folder, and shared memory of a bounded size unless the container has something of its own there.
 fn with_ours(own: Vec<VolumeMount>) -> Vec<VolumeMount> {
     // Also where it is not PID 1: commands and files in such a container go through a program of ours that is started there.
-    let agent = mount(AGENT_VOLUME, DIRECTORY, None, Some(true));
     let has_shm = own.iter().any(|m| m.mount_path.trim_end_matches('/') == SHM);
     let shm = (!has_shm).then(|| mount(SHM_VOLUME, SHM, None, None));
-    std::iter::once(agent).chain(shm).chain(own).collect()
+    std::iter::once(agent_mount()).chain(shm).chain(own).collect()
+}
+
+/// The agent's directory.
+pub(super) fn agent_mount() -> VolumeMount {
+    mount(AGENT_VOLUME, DIRECTORY, None, Some(true))
 }
 
 fn mount(name: &str, path: &str, sub_path: Option<&String>, read_only: Option<bool>) -> VolumeMount {

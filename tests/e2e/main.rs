@@ -4,6 +4,7 @@
 mod chart;
 mod endings;
 mod examples;
+mod files;
 mod nodes;
 mod operator;
 mod release;
