@@ -66,7 +66,7 @@ pub struct RunArgs {
     pub pod_uid: Option<String>,
     /// Directory whose files are copied into the working directory before the main command starts.
     #[arg(long)]
-    pub place: Option<String>,
+    pub files: Option<String>,
     /// Most processes and threads of the sandbox (RLIMIT_NPROC). Set only in a user namespace: without one the kernel counts the
     /// processes of equal UIDs in other sandboxes of the node as well.
     #[arg(long)]
@@ -135,7 +135,7 @@ impl RunArgs {
             port,
             keys,
             pod_uid,
-            place,
+            files,
             max_processes,
             command,
         } = self;
@@ -149,7 +149,7 @@ impl RunArgs {
             option("key", Some(key.clone()));
         }
         option("pod-uid", pod_uid.clone());
-        option("place", place.clone());
+        option("files", files.clone());
         option("max-processes", max_processes.map(|max| max.to_string()));
         argv.push("--".to_owned());
         argv.extend_from_slice(command);
@@ -198,7 +198,7 @@ mod tests {
             port: Some(DEFAULT_PORT),
             keys: vec![BASE64.encode([1; PUBLIC_KEY_BYTES]), BASE64.encode([2; PUBLIC_KEY_BYTES])],
             pod_uid: Some("0b6d3c1e".into()),
-            place: Some(FILES_DIRECTORY.into()),
+            files: Some(FILES_DIRECTORY.into()),
             max_processes: Some(4096),
             command: strings(["sh", "-c", "echo $1", "--", "--port", ""]),
         };

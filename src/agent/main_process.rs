@@ -51,7 +51,7 @@ async fn run_main(args: &RunArgs) -> Result<u8, String> {
     // Before the main command starts, so that no signal that it causes is lost.
     let mut signals = forwarded_signals().map_err(|e| format!("signals: {e}"))?;
     let mut children = signal(SignalKind::child()).map_err(|e| format!("signals: {e}"))?;
-    if let Some(from) = &args.place {
+    if let Some(from) = &args.files {
         copy_files::copy_files(Path::new(from), Path::new("."), None).map_err(|e| format!("copy files: {e}"))?;
     }
     server::start_file_thread().await;

@@ -85,7 +85,7 @@ impl<'a> Files<'a> {
         } else {
             (PLACED_VOLUME, None)
         };
-        let placed = self.are_placed().then(|| self.mount(volume, FILES_DIRECTORY, sub_path));
+        let placed = self.have_relative_paths().then(|| self.mount(volume, FILES_DIRECTORY, sub_path));
         absolute.chain(placed).collect()
     }
 
@@ -114,7 +114,7 @@ impl<'a> Files<'a> {
     }
 
     /// Whether there are some that the agent has to copy.
-    pub fn are_placed(self) -> bool {
+    pub fn have_relative_paths(self) -> bool {
         self.numbered(true).next().is_some()
     }
 

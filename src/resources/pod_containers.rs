@@ -70,8 +70,8 @@ pub(super) fn sidecar(index: usize, sidecar: &Sidecar, sandbox: &Sandbox, effect
         image_pull_policy: w.pod.image_pull_policy.map(|p| p.as_str().into()),
         command: match &sidecar.container.command {
             // The agent copies the files and runs the command; it serves no calls here.
-            Some(command) if files.are_placed() => Some(run_agent(RunArgs {
-                place: Some(FILES_DIRECTORY.into()),
+            Some(command) if files.have_relative_paths() => Some(run_agent(RunArgs {
+                files: Some(FILES_DIRECTORY.into()),
                 command: command.clone(),
                 ..RunArgs::default()
             })),
@@ -145,7 +145,7 @@ fn agent_command(effective: &Effective, settings: &Settings, key: &AgentKey) -> 
         keys: vec![key.public_key.clone()],
         // In the environment.
         pod_uid: None,
-        place: Files::of_main(effective).are_placed().then(|| FILES_DIRECTORY.into()),
+        files: Files::of_main(effective).have_relative_paths().then(|| FILES_DIRECTORY.into()),
         max_processes: own_user_namespace.then_some(settings.agent.max_processes),
         command: effective.workload.container.command.clone().unwrap_or_default(),
     })

@@ -1,8 +1,8 @@
 //! Commands without a terminal: what they get, what they give, how they end.
 
 use crate::support::{Agent, Call, PATIENCE, close, run, runs, shell, start, stdin, within};
-use sandbox_operator::proto::agent::ExecStart;
 use sandbox_operator::proto::agent::exec_response::Message as Tell;
+use sandbox_operator::proto::agent::{ExecStart, TerminalSize};
 use std::time::{Duration, Instant};
 use tonic::Code;
 
@@ -49,7 +49,8 @@ async fn what_cannot_be_started_says_why() {
         (start(&["/no/such/program"]), 127, "/no/such/program: No such file"),
         (start(&["./plain"]), 126, "./plain: Permission denied"),
         (start(&["/"]), 126, "/: Permission denied"),
-        (start(&[]), 126, "no command"),
+        (start(&[]), 126, "the command is empty"),
+        (start(&["echo hello"]), 127, r#"as separate items: ["echo", "hello"]"#),
         (in_folder("nowhere"), 126, "working directory nowhere: No such file"),
         (in_folder("plain"), 126, "true: Not a directory"),
     ] {
@@ -60,6 +61,38 @@ async fn what_cannot_be_started_says_why() {
     }
     let nothing = client.clone().exec(tokio_stream::empty()).await.map(|_| ()).unwrap_err();
     assert_eq!(nothing.code(), Code::InvalidArgument);
+}
+
+/// What `execve` takes arrives to the byte; beyond it, with or without a terminal, the message names the string that is too long.
+#[tokio::test]
+async fn arguments_and_variables_may_be_as_long_as_linux_takes() {
+    const LIMIT: usize = 131_071;
+    let agent = Agent::start(&[]);
+    let client = agent.client().await;
+    let with = |argument: usize, variable: usize, terminal: bool| ExecStart {
+        env: [("BIG".to_owned(), "x".repeat(variable))].into(),
+        terminal: terminal.then_some(TerminalSize { columns: 80, rows: 24 }),
+        ..start(&["sh", "-c", "echo ${#1} ${#BIG}", "sh", &"x".repeat(argument)])
+    };
+    for terminal in [false, true] {
+        let ended = run(&client, with(LIMIT, LIMIT - "BIG=".len(), terminal)).await;
+        assert_eq!((ended.text().trim(), ended.exit), ("131071 131067", Some(0)), "{:?}", ended.error);
+        for (start, text) in [
+            (with(LIMIT + 1, 1, terminal), "argument 4 has 131072 bytes; Linux takes at most 131071"),
+            (
+                with(1, LIMIT - "BIG=".len() + 1, terminal),
+                "environment variable BIG has 131072 bytes as NAME=value; Linux takes at most 131071",
+            ),
+        ] {
+            let (code, message) = run(&client, start).await.error.unwrap();
+            assert!(code == 126 && message.contains(text), "{code} {message}");
+        }
+    }
+    let argument = "x".repeat(LIMIT);
+    let too_many: Vec<&str> = std::iter::once("true").chain(std::iter::repeat_n(argument.as_str(), 25)).collect();
+    let (code, message) = run(&client, start(&too_many)).await.error.unwrap();
+    let text = "bytes in all; Linux takes at most";
+    assert!(code == 126 && message.contains(text), "{code} {message}");
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ fn it_exits_as_the_main_command_does() {
         err,
         "sandbox-operator agent: start no-such-program: No such file or directory (os error 2)\n"
     );
+    let (code, _, err) = plain(&[], &["echo hello world"]);
+    assert!(code == 127 && err.contains(r#"separate items: ["echo", "hello", "world"]"#), "{err}");
     assert_eq!(plain(&[], &["/"]).0, 126);
     let (_, limit, _) = plain(&["--max-processes", "100"], &["sh", "-c", "grep 'Max processes' /proc/self/limits"]);
     assert_eq!(limit.split_whitespace().skip(2).take(2).collect::<Vec<_>>(), ["100", "100"]);
@@ -152,16 +154,16 @@ async fn nothing_is_served_without_a_key_or_a_pod() {
 }
 
 #[test]
-fn files_are_placed_before_the_main_command_starts() {
+fn files_are_copied_before_the_main_command_starts() {
     let (from, to) = (Folder::new(), Folder::new());
     fs::create_dir(from.join("pkg")).unwrap();
-    fs::write(from.join("pkg/run.sh"), "#!/bin/sh\necho placed $1\n").unwrap();
+    fs::write(from.join("pkg/run.sh"), "#!/bin/sh\necho copied $1\n").unwrap();
     fs::set_permissions(from.join("pkg/run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
     fs::create_dir(from.join("..data")).unwrap();
-    let run = |place: &str| {
+    let run = |files: &str| {
         let mut command: Command = binary();
         command
-            .args(["run", "--place", place, "--", "pkg/run.sh", "well"])
+            .args(["run", "--files", files, "--", "pkg/run.sh", "well"])
             .current_dir(&to.0)
             .output()
             .unwrap()
@@ -169,7 +171,7 @@ fn files_are_placed_before_the_main_command_starts() {
     let output = run(from.0.to_str().unwrap());
     assert_eq!(
         (output.status.code(), output.stdout.as_slice()),
-        (Some(0), &b"placed well\n"[..]),
+        (Some(0), &b"copied well\n"[..]),
         "{output:?}"
     );
     assert!(!to.join("..data").exists());
