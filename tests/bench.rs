@@ -1,13 +1,13 @@
-//! The pure parts of `benches`: a benchmark has no test harness of its own.
+//! Tests of the pure parts of `benches`, because a benchmark has no test harness.
 
 #[path = "../benches/dataplane/content.rs"]
 mod content;
 #[path = "../benches/common/metrics.rs"]
 mod metrics;
-#[path = "../benches/dataplane/polls.rs"]
-mod polls;
 #[path = "../benches/scale/requests.rs"]
 mod requests;
+#[path = "../benches/dataplane/sdk_polls.rs"]
+mod sdk_polls;
 #[path = "../benches/common/stats.rs"]
 mod stats;
 
@@ -25,14 +25,14 @@ fn samples(millis: impl IntoIterator<Item = u64>, span: u64) -> Samples {
 }
 
 #[test]
-fn percentiles_are_samples_whatever_their_order() {
+fn percentiles_do_not_depend_on_the_order() {
     let timing = samples((1..=100).rev(), 2_000).timing();
     assert_eq!((timing.p50, timing.p90, timing.p95, timing.p99), (0.050, 0.090, 0.095, 0.099));
     assert_eq!((timing.count, timing.per_second), (100, 50.0));
 }
 
 #[test]
-fn few_samples_are_enough() {
+fn few_samples_have_percentiles() {
     let timing = samples([7], 7).timing();
     assert_eq!((timing.p50, timing.p99), (0.007, 0.007));
     let timing = samples([1, 2, 3], 3).timing();
@@ -40,7 +40,7 @@ fn few_samples_are_enough() {
 }
 
 #[test]
-fn none_is_no_division_by_zero() {
+fn statistics_of_no_samples_are_zero() {
     assert_eq!(samples([], 0).timing(), Timing::default());
 }
 
@@ -66,13 +66,13 @@ process_cpu_seconds_total 1.5
 "#;
 
 #[test]
-fn only_writes_of_the_operator_count_with_every_answer() {
+fn only_the_operators_writes_count_with_every_status_code() {
     let wanted = [("pods POST", 8.0), ("sandboxes POST", 9.0), ("sandboxes/status PATCH", 12.0)];
     assert_eq!(writes(METRICS), Writes::from(wanted.map(|(k, v)| (k.into(), v))));
 }
 
 #[test]
-fn own_creates_and_what_did_not_change_are_left_out() {
+fn own_creates_and_unchanged_counters_are_left_out() {
     let before = Writes::from([("pods POST".into(), 3.0), ("services POST".into(), 2.0)]);
     let after = Writes::from([("pods POST".into(), 8.0), ("services POST".into(), 2.0), ("sandboxes POST".into(), 5.0)]);
     assert_eq!(between(&before, &after, 5), Writes::from([("pods POST".into(), 5.0)]));
@@ -80,33 +80,33 @@ fn own_creates_and_what_did_not_change_are_left_out() {
 }
 
 #[test]
-fn a_metric_without_labels_is_found_by_its_whole_name() {
+fn a_metric_without_labels_is_found_by_its_full_name() {
     assert_eq!(value(METRICS, "process_cpu_seconds_total"), Some(1.5));
     assert_eq!(value(METRICS, "process_cpu_seconds"), None);
 }
 
 #[test]
-fn no_byte_is_lost_unseen() {
+fn every_lost_or_wrong_byte_is_counted() {
     let sent = content(1000);
     let lost = |times, received: &[&[u8]]| {
         let mut check = Check::new(&sent, times);
         received.iter().for_each(|data| check.take(data));
         check.lost()
     };
-    assert_eq!(lost(2, &[&sent[..300], &sent[300..], &sent]), 0, "however it is cut");
+    assert_eq!(lost(2, &[&sent[..300], &sent[300..], &sent]), 0, "in any chunks");
     let twice = [&sent[..], &sent[..]].concat();
     assert_eq!(lost(2, &[&twice]), 0);
     assert_eq!(lost(2, &[&twice[..1999]]), 1, "the last byte is missing");
-    assert_eq!(lost(1, &[&twice[..1001]]), 1, "one is too many");
+    assert_eq!(lost(1, &[&twice[..1001]]), 1, "one extra byte");
     assert_eq!(lost(1, &[]), 1000);
     let mut wrong = sent.to_vec();
     wrong[500] ^= 1;
     assert_eq!(lost(1, &[&wrong]), 1);
-    assert!(lost(1, &[&sent[..500], &sent[501..]]) > 400, "after a gap hardly a byte is in its place");
+    assert!(lost(1, &[&sent[..500], &sent[501..]]) > 400, "after a gap almost all bytes are wrong");
 }
 
 #[test]
-fn the_sdk_sees_a_sandbox_run_at_its_next_look() {
-    let seen = |millis| polls::seen_by_sdk(Duration::from_millis(millis)).as_millis();
+fn the_sdk_notices_a_change_at_its_next_poll() {
+    let seen = |millis| sdk_polls::next_sdk_poll(Duration::from_millis(millis)).as_millis();
     assert_eq!([0, 1, 200, 201, 501, 951, 1451].map(seen), [0, 200, 200, 500, 950, 1450, 1950]);
 }

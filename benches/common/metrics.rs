@@ -1,4 +1,4 @@
-//! Reading what Prometheus reads: pure.
+//! Parses Prometheus' text format. Pure.
 
 /// The value of a metric without labels.
 pub fn value(metrics: &str, name: &str) -> Option<f64> {

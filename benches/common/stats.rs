@@ -1,25 +1,25 @@
-//! From samples to figures: pure.
+//! Statistics of samples. Pure.
 
 use serde::Serialize;
 use std::time::Duration;
 
-/// What one phase measured.
+/// Measurements of one phase.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
-    /// Of each object create to RUNNING, or of each call.
+    /// From create to RUNNING of each object, or the duration of each call.
     pub latencies: Vec<Duration>,
-    /// From the first beginning to the last end.
+    /// From the first start to the last end.
     pub span: Duration,
 }
 
 impl Samples {
-    /// Adds a further round of the same phase.
+    /// Adds another round of the same phase.
     pub fn add(&mut self, round: Samples) {
         self.latencies.extend(round.latencies);
         self.span += round.span;
     }
 
-    /// The figures.
+    /// Their statistics.
     pub fn timing(&self) -> Timing {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
@@ -34,12 +34,12 @@ impl Samples {
     }
 }
 
-/// The figures of one phase; times in seconds.
+/// Statistics of one phase; times in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Timing {
     /// Objects, or calls.
     pub count: usize,
-    /// Objects per second that came to RUNNING, or calls per second.
+    /// Objects per second that reached RUNNING, or calls per second.
     pub per_second: f64,
     /// Median.
     pub p50: f64,
@@ -57,7 +57,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     sorted.get(rank - 1).map_or(0.0, Duration::as_secs_f64)
 }
 
-/// `a / b`; 0 where there is nothing to divide by.
+/// `a / b`, or 0 if `b` is not positive.
 pub fn ratio(a: f64, b: f64) -> f64 {
     if b > 0.0 { a / b } else { 0.0 }
 }

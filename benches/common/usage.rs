@@ -1,11 +1,11 @@
-//! What a process of ours has used, as its metrics tell.
+//! Resource usage of operator and gateway, from their metrics.
 
 use kube::Client;
 
-use crate::ground::Failure;
+use crate::fixture::Failure;
 use crate::metrics::value;
 
-/// What a process has used.
+/// Resource usage of a process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Resident memory in KB.
@@ -15,7 +15,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// As its metrics have it.
+    /// Reads it from the metrics of the process.
     pub fn of(metrics: &str) -> Result<Usage, Failure> {
         let value = |name: &str| value(metrics, name).ok_or_else(|| format!("the metrics have no {name}"));
         Ok(Usage {
@@ -30,7 +30,7 @@ pub async fn metrics(client: &Client, namespace: &str, pod: &str, port: u16) -> 
     text(client, &format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics")).await
 }
 
-/// What the API server answers on a path.
+/// The API server's response for a path.
 pub async fn text(client: &Client, path: &str) -> Result<String, Failure> {
     Ok(client.request_text(http::Request::get(path).body(Vec::new())?).await?)
 }

@@ -12,16 +12,16 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::ground::{Failure, Ground};
+use crate::fixture::{Failure, Fixture};
 use sandbox_operator::api::GROUP;
 use sandbox_operator::proto::sandbox::sandbox_service_client::SandboxServiceClient;
 
-/// ServiceAccounts: one may make 500 calls per second.
+/// Number of ServiceAccounts. One may make 500 calls per second.
 const ACCOUNTS: usize = 8;
-/// Largest message that the SDK takes.
+/// Maximum message size of the SDK.
 const LARGEST: usize = 100 << 20;
 
-/// Calls the gateway.
+/// A client of the gateway.
 pub type Caller = SandboxServiceClient<InterceptedService<Channel, Token>>;
 
 /// Sends a token with each call.
@@ -35,7 +35,7 @@ impl Interceptor for Token {
     }
 }
 
-/// Makes callers.
+/// Creates callers.
 #[derive(Clone)]
 pub struct Callers {
     url: String,
@@ -43,10 +43,10 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// Makes the ServiceAccounts, and gives them the role of the gateway's users.
-    pub async fn new(ground: &Ground, url: String, role: &str) -> Result<Callers, Failure> {
-        let namespace = &ground.sandboxes.namespace;
-        let accounts: Api<ServiceAccount> = Api::namespaced(ground.client.clone(), namespace);
+    /// Creates the ServiceAccounts and binds them to the role of the gateway's users.
+    pub async fn new(fixture: &Fixture, url: String, role: &str) -> Result<Callers, Failure> {
+        let namespace = &fixture.sandboxes.namespace;
+        let accounts: Api<ServiceAccount> = Api::namespaced(fixture.client.clone(), namespace);
         let names: Vec<String> = (0..ACCOUNTS).map(|number| format!("caller-{number}")).collect();
         for name in &names {
             let account = json!({"metadata": {"name": name}});
@@ -60,19 +60,19 @@ impl Callers {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
             "subjects": subjects.collect::<Vec<_>>(),
         });
-        let bindings: Api<RoleBinding> = Api::namespaced(ground.client.clone(), namespace);
+        let bindings: Api<RoleBinding> = Api::namespaced(fixture.client.clone(), namespace);
         bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
         let mut tokens = vec![];
         for name in &names {
-            let asked: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": [GROUP], "expirationSeconds": 7200}}))?;
-            let answer = accounts.create_token_request(name, &PostParams::default(), &asked).await?;
+            let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": [GROUP], "expirationSeconds": 7200}}))?;
+            let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
             let token = answer.status.and_then(|s| s.token).ok_or("no token")?;
             tokens.push(Token(format!("Bearer {token}").parse()?));
         }
         Ok(Callers { url, tokens })
     }
 
-    /// A caller with a connection of its own, as each `Sandbox` object of the SDK has one.
+    /// A caller with its own connection, like each `Sandbox` object of the SDK.
     pub async fn connect(&self, number: usize) -> Result<Caller, Failure> {
         let channel = Endpoint::from_shared(self.url.clone())?.connect().await?;
         let token = self.tokens[number % self.tokens.len()].clone();

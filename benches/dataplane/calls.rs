@@ -1,4 +1,4 @@
-//! What the SDK does through the gateway, and the same without it: `kubectl exec`, and `pods/exec` over a WebSocket.
+//! Calls to the gateway as the SDK makes them, and the alternatives without it: `kubectl exec`, and `pods/exec` over a WebSocket.
 
 use bytes::Bytes;
 use futures::{Stream, stream};
@@ -11,22 +11,22 @@ use tokio::process::Command;
 use tonic::Streaming;
 
 use crate::callers::Caller;
-use crate::ground::Failure;
+use crate::fixture::Failure;
 use pb::exec_stream_request::Message as Input;
 use pb::exec_stream_response::Message as Output;
 use sandbox_operator::proto::sandbox as pb;
 
-/// Bytes that are read at once from `kubectl` and from a WebSocket.
+/// Size of the buffer for reads from `kubectl` and from a WebSocket.
 const READ: usize = 256 * 1024;
-/// Bytes of one message of input, as the SDK cuts them.
+/// Size of an input message, as in the SDK.
 const PIECE: usize = 64 * 1024;
 /// The container of a sandbox's pod.
 const MAIN: &str = "main";
 
-/// Takes output as it comes.
-pub type Taker<'a> = &'a mut (dyn FnMut(&[u8]) + Send);
+/// Receives output.
+pub type Sink<'a> = &'a mut (dyn FnMut(&[u8]) + Send);
 
-/// A sandbox as the SDK asks for one, but small enough for many of them to fit on one node.
+/// A request as the SDK sends it, for a sandbox so small that many fit on one node.
 pub fn create() -> pb::CreateSandboxRequest {
     let resources = |cpu: &str, memory: &str| {
         Some(pb::Resources {
@@ -75,7 +75,7 @@ pub async fn exec(caller: &mut Caller, sandbox_id: &str, command: Vec<String>) -
     succeeded(caller.exec(request).await?.into_inner().exit_code)
 }
 
-/// Begins a command: returns when it is said to be ready. Without input its end is said at once, as the SDK does.
+/// Starts a command and returns once it is ready. As in the SDK, an empty input is closed at once.
 pub async fn begin(
     caller: &mut Caller,
     sandbox_id: &str,
@@ -96,25 +96,25 @@ pub async fn begin(
     }
 }
 
-/// StreamExec to its end.
+/// Runs a command with StreamExec to its end.
 pub async fn stream_exec(
     caller: &mut Caller,
     sandbox_id: &str,
     command: Vec<String>,
     input: impl Stream<Item = Input> + Send + 'static,
-    take: Taker<'_>,
+    sink: Sink<'_>,
 ) -> Result<(), Failure> {
     let mut answers = begin(caller, sandbox_id, command, input).await?;
     loop {
         match next(&mut answers).await? {
-            Output::Output(output) => take(&output.data),
+            Output::Output(output) => sink(&output.data),
             Output::Exit(exit) => return succeeded(exit.exit_code),
-            other => return Err(format!("not expected: {other:?}").into()),
+            other => return Err(format!("unexpected message: {other:?}").into()),
         }
     }
 }
 
-/// Bytes as the SDK sends them to a command's input.
+/// Input of a command, as the SDK sends it.
 pub fn input(mut content: Bytes) -> impl Stream<Item = Input> + Send + 'static {
     let pieces = std::iter::from_fn(move || {
         let piece = content.split_to(content.len().min(PIECE));
@@ -128,13 +128,13 @@ async fn next(answers: &mut Streaming<pb::ExecStreamResponse>) -> Result<Output,
         .message()
         .await?
         .and_then(|answer| answer.message)
-        .ok_or("a stream without an end")?)
+        .ok_or("the stream ended without an exit code")?)
 }
 
 fn succeeded(exit_code: i32) -> Result<(), Failure> {
     match exit_code {
         0 => Ok(()),
-        code => Err(format!("the command ended with {code}").into()),
+        code => Err(format!("the command exited with {code}").into()),
     }
 }
 
@@ -160,7 +160,7 @@ pub async fn read_file(caller: &mut Caller, sandbox_id: &str, path: &str) -> Res
     Ok(caller.read_file(request).await?.into_inner().content)
 }
 
-/// GetSandbox: a call that ends in the gateway.
+/// GetSandbox, which the gateway answers itself.
 pub async fn get(caller: &mut Caller, sandbox_id: &str) -> Result<pb::Sandbox, Failure> {
     let request = pb::GetSandboxRequest {
         sandbox_id: sandbox_id.into(),
@@ -169,19 +169,19 @@ pub async fn get(caller: &mut Caller, sandbox_id: &str) -> Result<pb::Sandbox, F
 }
 
 /// `pods/exec` over a WebSocket.
-pub async fn websocket(pods: &Api<Pod>, pod: &str, command: Vec<String>, take: Taker<'_>) -> Result<(), Failure> {
+pub async fn websocket(pods: &Api<Pod>, pod: &str, command: Vec<String>, sink: Sink<'_>) -> Result<(), Failure> {
     let params = AttachParams::default().container(MAIN).stderr(false).max_stdout_buf_size(READ);
     let mut process = pods.exec(pod, command, &params).await?;
     let status = process.take_status().ok_or("no status")?;
-    read(process.stdout().ok_or("no output")?, take).await?;
+    read(process.stdout().ok_or("no output")?, sink).await?;
     match status.await.and_then(|status| status.status).as_deref() {
         Some("Success") => Ok(()),
         other => Err(format!("pods/exec ended with {other:?}").into()),
     }
 }
 
-/// `kubectl exec`, the process.
-pub async fn kubectl(namespace: &str, pod: &str, command: Vec<String>, take: Taker<'_>) -> Result<(), Failure> {
+/// `kubectl exec`, as a process.
+pub async fn kubectl(namespace: &str, pod: &str, command: Vec<String>, sink: Sink<'_>) -> Result<(), Failure> {
     let mut process = Command::new("kubectl")
         .args(["exec", "--namespace", namespace, pod, "--container", MAIN, "--"])
         .args(command)
@@ -189,19 +189,19 @@ pub async fn kubectl(namespace: &str, pod: &str, command: Vec<String>, take: Tak
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    read(process.stdout.take().ok_or("no output")?, take).await?;
+    read(process.stdout.take().ok_or("no output")?, sink).await?;
     match process.wait().await? {
         status if status.success() => Ok(()),
         status => Err(format!("kubectl exec: {status}").into()),
     }
 }
 
-async fn read(mut from: impl AsyncRead + Unpin, take: Taker<'_>) -> Result<(), Failure> {
+async fn read(mut from: impl AsyncRead + Unpin, sink: Sink<'_>) -> Result<(), Failure> {
     let mut buffer = vec![0; READ];
     loop {
         match from.read(&mut buffer).await? {
             0 => return Ok(()),
-            bytes => take(&buffer[..bytes]),
+            bytes => sink(&buffer[..bytes]),
         }
     }
 }

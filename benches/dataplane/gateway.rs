@@ -1,10 +1,10 @@
-//! What the replicas of the gateway tell of themselves.
+//! Resource usage of the gateway's replicas.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use crate::ground::Failure;
+use crate::fixture::Failure;
 use crate::metrics::series;
 use crate::usage::{self, Usage};
 
@@ -18,28 +18,28 @@ pub struct Gateway {
     pods: Vec<String>,
 }
 
-/// What all replicas have used, and what they do.
+/// Usage and load of all replicas together.
 #[derive(Clone, Copy, Default)]
 pub struct State {
     /// Memory and processor time.
     pub usage: Usage,
     /// Requests to the API server.
     pub api_requests: f64,
-    /// StreamExec under way.
+    /// Open StreamExec calls.
     pub streams: f64,
     /// Open connections.
     pub connections: f64,
 }
 
 impl Gateway {
-    /// Finds the replicas that do not end.
+    /// Finds the replicas, except those that are being deleted.
     pub async fn find(client: &Client, namespace: &str) -> Result<Gateway, Failure> {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let found = pods
             .list_metadata(&ListParams::default().labels("app.kubernetes.io/component=gateway"))
             .await?;
-        let stays = found.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        let pods: Vec<String> = stays.map(|pod| pod.name_any()).collect();
+        let running = found.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let pods: Vec<String> = running.map(|pod| pod.name_any()).collect();
         if pods.is_empty() {
             return Err(format!("no gateway in namespace {namespace}").into());
         }

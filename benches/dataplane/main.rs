@@ -3,22 +3,22 @@
 mod callers;
 mod calls;
 mod content;
+#[path = "../common/fixture.rs"]
+mod fixture;
 mod gateway;
-#[path = "../common/ground.rs"]
-mod ground;
 mod load;
 mod memory;
 #[path = "../common/metrics.rs"]
 mod metrics;
-mod polls;
+mod observer;
 mod report;
-mod scene;
-mod seen;
+mod round_trips;
+mod sdk_polls;
+mod setup;
 mod starts;
 #[path = "../common/stats.rs"]
 mod stats;
 mod transfers;
-mod trips;
 #[path = "../common/usage.rs"]
 mod usage;
 
@@ -29,19 +29,19 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use callers::Callers;
+use fixture::{Failure, Fixture};
 use gateway::Gateway;
-use ground::{Failure, Ground};
 use report::Report;
-use scene::Scene;
-use trips::Way;
+use round_trips::Method;
+use setup::Setup;
 
-/// The gateway next to what there is without it.
+/// The gateway next to the alternatives without it.
 #[derive(Parser)]
 struct Options {
-    /// Small numbers: whether it works, not how fast it is.
+    /// Small numbers, to check that the benchmark works.
     #[arg(long)]
     quick: bool,
-    /// The gateway, as hack/sdk/url.sh prints it.
+    /// The gateway's URL, as hack/sdk/url.sh prints it.
     #[arg(long)]
     url: String,
     /// Namespace of the gateway.
@@ -50,39 +50,39 @@ struct Options {
     /// ClusterRole of the gateway's users.
     #[arg(long, default_value = "sandbox-operator-user")]
     role: String,
-    /// `cargo bench` says so.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// How many of what.
+/// Size of the benchmark.
 struct Scale {
-    /// Way, callers, round trips.
-    trips: &'static [(Way, usize, usize)],
-    /// The same without a call.
+    /// Method, callers, round trips.
+    round_trips: &'static [(Method, usize, usize)],
+    /// Round trips without a call.
     inside: usize,
     /// Idle streams.
     streams: usize,
-    /// Rounds of transfers, and how often a stream of output has the file.
+    /// Rounds of transfers, and how often output repeats the file.
     transfers: (usize, usize),
-    /// Name, rounds, how many at once.
+    /// Name, rounds, number started at once.
     starts: [(&'static str, usize, usize); 2],
 }
 
 const FULL: Scale = Scale {
-    trips: &[
-        (Way::StreamExec, 1, 500),
-        (Way::Kubectl, 1, 40),
-        (Way::WebSocket, 1, 100),
-        (Way::Exec, 1, 500),
-        (Way::GetSandbox, 1, 500),
-        (Way::StreamExec, 16, 3200),
-        (Way::Exec, 16, 3200),
-        (Way::WebSocket, 16, 320),
-        (Way::Kubectl, 4, 80),
-        (Way::StreamExec, 64, 6400),
-        (Way::Exec, 64, 6400),
-        (Way::WebSocket, 64, 320),
+    round_trips: &[
+        (Method::StreamExec, 1, 500),
+        (Method::Kubectl, 1, 40),
+        (Method::WebSocket, 1, 100),
+        (Method::Exec, 1, 500),
+        (Method::GetSandbox, 1, 500),
+        (Method::StreamExec, 16, 3200),
+        (Method::Exec, 16, 3200),
+        (Method::WebSocket, 16, 320),
+        (Method::Kubectl, 4, 80),
+        (Method::StreamExec, 64, 6400),
+        (Method::Exec, 64, 6400),
+        (Method::WebSocket, 64, 320),
     ],
     inside: 500,
     streams: 1000,
@@ -90,15 +90,15 @@ const FULL: Scale = Scale {
     starts: [("one by one", 10, 1), ("burst", 2, 20)],
 };
 const QUICK: Scale = Scale {
-    trips: &[
-        (Way::StreamExec, 1, 50),
-        (Way::Kubectl, 1, 5),
-        (Way::WebSocket, 1, 10),
-        (Way::Exec, 1, 50),
-        (Way::GetSandbox, 1, 50),
-        (Way::StreamExec, 16, 160),
-        (Way::WebSocket, 16, 32),
-        (Way::StreamExec, 64, 320),
+    round_trips: &[
+        (Method::StreamExec, 1, 50),
+        (Method::Kubectl, 1, 5),
+        (Method::WebSocket, 1, 10),
+        (Method::Exec, 1, 50),
+        (Method::GetSandbox, 1, 50),
+        (Method::StreamExec, 16, 160),
+        (Method::WebSocket, 16, 32),
+        (Method::StreamExec, 64, 320),
     ],
     inside: 50,
     streams: 100,
@@ -108,22 +108,22 @@ const QUICK: Scale = Scale {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    ground::exit_code(bench(Options::parse()).await)
+    fixture::exit_code(bench(Options::parse()).await)
 }
 
 async fn bench(options: Options) -> Result<(), Failure> {
     let client = Client::try_default().await?;
     let gateway = Gateway::find(&client, &options.namespace).await?;
-    let mut ground = Ground::new(&client, Value::Null).await?;
+    let mut fixture = Fixture::new(&client, Value::Null).await?;
     let mut report = Report::default();
     let measured = tokio::select! {
-        measured = measure(&options, &gateway, &mut ground, &mut report) => measured,
-        () = ground::interrupted() => Err("interrupted".into()),
+        measured = measure(&options, &gateway, &mut fixture, &mut report) => measured,
+        () = fixture::interrupted() => Err("interrupted".into()),
     };
-    // Also after a failure: what was measured until then.
+    // After a failure too: print what has been measured.
     print!("{}", report.table());
-    eprintln!("removing what was made");
-    let removed = ground.remove().await;
+    eprintln!("removing the benchmark's objects");
+    let removed = fixture.remove().await;
     println!("{}", serde_json::to_string(&report)?);
     measured.and(removed)?;
     match report.lost() {
@@ -132,24 +132,26 @@ async fn bench(options: Options) -> Result<(), Failure> {
     }
 }
 
-async fn measure(options: &Options, gateway: &Gateway, ground: &mut Ground, report: &mut Report) -> Result<(), Failure> {
+async fn measure(options: &Options, gateway: &Gateway, fixture: &mut Fixture, report: &mut Report) -> Result<(), Failure> {
     let began = Instant::now();
     let scale = if options.quick { QUICK } else { FULL };
     report.processors = std::thread::available_parallelism()?.get();
     eprintln!("callers and sandboxes");
-    let callers = Callers::new(ground, options.url.clone(), &options.role).await?;
-    let scene = Scene::new(ground, &callers).await?;
-    // First of all: memory that was used before and is free again would hide what is used now.
+    let callers = Callers::new(fixture, options.url.clone(), &options.role).await?;
+    let setup = Setup::new(fixture, &callers).await?;
+    // Measure memory first: memory that was used and freed before would hide what the streams use.
     eprintln!("{} idle streams, twice", scale.streams);
-    report.memory = memory::measure(&scene, &callers, gateway, scale.streams).await?;
-    report.trips.push(trips::inside(&scene, scale.inside).await?);
-    for (way, callers, count) in scale.trips {
-        report.trips.push(trips::measure(&scene, gateway, *way, *callers, *count).await?);
+    report.memory = memory::measure(&setup, &callers, gateway, scale.streams).await?;
+    report.round_trips.push(round_trips::inside(&setup, scale.inside).await?);
+    for (method, callers, count) in scale.round_trips {
+        report
+            .round_trips
+            .push(round_trips::measure(&setup, gateway, *method, *callers, *count).await?);
     }
     let (rounds, times) = scale.transfers;
-    report.transfers = transfers::measure(&scene, rounds, times).await?;
+    report.transfers = transfers::measure(&setup, rounds, times).await?;
     for (name, rounds, at_once) in scale.starts {
-        report.starts.push(starts::measure(ground, &scene, name, rounds, at_once).await?);
+        report.starts.push(starts::measure(fixture, &setup, name, rounds, at_once).await?);
     }
     report.seconds = began.elapsed().as_secs_f64();
     Ok(())

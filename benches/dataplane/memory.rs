@@ -1,4 +1,4 @@
-//! What idle streams cost the gateway.
+//! Memory of idle streams in the gateway.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use std::time::{Duration, Instant};
@@ -6,31 +6,31 @@ use tonic::Streaming;
 
 use crate::callers::{Caller, Callers};
 use crate::calls::{self, words};
+use crate::fixture::{Failure, TIMEOUT};
 use crate::gateway::Gateway;
-use crate::ground::{Failure, PATIENCE};
 use crate::load::{self, bounded};
 use crate::report::Memory;
-use crate::scene::Scene;
+use crate::setup::Setup;
 use sandbox_operator::proto::sandbox as pb;
 
-/// Streams that are opened at once.
+/// Streams that are opened concurrently.
 const AT_ONCE: usize = 16;
-/// What has just happened is over by then.
+/// Time for the gateway to settle.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// So many streams over the callers' connections, then as many more with a connection each.
-pub async fn measure(scene: &Scene, callers: &Callers, gateway: &Gateway, streams: usize) -> Result<Vec<Memory>, Failure> {
-    // Connections, and what is remembered of callers and agents, are there before.
-    let warm = scene.clone();
-    load::run(scene.callers(), scene.callers(), move |n| {
-        let (mut caller, scene) = (warm.caller(n), warm.clone());
-        async move { calls::stream_exec(&mut caller, &scene.place(n).sandbox_id, words(&["true"]), stream::empty(), &mut |_| {}).await }
+/// Opens `streams` streams on the callers' connections, then as many with a connection each.
+pub async fn measure(setup: &Setup, callers: &Callers, gateway: &Gateway, streams: usize) -> Result<Vec<Memory>, Failure> {
+    // Warm up connections and caches.
+    let warm = setup.clone();
+    load::run(setup.callers(), setup.callers(), move |n| {
+        let (mut caller, setup) = (warm.caller(n), warm.clone());
+        async move { calls::stream_exec(&mut caller, &setup.sandbox(n).sandbox_id, words(&["true"]), stream::empty(), &mut |_| {}).await }
     })
     .await?;
     let mut readings = vec![reading(gateway, "none").await?];
-    let shared = open(scene, streams, async |n| Ok(scene.caller(n))).await?;
+    let shared = open(setup, streams, async |n| Ok(setup.caller(n))).await?;
     readings.push(reading(gateway, "on shared connections").await?);
-    let own = open(scene, streams, async |n| callers.connect(n).await).await?;
+    let own = open(setup, streams, async |n| callers.connect(n).await).await?;
     readings.push(reading(gateway, "and with one each").await?);
     for (reading, wanted) in readings.iter().zip([0, streams, 2 * streams]) {
         if reading.streams != wanted {
@@ -40,8 +40,8 @@ pub async fn measure(scene: &Scene, callers: &Callers, gateway: &Gateway, stream
     drop((shared, own));
     let began = Instant::now();
     while gateway.state().await?.streams > 0.0 {
-        if began.elapsed() > PATIENCE {
-            return Err("streams that were left do not end".into());
+        if began.elapsed() > TIMEOUT {
+            return Err("dropped streams are still open".into());
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -49,7 +49,7 @@ pub async fn measure(scene: &Scene, callers: &Callers, gateway: &Gateway, stream
 }
 
 async fn open(
-    scene: &Scene,
+    setup: &Setup,
     streams: usize,
     caller: impl AsyncFn(usize) -> Result<Caller, Failure>,
 ) -> Result<Vec<Streaming<pb::ExecStreamResponse>>, Failure> {
@@ -57,7 +57,7 @@ async fn open(
     let begin = |n| {
         bounded(async move {
             let mut caller = caller(n).await?;
-            calls::begin(&mut caller, &scene.place(n).sandbox_id, words(&["sleep", "3600"]), stream::empty()).await
+            calls::begin(&mut caller, &setup.sandbox(n).sandbox_id, words(&["sleep", "3600"]), stream::empty()).await
         })
     };
     stream::iter((0..streams).map(begin)).buffer_unordered(AT_ONCE).try_collect().await

@@ -1,11 +1,11 @@
-//! What is printed: a table, and the same as one line of JSON.
+//! The report: tables, and one line of JSON.
 
 use serde::Serialize;
 use std::fmt::Write as _;
 
 use crate::stats::{Timing, ratio};
 
-/// Everything that was measured.
+/// All measurements.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Processors of the machine that the benchmark ran on.
@@ -13,21 +13,21 @@ pub struct Report {
     /// Resident memory of all replicas of the gateway.
     pub memory: Vec<Memory>,
     /// Round trips.
-    pub trips: Vec<Trips>,
+    pub round_trips: Vec<Trips>,
     /// Files and output.
     pub transfers: Vec<Transfer>,
-    /// From the create to the first result.
+    /// From create to the first result.
     pub starts: Vec<Starts>,
     /// Duration of the whole run in seconds.
     pub seconds: f64,
 }
 
-/// Resident memory with so many idle streams.
+/// Resident memory with a number of idle streams.
 #[derive(Debug, Serialize)]
 pub struct Memory {
-    /// Which streams.
+    /// Kind of streams.
     pub what: String,
-    /// StreamExec under way.
+    /// Open StreamExec calls.
     pub streams: usize,
     /// Connections to the gateway.
     pub connections: usize,
@@ -35,20 +35,20 @@ pub struct Memory {
     pub resident: f64,
 }
 
-/// One way of running a command.
+/// One method of running a command.
 #[derive(Debug, Serialize)]
 pub struct Trips {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Callers at once.
     pub callers: usize,
     /// The round trips.
     pub timing: Timing,
-    /// What it cost the gateway.
+    /// Cost for the gateway.
     pub cost: Option<Cost>,
 }
 
-/// What one call cost the gateway.
+/// Cost of one call for the gateway.
 #[derive(Debug, Serialize)]
 pub struct Cost {
     /// Processor time in milliseconds.
@@ -57,44 +57,44 @@ pub struct Cost {
     pub api_requests: f64,
 }
 
-/// One way of moving bytes.
+/// One method of transferring content.
 #[derive(Debug, Serialize)]
 pub struct Transfer {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// Bytes each time.
+    /// Bytes per transfer.
     pub bytes: u64,
-    /// How long each time took.
+    /// Duration of the transfers.
     pub timing: Timing,
-    /// Bytes that did not arrive as they were sent.
+    /// Bytes that are missing or wrong.
     pub lost: u64,
 }
 
-/// One way of starting.
+/// One way to start sandboxes.
 #[derive(Debug, Serialize)]
 pub struct Starts {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Started at once.
     pub at_once: usize,
-    /// Create to the first result, of sandboxes.
+    /// From create to the first result, for sandboxes.
     pub sandboxes: Timing,
-    /// The same, of bare pods.
+    /// The same for bare pods.
     pub pods: Timing,
-    /// Median of sandboxes for a caller who looks when the SDK looks.
+    /// Median of sandboxes for a caller that polls like the SDK.
     pub sdk_p50: f64,
-    /// How long it took until then.
+    /// Durations until each step.
     pub stages: Vec<Stage>,
 }
 
-/// Medians from the create to one step.
+/// Medians from create to one step.
 #[derive(Debug, Serialize)]
 pub struct Stage {
     /// The step.
     pub name: String,
-    /// Of sandboxes.
+    /// For sandboxes.
     pub sandboxes: f64,
-    /// Of bare pods.
+    /// For bare pods.
     pub pods: f64,
 }
 
@@ -105,22 +105,22 @@ impl Transfer {
 }
 
 impl Report {
-    /// Bytes that did not arrive, whichever way they went.
+    /// Lost bytes of all transfers.
     pub fn lost(&self) -> u64 {
         self.transfers.iter().map(|t| t.lost).sum()
     }
 
-    /// Median in seconds of one way with one caller; 0 if it was not measured.
+    /// Median in seconds of a method with one caller, or 0 if it was not measured.
     fn p50(&self, name: &str) -> f64 {
-        let found = self.trips.iter().find(|t| t.name == name && t.callers == 1);
+        let found = self.round_trips.iter().find(|t| t.name == name && t.callers == 1);
         found.map_or(0.0, |t| t.timing.p50)
     }
 
-    /// For people.
+    /// The tables.
     pub fn table(&self) -> String {
         let mut text = String::new();
         self.targets(&mut text);
-        self.trips(&mut text);
+        self.round_trips(&mut text);
         self.transfers(&mut text);
         self.starts(&mut text);
         self.memory(&mut text);
@@ -147,15 +147,15 @@ impl Report {
         }
     }
 
-    fn trips(&self, text: &mut String) {
+    fn round_trips(&self, text: &mut String) {
         let heads = ["callers", "p50 ms", "p95 ms", "p99 ms", "per s", "cpu ms", "api calls"];
         let _ = writeln!(text, "\n{:<28}{}", "round trip of `true`", columns(heads.map(String::from)));
-        for trips in &self.trips {
-            let t = &trips.timing;
-            let cost = |of: fn(&Cost) -> f64| trips.cost.as_ref().map_or(String::new(), |c| format!("{:.2}", of(c)));
+        for round_trips in &self.round_trips {
+            let t = &round_trips.timing;
+            let cost = |of: fn(&Cost) -> f64| round_trips.cost.as_ref().map_or(String::new(), |c| format!("{:.2}", of(c)));
             let ms = |seconds: f64| format!("{:.2}", seconds * 1000.0);
             let line = [
-                trips.callers.to_string(),
+                round_trips.callers.to_string(),
                 ms(t.p50),
                 ms(t.p95),
                 ms(t.p99),
@@ -163,7 +163,7 @@ impl Report {
                 cost(|c| c.cpu_ms),
                 cost(|c| c.api_requests),
             ];
-            let _ = writeln!(text, "{:<28}{}", trips.name, columns(line));
+            let _ = writeln!(text, "{:<28}{}", round_trips.name, columns(line));
         }
     }
 
@@ -198,7 +198,7 @@ impl Report {
             let (s, p) = (&starts.sandboxes, &starts.pods);
             line("to the first exec: p50, s", s.p50, p.p50);
             line("  p99", s.p99, p.p99);
-            line("  p50 as the SDK looks", starts.sdk_p50, p.p50);
+            line("  p50 at the SDK's sdk_polls", starts.sdk_p50, p.p50);
             line("started per s", s.per_second, p.per_second);
             for stage in &starts.stages {
                 line(&format!("  {}", stage.name), stage.sandboxes, stage.pods);

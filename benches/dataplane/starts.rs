@@ -1,4 +1,4 @@
-//! From the create to the result of a first command: sandboxes next to bare pods of the same shape.
+//! From create to the result of a first command: sandboxes next to bare pods with the same spec.
 
 use futures::future::try_join_all;
 use futures::stream;
@@ -10,22 +10,22 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 use crate::calls::{self, words};
-use crate::ground::{Failure, Ground, PATIENCE};
+use crate::fixture::{Failure, Fixture, TIMEOUT};
 use crate::load::bounded;
-use crate::polls::seen_by_sdk;
+use crate::observer::{Observer, Step};
 use crate::report::{Stage, Starts};
-use crate::scene::Scene;
-use crate::seen::{Seen, Step};
+use crate::sdk_polls::next_sdk_poll;
+use crate::setup::Setup;
 use crate::stats::Samples;
 
-/// What is started.
+/// The kind of object that is started.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Sandbox,
     Pod,
 }
 
-/// When the steps of one start were made.
+/// When one start reached its steps.
 struct Start {
     began: Instant,
     steps: Vec<(Step, Instant)>,
@@ -39,16 +39,16 @@ impl Start {
             .map(|(_, at)| at.saturating_duration_since(self.began))
     }
 
-    /// How long it takes a caller who looks when the SDK looks.
+    /// The duration for a caller that polls like the SDK.
     fn took_sdk(&self) -> Option<Duration> {
         let (answered, ready, done) = (self.took(Step::Answered)?, self.took(Step::Ready)?, self.took(Step::Done)?);
-        Some(answered + seen_by_sdk(ready.saturating_sub(answered)) + done.saturating_sub(ready))
+        Some(answered + next_sdk_poll(ready.saturating_sub(answered)) + done.saturating_sub(ready))
     }
 }
 
-/// `rounds` times `at_once` of each kind, one kind after the other; they take turns in being the first.
-pub async fn measure(ground: &Ground, scene: &Scene, name: &str, rounds: usize, at_once: usize) -> Result<Starts, Failure> {
-    let seen = Seen::new(ground).await?;
+/// Starts `at_once` objects of each kind, `rounds` times. The kinds alternate in going first.
+pub async fn measure(fixture: &Fixture, setup: &Setup, name: &str, rounds: usize, at_once: usize) -> Result<Starts, Failure> {
+    let seen = Observer::new(fixture).await?;
     let (mut pods, mut sandboxes) = ((Samples::default(), vec![]), (Samples::default(), vec![]));
     for round in 1..=rounds {
         eprintln!("{name}: {at_once} bare pods and {at_once} sandboxes, round {round} of {rounds}");
@@ -58,14 +58,14 @@ pub async fn measure(ground: &Ground, scene: &Scene, name: &str, rounds: usize, 
         }
         for (kind, (samples, starts)) in kinds {
             let began = Instant::now();
-            let all = (0..at_once).map(|n| start(ground, scene, &seen, kind, format!("bare-{round}-{n}"), n));
+            let all = (0..at_once).map(|n| start(fixture, setup, &seen, kind, format!("bare-{round}-{n}"), n));
             let all = try_join_all(all).await?;
             samples.add(Samples {
                 latencies: all.iter().filter_map(|start| start.took(Step::Done)).collect(),
                 span: began.elapsed(),
             });
             starts.extend(all);
-            remove(ground, scene, kind).await?;
+            remove(fixture, setup, kind).await?;
         }
     }
     let p50 = |starts: &[Start], took: &dyn Fn(&Start) -> Option<Duration>| {
@@ -91,8 +91,8 @@ pub async fn measure(ground: &Ground, scene: &Scene, name: &str, rounds: usize, 
     })
 }
 
-async fn start(ground: &Ground, scene: &Scene, seen: &Seen, kind: Kind, name: String, n: usize) -> Result<Start, Failure> {
-    let mut caller = scene.caller(n);
+async fn start(fixture: &Fixture, setup: &Setup, seen: &Observer, kind: Kind, name: String, n: usize) -> Result<Start, Failure> {
+    let mut caller = setup.caller(n);
     let command = words(&["true"]);
     let began = Instant::now();
     let (name, answered) = match kind {
@@ -101,16 +101,16 @@ async fn start(ground: &Ground, scene: &Scene, seen: &Seen, kind: Kind, name: St
             (made.into_inner().sandbox_id, Instant::now())
         }
         Kind::Pod => {
-            let mut pod = ground.pods.template.clone();
+            let mut pod = fixture.pods.template.clone();
             pod["metadata"]["name"] = json!(name);
-            pods(ground).create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+            pods(fixture).create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
             (name, Instant::now())
         }
     };
     seen.until(&name, Step::Ready).await?;
     match kind {
         Kind::Sandbox => bounded(calls::stream_exec(&mut caller, &name, command, stream::empty(), &mut |_| {})).await?,
-        Kind::Pod => bounded(calls::websocket(&pods(ground), &name, command, &mut |_| {})).await?,
+        Kind::Pod => bounded(calls::websocket(&pods(fixture), &name, command, &mut |_| {})).await?,
     }
     let done = Instant::now();
     let steps = Step::ALL.iter().filter_map(|(step, _)| match step {
@@ -124,33 +124,33 @@ async fn start(ground: &Ground, scene: &Scene, seen: &Seen, kind: Kind, name: St
     })
 }
 
-fn pods(ground: &Ground) -> Api<Pod> {
-    Api::namespaced(ground.client.clone(), &ground.pods.namespace)
+fn pods(fixture: &Fixture) -> Api<Pod> {
+    Api::namespaced(fixture.client.clone(), &fixture.pods.namespace)
 }
 
-/// Removes what was started, so that the next has the node to itself.
-async fn remove(ground: &Ground, scene: &Scene, kind: Kind) -> Result<(), Failure> {
+/// Removes the started objects, so that the next start has the node for itself.
+async fn remove(fixture: &Fixture, setup: &Setup, kind: Kind) -> Result<(), Failure> {
     let all = ListParams::default();
-    let (left, stays) = match kind {
+    let (left, expected) = match kind {
         Kind::Pod => {
-            pods(ground).delete_collection(&DeleteParams::default(), &all).await?;
-            (pods(ground), 0)
+            pods(fixture).delete_collection(&DeleteParams::default(), &all).await?;
+            (pods(fixture), 0)
         }
         Kind::Sandbox => {
-            let sandboxes: Api<Sandbox> = Api::namespaced(ground.client.clone(), scene.namespace());
+            let sandboxes: Api<Sandbox> = Api::namespaced(fixture.client.clone(), setup.namespace());
             for sandbox in sandboxes.list_metadata(&all).await?.items {
                 let name = sandbox.metadata.name.unwrap_or_default();
-                if !scene.places().iter().any(|place| place.sandbox_id == name) {
+                if !setup.sandboxes().iter().any(|running| running.sandbox_id == name) {
                     sandboxes.delete(&name, &DeleteParams::background()).await?;
                 }
             }
-            (scene.pods().clone(), scene.places().len())
+            (setup.pods().clone(), setup.sandboxes().len())
         }
     };
     let began = Instant::now();
-    while left.list_metadata(&all).await?.items.len() > stays {
-        if began.elapsed() > 2 * PATIENCE {
-            return Err("pods that were removed do not go".into());
+    while left.list_metadata(&all).await?.items.len() > expected {
+        if began.elapsed() > 2 * TIMEOUT {
+            return Err("deleted pods still exist".into());
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

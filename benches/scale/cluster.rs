@@ -1,4 +1,4 @@
-//! Sandboxes for fake nodes, and what the cluster tells of the operator.
+//! Sandboxes for fake nodes, and the operator's resource usage.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -9,33 +9,33 @@ use sandbox_operator::api::Sandbox;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-use crate::ground::{Failure, Ground, PATIENCE};
+use crate::fixture::{Failure, Fixture, TIMEOUT};
 use crate::load::LABEL;
 use crate::requests::{self, Writes};
 use crate::usage::{self, Usage};
 
-/// Fails where there are no fake nodes.
+/// Fails if there are no fake nodes.
 pub async fn fake_nodes(client: &Client) -> Result<(), Failure> {
     let nodes: Api<Node> = Api::all(client.clone());
     if nodes.list_metadata(&ListParams::default().labels("type=kwok")).await?.items.is_empty() {
-        return Err("no node has the label type=kwok: hack/cluster/cluster fake-nodes 3".into());
+        return Err("no node has the label type=kwok: run hack/cluster/cluster up --for-tests".into());
     }
     Ok(())
 }
 
-/// Runs one sandbox, and takes its pod as the shape of the bare ones.
-pub async fn copy_shape(ground: &mut Ground) -> Result<(), Failure> {
-    let api: Api<Sandbox> = Api::namespaced(ground.client.clone(), &ground.sandboxes.namespace);
-    let mut object = ground.sandboxes.template.clone();
+/// Runs one sandbox, and uses its pod as the template of bare pods.
+pub async fn copy_shape(fixture: &mut Fixture) -> Result<(), Failure> {
+    let api: Api<Sandbox> = Api::namespaced(fixture.client.clone(), &fixture.sandboxes.namespace);
+    let mut object = fixture.sandboxes.template.clone();
     object["metadata"]["name"] = json!("shape");
     api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
-    ground.copy_shape("shape").await
+    fixture.copy_shape("shape").await
 }
 
-/// Plays the kubelet for a phase's sandboxes: their main containers end with exit code 0. Returns when all are COMPLETED.
-pub async fn complete(ground: &Ground, phase: &str, count: usize) -> Result<(), Failure> {
-    let sandboxes: Api<Sandbox> = Api::namespaced(ground.client.clone(), &ground.sandboxes.namespace);
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), &ground.sandboxes.namespace);
+/// Acts as the kubelet for a phase's sandboxes: their main containers exit with 0. Returns when all are COMPLETED.
+pub async fn complete(fixture: &Fixture, phase: &str, count: usize) -> Result<(), Failure> {
+    let sandboxes: Api<Sandbox> = Api::namespaced(fixture.client.clone(), &fixture.sandboxes.namespace);
+    let pods: Api<Pod> = Api::namespaced(fixture.client.clone(), &fixture.sandboxes.namespace);
     let of_phase = ListParams::default().labels(&format!("{LABEL}={phase}"));
     for sandbox in sandboxes.list(&of_phase).await?.items {
         let name = sandbox.status.and_then(|s| s.pod_name).ok_or("a running sandbox without a pod")?;
@@ -48,7 +48,7 @@ pub async fn complete(ground: &Ground, phase: &str, count: usize) -> Result<(), 
     let completed = of_phase.fields("status.state=COMPLETED");
     let began = Instant::now();
     while sandboxes.list_metadata(&completed).await?.items.len() < count {
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > TIMEOUT {
             return Err(format!("not all of {count} sandboxes are COMPLETED").into());
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -56,7 +56,7 @@ pub async fn complete(ground: &Ground, phase: &str, count: usize) -> Result<(), 
     Ok(())
 }
 
-/// A sandbox that only a fake node takes.
+/// A sandbox that only runs on fake nodes.
 pub fn sandbox() -> Value {
     json!({
         "apiVersion": "sandbox-operator.dev/v1alpha1",
@@ -80,7 +80,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Finds it by the lease, which must be held by a pod that is there.
+    /// Finds it through the lease, which an existing pod must hold.
     pub async fn leading(client: &Client, namespace: &str, lease: &str) -> Result<Operator, Failure> {
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
@@ -96,20 +96,20 @@ impl Operator {
                     pod,
                 });
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 return Err(format!("no operator leads: lease {namespace}/{lease} is held by {holder:?}").into());
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 
-    /// What its process has used until now.
+    /// Its resource usage until now.
     pub async fn usage(&self) -> Result<Usage, Failure> {
         Usage::of(&usage::metrics(&self.client, &self.namespace, &self.pod.name_any(), 8080).await?)
     }
 }
 
-/// The operator's writes until now, as the API server counted them.
+/// The operator's writes until now, as counted by the API server.
 pub async fn writes(client: &Client) -> Result<Writes, Failure> {
     Ok(requests::writes(&usage::text(client, "/metrics").await?))
 }

@@ -1,4 +1,4 @@
-//! Creates objects at a rate and sees on a watch when each runs: the same way for sandboxes and for bare pods.
+//! Creates objects at a rate and watches until each runs, in the same way for sandboxes and bare pods.
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -17,22 +17,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::ground::{Failure, IN_FLIGHT, Target};
+use crate::fixture::{Failure, IN_FLIGHT, Target};
 use crate::stats::Samples;
 
-/// Label with the phase that an object belongs to; each phase watches its own objects only.
+/// Label with the object's phase. Each phase watches its own objects only.
 pub const LABEL: &str = "bench/phase";
 
-/// What a watch must tell of an object: decoding no more keeps the benchmark's own work small, and equal for both kinds.
-pub trait Seen: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+/// The decoded part of a watched object. Decoding nothing else keeps the benchmark's own work small, and equal for both kinds.
+pub trait Observed: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
     /// Whether it runs.
     fn running(&self) -> bool;
 }
 
-/// A sandbox on a watch.
+/// A watched sandbox.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = Sandbox)]
-pub struct SeenSandbox {
+pub struct ObservedSandbox {
     metadata: ObjectMeta,
     status: Option<SandboxState>,
 }
@@ -42,16 +42,16 @@ struct SandboxState {
     state: State,
 }
 
-impl Seen for SeenSandbox {
+impl Observed for ObservedSandbox {
     fn running(&self) -> bool {
         self.status.as_ref().is_some_and(|s| s.state == State::Running)
     }
 }
 
-/// A pod on a watch.
+/// A watched pod.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = Pod)]
-pub struct SeenPod {
+pub struct ObservedPod {
     metadata: ObjectMeta,
     status: Option<PodState>,
 }
@@ -63,26 +63,26 @@ struct PodState {
     container_statuses: Vec<ContainerStatus>,
 }
 
-impl Seen for SeenPod {
+impl Observed for ObservedPod {
     fn running(&self) -> bool {
         let main = self.status.iter().flat_map(|s| &s.container_statuses).find(|c| c.name == "main");
         main.and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some())
     }
 }
 
-/// How many, and how fast.
+/// Number and rate of the objects.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Part of the objects' names.
+    /// Prefix of the objects' names.
     pub name: String,
-    /// How many.
+    /// Number of objects.
     pub count: usize,
-    /// Creates per second; none: as fast as they are answered.
+    /// Creates per second. None: as fast as the API server responds.
     pub rate: Option<u32>,
 }
 
-/// Runs one phase to its end: all run.
-pub async fn run<K: Seen>(client: &Client, target: &Target, plan: &Plan) -> Result<Samples, Failure> {
+/// Runs one phase until all its objects run.
+pub async fn run<K: Observed>(client: &Client, target: &Target, plan: &Plan) -> Result<Samples, Failure> {
     let bound = Duration::from_secs(60) + Duration::from_millis(100) * u32::try_from(plan.count)?;
     let (listed, watching) = oneshot::channel();
     let api: Api<K> = Api::namespaced(client.clone(), &target.namespace);
@@ -105,7 +105,7 @@ pub async fn run<K: Seen>(client: &Client, target: &Target, plan: &Plan) -> Resu
 }
 
 /// When each object of the phase was first seen running.
-async fn all_running<K: Seen>(api: Api<K>, plan: Plan, listed: oneshot::Sender<()>) -> HashMap<String, Instant> {
+async fn all_running<K: Observed>(api: Api<K>, plan: Plan, listed: oneshot::Sender<()>) -> HashMap<String, Instant> {
     let config = watcher::Config::default().labels(&format!("{LABEL}={}", plan.name));
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let (mut listed, mut seen) = (Some(listed), HashMap::new());
@@ -125,12 +125,12 @@ async fn all_running<K: Seen>(api: Api<K>, plan: Plan, listed: oneshot::Sender<(
     seen
 }
 
-/// Creates them all; when each create was sent.
-async fn create<K: Seen>(client: &Client, target: &Target, plan: &Plan) -> Result<HashMap<String, Instant>, Failure> {
+/// Creates all objects, and returns when each request was sent.
+async fn create<K: Observed>(client: &Client, target: &Target, plan: &Plan) -> Result<HashMap<String, Instant>, Failure> {
     let url = K::url_path(&(), Some(&target.namespace));
     let permits = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut tick = plan.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
-    let mut under_way = Vec::with_capacity(plan.count);
+    let mut in_flight = Vec::with_capacity(plan.count);
     for number in 0..plan.count {
         if let Some(tick) = &mut tick {
             tick.tick().await;
@@ -142,7 +142,7 @@ async fn create<K: Seen>(client: &Client, target: &Target, plan: &Plan) -> Resul
         let request = kube::core::Request::new(url.clone()).create(&PostParams::default(), serde_json::to_vec(&object)?)?;
         let permit = permits.clone().acquire_owned().await?;
         let client = client.clone();
-        under_way.push(tokio::spawn(async move {
+        in_flight.push(tokio::spawn(async move {
             let sent = Instant::now();
             let answer = client.request::<IgnoredAny>(request).await;
             drop(permit);
@@ -150,7 +150,7 @@ async fn create<K: Seen>(client: &Client, target: &Target, plan: &Plan) -> Resul
         }));
     }
     let mut created = HashMap::with_capacity(plan.count);
-    for create in under_way {
+    for create in in_flight {
         let (name, sent) = create.await??;
         created.insert(name, sent);
     }

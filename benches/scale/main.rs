@@ -1,8 +1,8 @@
-//! How fast sandboxes come to RUNNING next to bare pods of the same shape, and what that costs the operator. See docs/benchmarks.md.
+//! How fast sandboxes reach RUNNING next to bare pods with the same spec, and what that costs the operator. See docs/benchmarks.md.
 
 mod cluster;
-#[path = "../common/ground.rs"]
-mod ground;
+#[path = "../common/fixture.rs"]
+mod fixture;
 mod load;
 #[path = "../common/metrics.rs"]
 mod metrics;
@@ -19,19 +19,19 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cluster::Operator;
-use ground::{Failure, Ground};
-use load::{Plan, SeenPod, SeenSandbox};
+use fixture::{Failure, Fixture};
+use load::{ObservedPod, ObservedSandbox, Plan};
 use report::{Memory, Phase, Report};
 use requests::Writes;
 use stats::{Samples, ratio};
 
-/// Trailing writes belong to the sandboxes whose RUNNING they follow.
+/// Writes that follow RUNNING belong to the same sandboxes.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Sandboxes next to bare pods on fake nodes.
 #[derive(Parser)]
 struct Options {
-    /// Small numbers: whether it works, not how fast it is.
+    /// Small numbers, to check that the benchmark works.
     #[arg(long)]
     quick: bool,
     /// Namespace of the operator and its lease.
@@ -40,16 +40,16 @@ struct Options {
     /// Name of the operator's lease.
     #[arg(long, default_value = "sandbox-operator")]
     lease: String,
-    /// `cargo bench` says so.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// How many of what.
+/// Size of the benchmark.
 struct Scale {
     /// Name, objects, creates per second, rounds.
     phases: [(&'static str, usize, Option<u32>, usize); 3],
-    /// Sandboxes in the end.
+    /// Sandboxes at the end.
     total: usize,
 }
 
@@ -64,34 +64,34 @@ const QUICK: Scale = Scale {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    ground::exit_code(bench(Options::parse()).await)
+    fixture::exit_code(bench(Options::parse()).await)
 }
 
 async fn bench(options: Options) -> Result<(), Failure> {
     let client = Client::try_default().await?;
     let operator = Operator::leading(&client, &options.namespace, &options.lease).await?;
     cluster::fake_nodes(&client).await?;
-    let mut ground = Ground::new(&client, cluster::sandbox()).await?;
+    let mut fixture = Fixture::new(&client, cluster::sandbox()).await?;
     let scale = if options.quick { QUICK } else { FULL };
     let mut report = Report::default();
     let measured = tokio::select! {
-        measured = measure(&client, &operator, &mut ground, scale, &mut report) => measured,
-        () = ground::interrupted() => Err("interrupted".into()),
+        measured = measure(&client, &operator, &mut fixture, scale, &mut report) => measured,
+        () = fixture::interrupted() => Err("interrupted".into()),
     };
-    // Also after a failure: what was measured until then.
+    // After a failure too: print what has been measured.
     print!("{}", report.table());
-    eprintln!("removing what was made");
-    let removed = ground.remove().await;
+    eprintln!("removing the benchmark's objects");
+    let removed = fixture.remove().await;
     println!("{}", serde_json::to_string(&report)?);
     measured.and(removed)
 }
 
-async fn measure(client: &Client, operator: &Operator, ground: &mut Ground, scale: Scale, report: &mut Report) -> Result<(), Failure> {
+async fn measure(client: &Client, operator: &Operator, fixture: &mut Fixture, scale: Scale, report: &mut Report) -> Result<(), Failure> {
     let began = Instant::now();
     report.processors = std::thread::available_parallelism()?.get();
     let mut costs = Costs::default();
     report.memory.push(memory(operator, 0).await?);
-    cluster::copy_shape(ground).await?;
+    cluster::copy_shape(fixture).await?;
     for (name, count, rate, rounds) in scale.phases {
         let (mut sandboxes, mut pods) = (Samples::default(), Samples::default());
         for round in 0..rounds {
@@ -101,8 +101,8 @@ async fn measure(client: &Client, operator: &Operator, ground: &mut Ground, scal
                 rate,
             };
             eprintln!("{name}: {count} bare pods, then {count} sandboxes");
-            pods.add(load::run::<SeenPod>(client, &ground.pods, &plan).await?);
-            sandboxes.add(costs.of(client, operator, ground, &plan).await?);
+            pods.add(load::run::<ObservedPod>(client, &fixture.pods, &plan).await?);
+            sandboxes.add(costs.of(client, operator, fixture, &plan).await?);
         }
         report.phases.push(Phase {
             name: name.into(),
@@ -117,7 +117,7 @@ async fn measure(client: &Client, operator: &Operator, ground: &mut Ground, scal
         rate: None,
     };
     eprintln!("{} sandboxes", scale.total);
-    costs.of(client, operator, ground, &plan).await?;
+    costs.of(client, operator, fixture, &plan).await?;
     report.memory.push(memory(operator, scale.total).await?);
     report.writes_to_running = per_sandbox(&costs.writes, costs.sandboxes);
     report.cpu_ms_per_sandbox = ratio(costs.cpu * 1000.0, costs.sandboxes as f64);
@@ -125,7 +125,7 @@ async fn measure(client: &Client, operator: &Operator, ground: &mut Ground, scal
     let (name, count, ..) = scale.phases[0];
     eprintln!("{count} sandboxes to COMPLETED");
     let before = cluster::writes(client).await?;
-    cluster::complete(ground, &format!("{name}-0"), count).await?;
+    cluster::complete(fixture, &format!("{name}-0"), count).await?;
     tokio::time::sleep(SETTLE).await;
     report.writes_to_end = per_sandbox(&requests::between(&before, &cluster::writes(client).await?, 0), count);
     report.seconds = began.elapsed().as_secs_f64();
@@ -144,7 +144,7 @@ fn per_sandbox(writes: &Writes, sandboxes: usize) -> Writes {
         .collect()
 }
 
-/// What the operator has spent on sandboxes that came to RUNNING.
+/// The operator's cost of sandboxes that reached RUNNING.
 #[derive(Default)]
 struct Costs {
     sandboxes: usize,
@@ -153,10 +153,10 @@ struct Costs {
 }
 
 impl Costs {
-    /// Runs a phase of sandboxes, and counts what it cost.
-    async fn of(&mut self, client: &Client, operator: &Operator, ground: &Ground, plan: &Plan) -> Result<Samples, Failure> {
+    /// Runs a phase of sandboxes and adds its cost.
+    async fn of(&mut self, client: &Client, operator: &Operator, fixture: &Fixture, plan: &Plan) -> Result<Samples, Failure> {
         let (writes, usage) = (cluster::writes(client).await?, operator.usage().await?);
-        let samples = load::run::<SeenSandbox>(client, &ground.sandboxes, plan).await?;
+        let samples = load::run::<ObservedSandbox>(client, &fixture.sandboxes, plan).await?;
         tokio::time::sleep(SETTLE).await;
         for (what, number) in requests::between(&writes, &cluster::writes(client).await?, plan.count) {
             *self.writes.entry(what).or_default() += number;

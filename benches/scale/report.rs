@@ -1,4 +1,4 @@
-//! What is printed: a table, and the same as one line of JSON.
+//! The report: a table, and one line of JSON.
 
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::requests::Writes;
 use crate::stats::{Timing, ratio};
 
-/// Everything that was measured.
+/// All measurements.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Processors of the machine that the benchmark ran on.
@@ -25,10 +25,10 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// One way of creating.
+/// One phase of creation.
 #[derive(Debug, Serialize)]
 pub struct Phase {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Sandboxes.
     pub sandboxes: Timing,
@@ -36,10 +36,10 @@ pub struct Phase {
     pub pods: Timing,
 }
 
-/// Resident memory with so many sandboxes.
+/// Resident memory with a number of sandboxes.
 #[derive(Debug, Serialize)]
 pub struct Memory {
-    /// Sandboxes there are.
+    /// Number of sandboxes.
     pub sandboxes: usize,
     /// KB.
     pub resident: f64,
@@ -54,7 +54,7 @@ impl Report {
         ratio(last.resident - first.resident, (last.sandboxes - first.sandboxes) as f64)
     }
 
-    /// For people.
+    /// The table.
     pub fn table(&self) -> String {
         let mut text = format!("\n{:<28}{:>12}{:>12}{:>8}\n", "", "sandboxes", "bare pods", "ratio");
         let mut line = |name: &str, a: f64, b: f64| {

@@ -1,11 +1,11 @@
-//! The API server's own count of requests, and which of them are the operator's: pure.
+//! The operator's share of the requests that the API server has counted. Pure.
 
 use std::collections::BTreeMap;
 
 use crate::metrics::series;
 
-/// Requests that write, by `resource VERB`: only of resources, or parts of them, that nobody but the operator writes while sandboxes start.
-/// Status of pods is the kubelet's and their binding the scheduler's.
+/// Write requests by `resource VERB`. They are limited to resources and subresources that only the operator writes while sandboxes start. (The
+/// kubelet writes the status of pods, the scheduler their binding.)
 pub type Writes = BTreeMap<String, f64>;
 
 const OPERATORS: [(&str, &str); 6] = [
@@ -16,10 +16,10 @@ const OPERATORS: [(&str, &str); 6] = [
     ("secrets", ""),
     ("services", ""),
 ];
-/// Deletions are not among them: they are the garbage collector's, of whatever ended before.
+/// Without deletions: the garbage collector may still delete objects of earlier runs.
 const VERBS: [&str; 4] = ["POST", "PUT", "PATCH", "APPLY"];
 
-/// Reads `apiserver_request_total` out of the API server's metrics.
+/// Reads `apiserver_request_total` from the API server's metrics.
 pub fn writes(metrics: &str) -> Writes {
     let mut sums = Writes::new();
     for (labels, value) in series(metrics, "apiserver_request_total") {
@@ -36,7 +36,7 @@ pub fn writes(metrics: &str) -> Writes {
     sums
 }
 
-/// What came in between two readings, without the sandboxes that the benchmark itself created.
+/// Requests between two readings, without the benchmark's own creates.
 pub fn between(before: &Writes, after: &Writes, created: usize) -> Writes {
     let mut new: Writes = after
         .iter()
@@ -49,7 +49,7 @@ pub fn between(before: &Writes, after: &Writes, created: usize) -> Writes {
     new
 }
 
-/// The value of one label. The values looked for hold neither commas nor quotes.
+/// The value of a label. The values used here contain neither commas nor quotes.
 fn label<'a>(labels: &'a str, name: &str) -> &'a str {
     let found = labels.split(',').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
     found.map_or("", |(_, value)| value.trim_matches('"'))

@@ -1,4 +1,4 @@
-//! What a client that watches sees of sandboxes and pods, and when.
+//! Watches sandboxes and pods, and records when each step is first visible.
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,19 +14,19 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::ground::{Failure, Ground, PATIENCE};
+use crate::fixture::{Failure, Fixture, TIMEOUT};
 
-/// A step on the way to the first result, in order.
+/// The steps from create to the first result, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// The create was answered.
+    /// The create has returned.
     Answered,
-    /// There is a pod.
-    Made,
-    /// It has a node.
-    Placed,
-    /// It has a network.
-    Networked,
+    /// The pod exists.
+    Created,
+    /// The pod is scheduled.
+    Scheduled,
+    /// The pod has a network.
+    NetworkReady,
     /// Its main container runs.
     Started,
     /// RUNNING, of a sandbox; Ready, of a bare pod.
@@ -36,20 +36,20 @@ pub enum Step {
 }
 
 impl Step {
-    /// All of them, and how they are called in the report.
+    /// All steps with their names in the report.
     pub const ALL: [(Step, &str); 7] = [
-        (Step::Answered, "create answered"),
-        (Step::Made, "pod seen"),
-        (Step::Placed, "on a node"),
-        (Step::Networked, "with a network"),
+        (Step::Answered, "create returned"),
+        (Step::Created, "pod seen"),
+        (Step::Scheduled, "scheduled"),
+        (Step::NetworkReady, "with a network"),
         (Step::Started, "main container runs"),
         (Step::Ready, "RUNNING, Ready"),
         (Step::Done, "first exec"),
     ];
 }
 
-/// The first time that a step of a sandbox, or of a bare pod, was seen.
-pub struct Seen {
+/// When each step of a sandbox or bare pod was first visible.
+pub struct Observer {
     all: watch::Receiver<All>,
     _watches: JoinSet<()>,
 }
@@ -60,9 +60,9 @@ struct All {
     steps: HashMap<(String, Step), Instant>,
 }
 
-/// What has steps.
+/// An object with steps.
 trait Steps: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static {
-    /// The sandbox or pod that it tells of, and the steps that were made.
+    /// The sandbox or bare pod that it belongs to, and the steps that it shows.
     fn steps(&self) -> (String, Vec<Step>);
 }
 
@@ -80,11 +80,11 @@ impl Steps for Pod {
         let holds = |kind: &str| status.conditions.iter().flatten().any(|c| c.type_ == kind && c.status == "True");
         let main = status.container_statuses.iter().flatten().find(|c| c.name == "main");
         let steps = [
-            (Step::Made, true),
-            (Step::Placed, holds("PodScheduled")),
-            (Step::Networked, holds("PodReadyToStartContainers")),
+            (Step::Created, true),
+            (Step::Scheduled, holds("PodScheduled")),
+            (Step::NetworkReady, holds("PodReadyToStartContainers")),
             (Step::Started, main.and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some())),
-            // A sandbox's own state counts for it.
+            // For a sandbox, its own state counts.
             (Step::Ready, owner.is_none() && holds("Ready")),
         ];
         let made = steps.into_iter().filter(|(_, made)| *made).map(|(step, _)| step).collect();
@@ -92,49 +92,49 @@ impl Steps for Pod {
     }
 }
 
-impl Seen {
-    /// Watches both namespaces; returns when they are listed.
-    pub async fn new(ground: &Ground) -> Result<Seen, Failure> {
-        let (tell, mut all) = watch::channel(All::default());
+impl Observer {
+    /// Watches both namespaces. Returns once both are listed.
+    pub async fn new(fixture: &Fixture) -> Result<Observer, Failure> {
+        let (sender, mut all) = watch::channel(All::default());
         let mut watches = JoinSet::new();
-        let (sandboxes, pods) = (&ground.sandboxes.namespace, &ground.pods.namespace);
-        let namespaced = |namespace: &str| Api::namespaced(ground.client.clone(), namespace);
-        watches.spawn(follow::<Pod>(namespaced(pods), tell.clone()));
-        watches.spawn(follow::<Pod>(namespaced(sandboxes), tell.clone()));
-        watches.spawn(follow::<Sandbox>(Api::namespaced(ground.client.clone(), sandboxes), tell));
-        let listed = tokio::time::timeout(PATIENCE, all.wait_for(|all| all.lists == 3)).await;
+        let (sandboxes, pods) = (&fixture.sandboxes.namespace, &fixture.pods.namespace);
+        let namespaced = |namespace: &str| Api::namespaced(fixture.client.clone(), namespace);
+        watches.spawn(follow::<Pod>(namespaced(pods), sender.clone()));
+        watches.spawn(follow::<Pod>(namespaced(sandboxes), sender.clone()));
+        watches.spawn(follow::<Sandbox>(Api::namespaced(fixture.client.clone(), sandboxes), sender));
+        let listed = tokio::time::timeout(TIMEOUT, all.wait_for(|all| all.lists == 3)).await;
         listed.map_err(|_| "no list of sandboxes and pods")??;
-        Ok(Seen { all, _watches: watches })
+        Ok(Observer { all, _watches: watches })
     }
 
     /// Waits for a step.
     pub async fn until(&self, name: &str, step: Step) -> Result<Instant, Failure> {
         let key = (name.to_owned(), step);
         let mut all = self.all.clone();
-        let seen = tokio::time::timeout(PATIENCE, all.wait_for(|all| all.steps.contains_key(&key))).await;
-        let seen = seen.map_err(|_| format!("{name} did not come to {step:?} within {PATIENCE:?}"))??;
+        let seen = tokio::time::timeout(TIMEOUT, all.wait_for(|all| all.steps.contains_key(&key))).await;
+        let seen = seen.map_err(|_| format!("{name} did not reach {step:?} within {TIMEOUT:?}"))??;
         Ok(seen.steps[&key])
     }
 
-    /// When a step was seen, if it was.
+    /// When a step was first visible, if it was.
     pub fn at(&self, name: &str, step: Step) -> Option<Instant> {
         self.all.borrow().steps.get(&(name.to_owned(), step)).copied()
     }
 }
 
-async fn follow<K: Steps>(api: Api<K>, tell: watch::Sender<All>) {
+async fn follow<K: Steps>(api: Api<K>, sender: watch::Sender<All>) {
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
                 let (name, steps) = object.steps();
-                tell.send_modify(|all| {
+                sender.send_modify(|all| {
                     for step in steps {
                         all.steps.entry((name.clone(), step)).or_insert_with(Instant::now);
                     }
                 });
             }
-            Ok(Event::InitDone) => tell.send_modify(|all| all.lists += 1),
+            Ok(Event::InitDone) => sender.send_modify(|all| all.lists += 1),
             Ok(Event::Init | Event::Delete(_)) => {}
             Err(error) => eprintln!("watch: {error}"),
         }

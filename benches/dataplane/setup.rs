@@ -1,4 +1,4 @@
-//! What all measurements work with: sandboxes that run, and callers with a connection each.
+//! What all measurements use: running sandboxes, and callers with a connection each.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -8,57 +8,57 @@ use std::time::{Duration, Instant};
 
 use crate::callers::{Caller, Callers};
 use crate::calls;
-use crate::ground::{Failure, Ground, PATIENCE};
+use crate::fixture::{Failure, Fixture, TIMEOUT};
 use sandbox_operator::proto::sandbox as pb;
 
-/// Sandboxes that run all the time.
+/// Sandboxes that run during the whole benchmark.
 const SANDBOXES: usize = 4;
 /// Callers with a connection.
 const CALLERS: usize = 64;
 
-/// A sandbox that runs.
-pub struct Place {
-    /// What callers know it by.
+/// A running sandbox.
+pub struct RunningSandbox {
+    /// Its ID for callers.
     pub sandbox_id: String,
     /// Its pod.
     pub pod: String,
 }
 
-/// What all measurements work with.
+/// Running sandboxes and callers.
 #[derive(Clone)]
-pub struct Scene(Arc<Inner>);
+pub struct Setup(Arc<Inner>);
 
 struct Inner {
     namespace: String,
     pods: Api<Pod>,
     callers: Vec<Caller>,
-    places: Vec<Place>,
+    sandboxes: Vec<RunningSandbox>,
 }
 
-impl Scene {
-    /// Makes the sandboxes, and takes the pod of one as the shape of the bare ones.
-    pub async fn new(ground: &mut Ground, all: &Callers) -> Result<Scene, Failure> {
+impl Setup {
+    /// Creates the sandboxes, and uses the pod of one as the template of bare pods.
+    pub async fn new(fixture: &mut Fixture, all: &Callers) -> Result<Setup, Failure> {
         let mut callers = vec![];
         for number in 0..CALLERS {
             callers.push(all.connect(number).await?);
         }
-        let namespace = ground.sandboxes.namespace.clone();
-        let sandboxes: Api<Sandbox> = Api::namespaced(ground.client.clone(), &namespace);
-        let mut places = vec![];
+        let namespace = fixture.sandboxes.namespace.clone();
+        let api: Api<Sandbox> = Api::namespaced(fixture.client.clone(), &namespace);
+        let mut sandboxes = vec![];
         for caller in &mut callers[..SANDBOXES] {
             let sandbox_id = caller.create_sandbox(calls::create()).await?.into_inner().sandbox_id;
             running(caller, &sandbox_id).await?;
-            let pod = sandboxes.get(&sandbox_id).await?.status.and_then(|s| s.pod_name);
+            let pod = api.get(&sandbox_id).await?.status.and_then(|s| s.pod_name);
             let pod = pod.ok_or("a running sandbox without a pod")?;
-            places.push(Place { sandbox_id, pod });
+            sandboxes.push(RunningSandbox { sandbox_id, pod });
         }
-        ground.copy_shape(&places[0].sandbox_id).await?;
-        let pods = Api::namespaced(ground.client.clone(), &namespace);
-        Ok(Scene(Arc::new(Inner {
+        fixture.copy_shape(&sandboxes[0].sandbox_id).await?;
+        let pods = Api::namespaced(fixture.client.clone(), &namespace);
+        Ok(Setup(Arc::new(Inner {
             namespace,
             pods,
             callers,
-            places,
+            sandboxes,
         })))
     }
 
@@ -77,17 +77,17 @@ impl Scene {
         self.0.callers[number % CALLERS].clone()
     }
 
-    /// The sandbox that this caller works in.
-    pub fn place(&self, number: usize) -> &Place {
-        &self.0.places[number % SANDBOXES]
+    /// The sandbox that this caller uses.
+    pub fn sandbox(&self, number: usize) -> &RunningSandbox {
+        &self.0.sandboxes[number % SANDBOXES]
     }
 
-    /// All sandboxes that run all the time.
-    pub fn places(&self) -> &[Place] {
-        &self.0.places
+    /// All running sandboxes.
+    pub fn sandboxes(&self) -> &[RunningSandbox] {
+        &self.0.sandboxes
     }
 
-    /// How many callers there are.
+    /// Number of callers.
     pub fn callers(&self) -> usize {
         CALLERS
     }
@@ -100,7 +100,7 @@ async fn running(caller: &mut Caller, sandbox_id: &str) -> Result<(), Failure> {
         if status.state() == pb::State::Running {
             return Ok(());
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > TIMEOUT {
             return Err(format!("sandbox {sandbox_id} is {:?}: {}", status.state(), status.state_reason).into());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -1,4 +1,4 @@
-//! Namespaces of a benchmark's own, and how they go.
+//! The benchmark's own namespaces: creation and removal.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -15,15 +15,15 @@ use std::fmt::Debug;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Why a benchmark ended early.
+/// The reason why a benchmark failed.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Longest wait for what takes moments unless something is wrong.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Requests that are under way at once: as many as the operator's reconciles.
+/// Limit for waits that take moments unless something is wrong.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum number of concurrent requests, the same as the operator's concurrency.
 pub const IN_FLIGHT: usize = 64;
 
-/// Where objects are made, and what they look like.
+/// Where objects are created, and their template.
 pub struct Target {
     /// Namespace.
     pub namespace: String,
@@ -32,7 +32,7 @@ pub struct Target {
 }
 
 /// The benchmark's own namespaces.
-pub struct Ground {
+pub struct Fixture {
     /// A client of the API server.
     pub client: Client,
     /// For sandboxes.
@@ -41,9 +41,9 @@ pub struct Ground {
     pub pods: Target,
 }
 
-impl Ground {
-    /// Makes both namespaces; `sandbox` is the template of sandboxes.
-    pub async fn new(client: &Client, sandbox: Value) -> Result<Ground, Failure> {
+impl Fixture {
+    /// Creates both namespaces; `sandbox` is the template of sandboxes.
+    pub async fn new(client: &Client, sandbox: Value) -> Result<Fixture, Failure> {
         let target = |template| async {
             let namespace = json!({"metadata": {"generateName": "bench-"}});
             let made = Api::<Namespace>::all(client.clone())
@@ -52,32 +52,34 @@ impl Ground {
             let namespace = made.name_any();
             Ok::<_, Failure>(Target { namespace, template })
         };
-        Ok(Ground {
+        Ok(Fixture {
             client: client.clone(),
             sandboxes: target(sandbox).await?,
             pods: target(Value::Null).await?,
         })
     }
 
-    /// Waits for a sandbox's pod to run, and takes it as the shape of the bare ones.
+    /// Waits until the sandbox's pod runs, and uses it as the template of bare pods.
     pub async fn copy_shape(&mut self, sandbox: &str) -> Result<(), Failure> {
         let api: Api<Sandbox> = Api::namespaced(self.client.clone(), &self.sandboxes.namespace);
         let pod_name = |s: Option<&Sandbox>| s.and_then(|s| s.status.as_ref()?.pod_name.clone());
-        let told = await_condition(api, sandbox, |s: Option<&Sandbox>| pod_name(s).is_some());
-        let sandbox = tokio::time::timeout(PATIENCE, told).await.map_err(|_| "no pod for a first sandbox")??;
+        let has_pod = await_condition(api, sandbox, |s: Option<&Sandbox>| pod_name(s).is_some());
+        let sandbox = tokio::time::timeout(TIMEOUT, has_pod)
+            .await
+            .map_err(|_| "the first sandbox got no pod")??;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.sandboxes.namespace);
-        let name = pod_name(sandbox.as_ref()).ok_or("the first sandbox went")?;
+        let name = pod_name(sandbox.as_ref()).ok_or("the first sandbox was deleted")?;
         let runs = await_condition(pods.clone(), &name, is_pod_running());
-        tokio::time::timeout(PATIENCE, runs).await.map_err(|_| "the first pod does not run")??;
+        tokio::time::timeout(TIMEOUT, runs).await.map_err(|_| "the first pod does not run")??;
         self.pods.template = bare(&pods.get(&name).await?)?;
         Ok(())
     }
 
-    /// Removes everything: sandboxes first, since a pod that goes before its sandbox is news that the operator would write down.
+    /// Removes everything. Sandboxes go first: if a pod were deleted before its sandbox, the operator would update the sandbox's status.
     pub async fn remove(self) -> Result<(), Failure> {
         let namespace = &self.sandboxes.namespace;
         let all: Api<Sandbox> = Api::namespaced(self.client.clone(), namespace);
-        // Many at once: the API server deletes a collection one by one.
+        // The API server deletes the objects of a collection one after the other, so delete them concurrently here.
         let names = all.list_metadata(&ListParams::default()).await?.items.into_iter().map(|s| s.name_any());
         let deletions = stream::iter(names).map(|name| {
             let all = all.clone();
@@ -88,7 +90,7 @@ impl Ground {
         for target in [&self.pods, &self.sandboxes] {
             namespaces.delete(&target.namespace, &DeleteParams::background()).await?;
         }
-        // Both together: the cluster may do all of one before it begins with the other.
+        // Watch both together: the cluster may finish one namespace before it starts with the other.
         let mut last = (usize::MAX, Instant::now());
         loop {
             let mut left = 0;
@@ -102,15 +104,15 @@ impl Ground {
             }
             if left < last.0 {
                 last = (left, Instant::now());
-            } else if last.1.elapsed() > PATIENCE {
-                return Err(format!("the benchmark's namespaces do not go; {left} objects are left").into());
+            } else if last.1.elapsed() > TIMEOUT {
+                return Err(format!("the benchmark's namespaces are not being deleted: {left} objects remain").into());
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
     }
 }
 
-/// How many there are, without reading them all.
+/// Number of objects, without reading them all.
 async fn count<K>(client: &Client, namespace: &str) -> Result<usize, Failure>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
@@ -121,7 +123,7 @@ where
     Ok(list.items.len() + usize::try_from(more)?)
 }
 
-/// A pod of the same shape that is nobody's: as many labels, but none that the operator looks for, and no owners.
+/// A pod with the same spec and number of labels, but without owners and without the labels that the operator selects.
 fn bare(pod: &Pod) -> Result<Value, Failure> {
     let mut spec = pod.spec.clone().ok_or("a pod without a spec")?;
     spec.node_name = None;
@@ -134,7 +136,7 @@ fn bare(pod: &Pod) -> Result<Value, Failure> {
     }))
 }
 
-/// How a benchmark's process ends.
+/// The benchmark's exit code.
 pub fn exit_code(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -145,7 +147,7 @@ pub fn exit_code(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Comes when somebody wants the benchmark to end.
+/// Resolves on SIGTERM or Ctrl-C.
 pub async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {
