@@ -1,11 +1,11 @@
 //! The gateway's configuration file.
 
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Toleration;
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::runners::Runner;
 use crate::resources::settings::PublicServices;
 
 /// The gateway's configuration file.
@@ -37,9 +37,50 @@ pub struct Config {
     /// Further addresses that no sandbox can reach: as the operator is configured.
     pub never: Vec<IpNet>,
     /// The GPUs of the nodes.
-    pub gpus: super::convert::resources::Gpus,
+    pub gpus: Gpus,
     /// Seconds between SIGTERM and the end of long streams, at most 20. The calls before that end by themselves.
     pub drain_seconds: u64,
+}
+
+/// A node pool that callers can choose by its id.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Runner {
+    /// The id that callers use.
+    pub id: String,
+    /// A group that callers may filter by; may be empty.
+    #[serde(default)]
+    pub group_id: String,
+    /// Tags that callers see.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Labels of the pool's nodes. A node belongs to the first runner whose labels it has.
+    pub node_labels: BTreeMap<String, String>,
+    /// Taints of its nodes that sandboxes on it tolerate.
+    #[serde(default)]
+    pub tolerations: Vec<Toleration>,
+}
+
+/// The GPUs of the nodes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Gpus {
+    /// The resource that the device plugin counts.
+    pub resource: String,
+    /// Labels of the nodes with a type of GPU, by the type that callers name.
+    pub types: BTreeMap<String, BTreeMap<String, String>>,
+    /// Labels of the nodes whose GPUs have this much memory, by gigabytes.
+    pub memory_gb: BTreeMap<i64, BTreeMap<String, String>>,
+}
+
+impl Default for Gpus {
+    fn default() -> Gpus {
+        Gpus {
+            resource: "nvidia.com/gpu".into(),
+            types: BTreeMap::new(),
+            memory_gb: BTreeMap::new(),
+        }
+    }
 }
 
 /// The agents in the sandboxes.
@@ -108,7 +149,7 @@ impl Default for Config {
             limits: Limits::default(),
             public_services: PublicServices::default(),
             never: Vec::new(),
-            gpus: super::convert::resources::Gpus::default(),
+            gpus: Gpus::default(),
             drain_seconds: 10,
         }
     }

@@ -89,6 +89,11 @@ pub fn retry(code: Code, reason: &str, message: impl Into<String>, pause: Durati
     told(code, message, details)
 }
 
+/// RESOURCE_EXHAUSTED that may pass within a second.
+pub fn rate_limited(message: impl Into<String>) -> Status {
+    retry(Code::ResourceExhausted, reason::RATE_LIMITED, message, Duration::from_secs(1))
+}
+
 fn told(code: Code, message: impl Into<String>, details: ErrorDetails) -> Status {
     Status::with_error_details(code, short(&message.into(), LONGEST), details)
 }

@@ -1,4 +1,4 @@
-//! Prometheus metrics. No label names a caller or an object: the number of series does not grow with theirs.
+//! Prometheus metrics. No label names a caller or an object, so that the number of series is bounded.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,12 +18,12 @@ pub struct Metrics {
     registry: Arc<Registry>,
     /// Metrics of the client of the API server.
     pub api: ApiMetrics,
-    calls: Family<Labels, Histogram>,
+    rpcs: Family<Labels, Histogram>,
     in_flight: Family<Labels, Gauge>,
-    cached: Gauge,
-    /// Connections that are open.
+    cached_sandboxes: Gauge,
+    /// Open connections.
     pub connections: Gauge,
-    /// Connections that were refused: too many of their address on which nobody was let in.
+    /// Connections refused because their address had too many unauthenticated ones.
     pub connections_refused: Counter,
 }
 
@@ -35,23 +35,23 @@ impl Default for Metrics {
         let mut m = Metrics {
             registry: Arc::default(),
             api: ApiMetrics::register(registry),
-            calls: Family::new_with_constructor(telemetry::seconds),
+            rpcs: Family::new_with_constructor(telemetry::seconds),
             in_flight: Family::default(),
-            cached: Gauge::default(),
+            cached_sandboxes: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
         };
         registry.register(
             "rpc_seconds",
-            "Calls from their headers to the end of the answer, by method and code",
-            m.calls.clone(),
+            "Duration of RPCs from the request headers to the end of the response, by method and code",
+            m.rpcs.clone(),
         );
-        registry.register("rpc_in_flight", "Calls under way, by method", m.in_flight.clone());
-        registry.register("cached_sandboxes", "Sandboxes in the cache", m.cached.clone());
+        registry.register("rpc_in_flight", "RPCs in flight, by method", m.in_flight.clone());
+        registry.register("cached_sandboxes", "Sandboxes in the cache", m.cached_sandboxes.clone());
         registry.register("connections", "Open connections", m.connections.clone());
         registry.register(
             "connections_refused",
-            "Connections refused, since their address had many on which nobody was let in",
+            "Connections refused because their address had too many unauthenticated ones",
             m.connections_refused.clone(),
         );
         m.registry = Arc::new(root);
@@ -60,21 +60,21 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A call has begun.
-    pub fn began(&self, method: &'static str) {
+    /// An RPC has started.
+    pub fn rpc_started(&self, method: &'static str) {
         self.in_flight.get_or_create(&vec![("method", method.into())]).inc();
     }
 
-    /// A call has ended.
-    pub fn ended(&self, method: &'static str, code: &'static str, took: Duration) {
+    /// An RPC has finished.
+    pub fn rpc_finished(&self, method: &'static str, code: &'static str, duration: Duration) {
         self.in_flight.get_or_create(&vec![("method", method.into())]).dec();
         let labels = vec![("method", method.into()), ("code", code.into())];
-        self.calls.get_or_create(&labels).observe(took.as_secs_f64());
+        self.rpcs.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 
-    /// The text that Prometheus reads, with the size of the cache.
-    pub fn text(&self, cached: usize) -> String {
-        self.cached.set(i64::try_from(cached).unwrap_or(i64::MAX));
+    /// All metrics in the text format of Prometheus. `cached_sandboxes`: the size of the cache.
+    pub fn text(&self, cached_sandboxes: usize) -> String {
+        self.cached_sandboxes.set(i64::try_from(cached_sandboxes).unwrap_or(i64::MAX));
         telemetry::metrics_text(&self.registry)
     }
 }

@@ -1,30 +1,17 @@
-//! The gateway: `coreweave.sandbox.v1`, so that the public SDK runs on this cluster. It keeps nothing: the Kubernetes API is its only
-//! store, and any replica serves any call.
+//! The gateway serves `coreweave.sandbox.v1`, so that the public SDK works on this cluster. It has no state of its own: the Kubernetes API
+//! is its only store, and any replica can serve any call.
+//!
+//! Rooms, each of which uses only those before it: `convert`, `cluster`, `edge`, `sandboxes`, `dataplane`, `rpc`.
 
-mod answer_body;
-pub mod audit;
-pub mod auth;
-pub mod caches;
 pub mod cluster;
 pub mod config;
 mod convert;
-mod create;
-mod credentials;
-pub mod data;
-pub mod discovery;
+pub mod dataplane;
+pub mod edge;
 pub mod error;
-pub mod identity;
-pub mod limits;
-pub mod manage;
-pub mod methods;
 pub mod metrics;
-mod public;
-mod request_body;
-pub mod runners;
-pub mod server;
-pub mod service;
-pub mod state;
-pub mod volumes;
+pub mod rpc;
+pub mod sandboxes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,20 +21,31 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use self::cluster::api::api_client;
+use self::cluster::runners::Runners;
+use self::cluster::sandbox_cache::SandboxCache;
 use self::config::Config;
-use self::state::Gateway;
+use self::edge::auth::AuthLayer;
+use self::edge::connection::{self, Connection};
+use self::edge::identity::Identity;
+use self::edge::limits::Limits;
+use self::edge::{access_log, server};
+use self::metrics::Metrics;
+use self::rpc::health::Health;
+use self::rpc::routes::routes;
+use self::rpc::services::{Services, Shared};
 use crate::agent_client::{AgentClient, KeyError, KeyRing};
 use crate::net::{self, tls};
 use crate::process;
 
-/// Time after SIGTERM in which new connections are still taken: so long may it take until nobody is sent here any more.
-const NEWS: Duration = Duration::from_secs(2);
+/// Time after SIGTERM in which new connections are still accepted, until load balancers have removed this replica.
+const ENDPOINT_REMOVAL: Duration = Duration::from_secs(2);
 /// Longest time from SIGTERM to the end of the process.
-const DRAIN: Duration = Duration::from_secs(25);
-/// Between two times of dropping what is kept of callers that have been quiet.
-const TIDY: Duration = Duration::from_secs(60);
+const MAX_DRAIN: Duration = Duration::from_secs(25);
+/// Interval at which the state of idle callers is dropped.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How the gateway is started.
+/// Options of the gateway.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Configuration file.
@@ -56,160 +54,169 @@ pub struct Options {
     /// Address of the gRPC services without TLS.
     #[arg(long, default_value = "[::]:8080")]
     address: SocketAddr,
-    /// Address of the gRPC services with TLS, where the configuration names a certificate.
+    /// Address of the gRPC services with TLS, used if the configuration names a certificate.
     #[arg(long, default_value = "[::]:8443")]
     tls_address: SocketAddr,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "0.0.0.0:8081")]
     admin_address: SocketAddr,
-    /// Logs as JSON. The access log on stdout always is.
+    /// Write logs as JSON. The access log on stdout is always JSON.
     #[arg(long)]
     log_json: bool,
 }
 
-/// Why the gateway ends.
+/// Why the gateway stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The configuration cannot be read.
+    /// The configuration file cannot be read.
     #[error("configuration")]
     Config(#[from] process::ConfigError),
-    /// A value of the configuration cannot be used.
+    /// A value of the configuration is invalid.
     #[error("configuration")]
     Bounds(#[from] config::OutOfBounds),
     /// The certificate cannot be used.
-    #[error("tls")]
+    #[error("TLS")]
     Tls(#[from] tls::TlsError),
     /// The agents' keys cannot be used.
-    #[error("keys of the agents")]
+    #[error("agent keys")]
     Keys(#[from] KeyError),
-    /// There is no way to the API server.
+    /// No API server is configured.
     #[error(transparent)]
     Client(#[from] crate::kube::ConnectError),
     /// A port or the runtime cannot be used.
-    #[error("start")]
+    #[error("startup")]
     Start(#[from] std::io::Error),
     /// The gRPC server failed.
     #[error("gRPC server")]
     Server(#[from] tonic::transport::Error),
-    /// A task that must not end has ended.
+    /// A task ended that should run as long as the process.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
 }
 
-/// Runs until SIGTERM, or until something that must not end has ended.
+/// Runs until SIGTERM or a failure.
 ///
 /// # Errors
-/// Says why it ended otherwise.
+/// The failure.
 pub fn run(options: Options) -> Result<(), Failure> {
     crate::telemetry::init(options.log_json);
     let config: Config = options.config.as_deref().map(process::read_config).transpose()?.unwrap_or_default();
     config.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(options, config));
-    // Not a moment more for what is on its own by now.
+    let result = runtime.block_on(serve(options, Arc::new(config)));
+    // Does not wait for detached tasks.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(options: Options, config: Config) -> Result<(), Failure> {
-    let client = crate::kube::connect().await?;
-    let metrics = metrics::Metrics::default();
-    let caches = caches::Caches::new(&config.watch_namespaces);
-    let cluster = cluster::api_client(client, &metrics);
-    let agents = AgentClient::new(KeyRing::from_directory(&config.agents.keys)?);
-    let gateway = Arc::new(Gateway::new(cluster.clone(), caches.clone(), agents, config));
-    let limits = Arc::new(limits::Limits::new(&gateway.config.limits));
-    let health = server::Health::new().await;
-    let entrance = auth::Entrance {
-        gateway: gateway.clone(),
+async fn serve(options: Options, config: Arc<Config>) -> Result<(), Failure> {
+    let metrics = Metrics::default();
+    let api = api_client(crate::kube::connect().await?, &metrics);
+    let cache = SandboxCache::new(&config.watch_namespaces);
+    let runners = Runners::new(&config);
+    let identity = Arc::new(Identity::new(api.clone(), &config));
+    let limits = Arc::new(Limits::new(&config.limits));
+    let draining = CancellationToken::new();
+    let services = Services::new(Shared {
+        api: api.clone(),
+        cache: cache.clone(),
+        runners: runners.clone(),
+        identity: identity.clone(),
+        agents: AgentClient::new(KeyRing::from_directory(&config.agents.keys)?),
+        config: config.clone(),
+        draining: draining.clone(),
+    });
+    let health = Health::new().await;
+    let layer = AuthLayer {
+        identity: identity.clone(),
         limits: limits.clone(),
         metrics: metrics.clone(),
-        sink: audit::stdout(),
+        sink: access_log::stdout(),
     };
 
     let stop = CancellationToken::new();
-    let leaving = Arc::new(AtomicBool::new(false));
-    let connections = ports(&options, &gateway.config, &metrics, &stop).await?;
-    let served = server::serve(entrance, server::routes(&gateway, &health), connections, stop.clone());
+    let stopping = Arc::new(AtomicBool::new(false));
+    let connections = listen(&options, &config, &metrics, &stop).await?;
+    let server = server::serve(layer, routes(services, &health), connections, stop.clone());
     let admin = {
-        let (ready, runners, leaving) = (caches.clone(), gateway.runners.clone(), leaving.clone());
-        let waits_for = move || match () {
-            () if leaving.load(Ordering::Acquire) => Some("this replica is about to end"),
-            () if !ready.is_ready() => Some("waiting for the first list of sandboxes; are the CustomResourceDefinitions there?"),
-            () if !runners.is_ready() => Some("waiting for the first list of nodes"),
+        let (watched, nodes, stopping) = (cache.clone(), runners.clone(), stopping.clone());
+        let not_ready_reason = move || match () {
+            () if stopping.load(Ordering::Acquire) => Some("this replica is stopping"),
+            () if !watched.is_ready() => Some("waiting for the first list of sandboxes; are the CustomResourceDefinitions installed?"),
+            () if !nodes.is_ready() => Some("waiting for the first list of nodes"),
             () => None,
         };
-        let (cached, metrics) = (caches.clone(), metrics.clone());
-        process::admin(options.admin_address, waits_for, move || metrics.text(cached.len()))
+        let (watched, metrics) = (cache.clone(), metrics.clone());
+        process::admin(options.admin_address, not_ready_reason, move || metrics.text(watched.len()))
     };
-    let watching = {
-        let (caches, runners) = (caches.clone(), gateway.runners.clone());
+    let watches = {
+        let (cache, runners) = (cache.clone(), runners.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = caches.run(&cluster) => {}
-                () = runners.run(&cluster) => {}
+                () = cache.run(&api) => {}
+                () = runners.run(&api) => {}
             }
         })
     };
-    let tidying = async {
+    let prune = async {
         loop {
-            tokio::time::sleep(TIDY).await;
-            limits.tidy();
-            gateway.identity.tidy();
+            tokio::time::sleep(PRUNE_INTERVAL).await;
+            limits.prune();
+            identity.prune();
         }
     };
-    let leave = async {
-        caches.ready().await;
-        gateway.runners.ready().await;
-        health.set(true).await;
+    let set_serving = async {
+        cache.ready().await;
+        runners.ready().await;
+        health.set_serving(true).await;
         tracing::info!("serving");
         std::future::pending::<()>().await;
     };
-    let stopping = async {
+    let terminate = async {
         tokio::select! {
             () = process::terminated() => {}
-            () = leave => {}
+            () = set_serving => {}
         }
         tracing::info!("stopping");
-        leaving.store(true, Ordering::Release);
-        health.set(false).await;
-        drain(&gateway, health.clone(), &stop).await;
+        stopping.store(true, Ordering::Release);
+        health.set_serving(false).await;
+        drain(Duration::from_secs(config.drain_seconds), &draining, health.clone(), &stop).await;
     };
     let background = async {
         tokio::select! {
             result = admin => result.map_err(Failure::from).and(Err(Failure::Ended("the admin server"))),
-            _ = watching => Err(Failure::Ended("the watch")),
-            () = tidying => Ok(()),
+            _ = watches => Err(Failure::Ended("the watch")),
+            () = prune => Ok(()),
         }
     };
-    // What listens, watches and tidies goes on while the last calls end.
-    let (served, stopping, background) = (tokio::spawn(served), std::pin::pin!(stopping), std::pin::pin!(background));
+    // The background tasks run until the last call has ended.
+    let (server, terminate, background) = (tokio::spawn(server), std::pin::pin!(terminate), std::pin::pin!(background));
     tokio::select! {
-        ended = served => match ended {
+        ended = server => match ended {
             Ok(result) => result.map_err(Failure::from),
             Err(_) => Err(Failure::Ended("the gRPC server")),
         },
-        () = stopping => Ok(()),
+        () = terminate => Ok(()),
         failure = background => failure,
     }
 }
 
-/// Opens the ports. Their connections come out of one channel.
-async fn ports(
+/// Opens the ports. Returns the channel of their connections.
+async fn listen(
     options: &Options,
     config: &Config,
-    metrics: &metrics::Metrics,
+    metrics: &Metrics,
     stop: &CancellationToken,
-) -> Result<mpsc::Receiver<std::io::Result<server::Connection>>, Failure> {
+) -> Result<mpsc::Receiver<std::io::Result<Connection>>, Failure> {
     let (send, connections) = mpsc::channel(64);
-    let places = Arc::new(Semaphore::new(config.limits.connections as usize));
+    let permits = Arc::new(Semaphore::new(config.limits.connections as usize));
     let open = async |address, acceptor| {
         let listener = net::listen(address)?;
-        let accepting = server::accept(listener, acceptor, places.clone(), metrics.clone(), send.clone(), stop.clone());
-        tokio::spawn(accepting);
+        let accept = connection::accept(listener, acceptor, permits.clone(), metrics.clone(), send.clone(), stop.clone());
+        tokio::spawn(accept);
         Ok::<(), Failure>(())
     };
-    // Callers send tokens: not in clear where there is another way.
+    // Requests contain tokens. With TLS, there is no port without it.
     let Some(files) = &config.tls else {
         open(options.address, None).await?;
         return Ok(connections);
@@ -220,15 +227,14 @@ async fn ports(
     Ok(connections)
 }
 
-/// From SIGTERM to the end: first nobody is sent here any more, then nobody is taken, then long streams are sent to another replica.
-/// The calls under way end by themselves, which ends the server; this ends when they have not.
-async fn drain(gateway: &Gateway, health: server::Health, stop: &CancellationToken) {
-    tokio::time::sleep(NEWS).await;
+/// Shuts down in three steps: stops accepting connections, ends long streams so that clients resume them at another replica, and cuts off the
+/// calls that have not ended. The server ends earlier if all calls do.
+async fn drain(drain: Duration, draining: &CancellationToken, health: Health, stop: &CancellationToken) {
+    tokio::time::sleep(ENDPOINT_REMOVAL).await;
     stop.cancel();
-    let pause = Duration::from_secs(gateway.config.drain_seconds);
-    tokio::time::sleep(pause.saturating_sub(NEWS)).await;
-    gateway.draining.cancel();
-    health.end().await;
-    tokio::time::sleep(DRAIN.saturating_sub(pause.max(NEWS))).await;
-    tracing::warn!("calls under way are cut off");
+    tokio::time::sleep(drain.saturating_sub(ENDPOINT_REMOVAL)).await;
+    draining.cancel();
+    health.end_watches().await;
+    tokio::time::sleep(MAX_DRAIN.saturating_sub(drain.max(ENDPOINT_REMOVAL))).await;
+    tracing::warn!("cutting off calls that are still in flight");
 }

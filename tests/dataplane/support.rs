@@ -19,13 +19,14 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
 
 use sandbox_operator::agent_client::{AgentClient, KeyRing};
-use sandbox_operator::gateway::caches::Caches;
-use sandbox_operator::gateway::cluster::api_client;
+use sandbox_operator::gateway::cluster::api::api_client;
+use sandbox_operator::gateway::cluster::runners::Runners;
+use sandbox_operator::gateway::cluster::sandbox_cache::SandboxCache;
 use sandbox_operator::gateway::config::Config;
-use sandbox_operator::gateway::identity::Caller;
+use sandbox_operator::gateway::edge::caller::Caller;
+use sandbox_operator::gateway::edge::identity::Identity;
 use sandbox_operator::gateway::metrics::Metrics;
-use sandbox_operator::gateway::service::Sandboxes;
-use sandbox_operator::gateway::state::Gateway;
+use sandbox_operator::gateway::rpc::services::{Services, Shared};
 use sandbox_operator::proto::sandbox::sandbox_data_plane_service_client::SandboxDataPlaneServiceClient;
 use sandbox_operator::proto::sandbox::sandbox_data_plane_service_server::SandboxDataPlaneServiceServer;
 use tokio_util::sync::CancellationToken;
@@ -218,15 +219,23 @@ impl Replica {
         let mut config = Config::default();
         config.agents.port = port;
         config.max_file_bytes = 1 << 20;
-        let cluster = api_client(world.client(), &Metrics::default());
-        let gateway = Arc::new(Gateway::new(cluster, Caches::new(&[]), AgentClient::new(keys), config));
-        let draining = gateway.draining.clone();
-        let known = |mut request: tonic::Request<()>| {
+        let api = api_client(world.client(), &Metrics::default());
+        let draining = CancellationToken::new();
+        let services = Services::new(Shared {
+            identity: Arc::new(Identity::new(api.clone(), &config)),
+            api,
+            cache: SandboxCache::new(&[]),
+            runners: Runners::new(&config),
+            agents: AgentClient::new(keys),
+            config: Arc::new(config),
+            draining: draining.clone(),
+        });
+        let authenticate = |mut request: tonic::Request<()>| {
             request.extensions_mut().insert(Caller::service_account("team", "tester"));
             Ok(request)
         };
-        let service = SandboxDataPlaneServiceServer::new(Sandboxes(gateway)).max_decoding_message_size(8 << 20);
-        let service = tonic::service::interceptor::InterceptedService::new(service, known);
+        let service = SandboxDataPlaneServiceServer::new(services.sandboxes).max_decoding_message_size(8 << 20);
+        let service = tonic::service::interceptor::InterceptedService::new(service, authenticate);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         tokio::spawn(

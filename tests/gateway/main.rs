@@ -222,7 +222,7 @@ async fn health_and_reflection_are_open_and_tell_of_what_is_served() {
         (Some(false), ServingStatus::NotServing),
     ] {
         if let Some(serves) = serves {
-            gateway.health.set(serves).await;
+            gateway.health.set_serving(serves).await;
         }
         for service in ["", "coreweave.sandbox.v1.SandboxService"] {
             let answer = health.check(HealthCheckRequest { service: service.into() }).await.unwrap();

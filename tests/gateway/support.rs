@@ -5,14 +5,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::TokenReview;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use sandbox_operator::agent_client::{AgentClient, KeyRing};
-use sandbox_operator::gateway::auth::Entrance;
-use sandbox_operator::gateway::caches::Caches;
-use sandbox_operator::gateway::cluster::api_client;
+use sandbox_operator::gateway::cluster::api::api_client;
+use sandbox_operator::gateway::cluster::runners::Runners;
+use sandbox_operator::gateway::cluster::sandbox_cache::SandboxCache;
 use sandbox_operator::gateway::config::Config;
-use sandbox_operator::gateway::limits::Limits;
+use sandbox_operator::gateway::edge::auth::AuthLayer;
+use sandbox_operator::gateway::edge::connection;
+use sandbox_operator::gateway::edge::identity::Identity;
+use sandbox_operator::gateway::edge::limits::Limits;
+use sandbox_operator::gateway::edge::server;
 use sandbox_operator::gateway::metrics::Metrics;
-use sandbox_operator::gateway::server::{self, Health};
-use sandbox_operator::gateway::state::Gateway;
+use sandbox_operator::gateway::rpc::health::Health;
+use sandbox_operator::gateway::rpc::routes::routes;
+use sandbox_operator::gateway::rpc::services::{Services, Shared};
 use sandbox_operator::net;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -111,25 +116,34 @@ pub async fn start(config: Config) -> Running {
         async move { api.answer(request).await }
     });
     let metrics = Metrics::default();
-    let cluster = api_client(kube::Client::new(service, "default"), &metrics);
-    let (limits, connections) = (Limits::new(&config.limits), config.limits.connections as usize);
-    let gateway = Arc::new(Gateway::new(cluster, Caches::new(&[]), AgentClient::new(KeyRing::default()), config));
+    let client = api_client(kube::Client::new(service, "default"), &metrics);
+    let permits = Arc::new(Semaphore::new(config.limits.connections as usize));
+    let identity = Arc::new(Identity::new(client.clone(), &config));
+    let limits = Arc::new(Limits::new(&config.limits));
+    let services = Services::new(Shared {
+        api: client,
+        cache: SandboxCache::new(&[]),
+        runners: Runners::new(&config),
+        identity: identity.clone(),
+        agents: AgentClient::new(KeyRing::default()),
+        config: Arc::new(config),
+        draining: CancellationToken::new(),
+    });
     let lines = Arc::new(Mutex::new(vec![]));
-    let kept = lines.clone();
-    let entrance = Entrance {
-        gateway: gateway.clone(),
-        limits: Arc::new(limits),
+    let written = lines.clone();
+    let layer = AuthLayer {
+        identity,
+        limits,
         metrics: metrics.clone(),
-        sink: Arc::new(move |line| kept.lock().unwrap().push(serde_json::from_str(line).unwrap())),
+        sink: Arc::new(move |line| written.lock().unwrap().push(serde_json::from_str(line).unwrap())),
     };
     let health = Health::new().await;
     let listener = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let (send, receive) = mpsc::channel(8);
-    let places = Arc::new(Semaphore::new(connections));
-    tokio::spawn(server::accept(listener, None, places, metrics.clone(), send, stop.clone()));
-    let serving = server::serve(entrance, server::routes(&gateway, &health), receive, stop.clone());
+    tokio::spawn(connection::accept(listener, None, permits, metrics.clone(), send, stop.clone()));
+    let serving = server::serve(layer, routes(services, &health), receive, stop.clone());
     let served = tokio::spawn(async move { serving.await.unwrap() });
     Running {
         address,

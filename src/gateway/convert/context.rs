@@ -6,12 +6,12 @@ use super::volumes::RegisteredVolume;
 use crate::api::FieldPath;
 use crate::api::Workload;
 use crate::gateway::config::Config;
-use crate::gateway::runners::Runners;
+use crate::gateway::convert::runners::RunnerSet;
 
 /// What a conversion needs besides the request.
 pub(crate) struct ConvertContext<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) runners: &'a Runners,
+    pub(crate) runners: &'a RunnerSet,
     /// The registered volumes that the request names, by id.
     pub(crate) volumes: &'a BTreeMap<String, RegisteredVolume>,
     /// The template that the request names. A field that the request leaves out comes from it.

@@ -13,6 +13,7 @@ pub(crate) mod overrides;
 pub(crate) mod problems;
 pub(crate) mod request_metadata;
 pub(crate) mod resources;
+pub(crate) mod runners;
 pub(crate) mod secrets;
 pub(crate) mod security;
 pub(crate) mod services;

@@ -2,39 +2,17 @@
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Deserialize;
 use std::collections::BTreeMap;
 
 use super::problems::Problems;
 use super::text::{self, non_empty};
 use crate::api::FieldPath;
+use crate::gateway::config::Gpus;
 use crate::proto::sandbox as pb;
 use crate::resources::quantity::thousandths;
 
 /// Labels of nodes.
 pub type Labels = BTreeMap<String, String>;
-
-/// The GPUs of the nodes.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Gpus {
-    /// The resource that a device plugin counts.
-    pub resource: String,
-    /// Labels of the nodes that have a type of GPU, by the type that callers name.
-    pub types: BTreeMap<String, Labels>,
-    /// Labels of the nodes whose GPUs have this much memory, by gigabytes.
-    pub memory_gb: BTreeMap<i64, Labels>,
-}
-
-impl Default for Gpus {
-    fn default() -> Gpus {
-        Gpus {
-            resource: "nvidia.com/gpu".into(),
-            types: BTreeMap::new(),
-            memory_gb: BTreeMap::new(),
-        }
-    }
-}
 
 type Quantities = BTreeMap<String, Quantity>;
 

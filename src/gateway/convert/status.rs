@@ -10,8 +10,7 @@ use super::to_proto::{main_name, runtime_class};
 use super::{resources, services};
 use crate::api::network::Protocol;
 use crate::api::{DesiredState, Port, Sandbox, SandboxStatus, State};
-use crate::gateway::config::Config;
-use crate::gateway::runners::Runner;
+use crate::gateway::config::{Config, Runner};
 use crate::proto::sandbox as pb;
 use crate::resources::names;
 

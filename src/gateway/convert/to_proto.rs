@@ -12,8 +12,7 @@ use super::{network, resources, services, volumes};
 use crate::api::{
     ANNOTATION_DISPLAY_NAME, ANNOTATION_MAIN_NAME, ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Container, File, Mount, Sandbox, Workload,
 };
-use crate::gateway::config::Config;
-use crate::gateway::runners::Runner;
+use crate::gateway::config::{Config, Runner};
 use crate::proto::sandbox as pb;
 use crate::resources::pod_containers::MAIN;
 

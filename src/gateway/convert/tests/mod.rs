@@ -18,7 +18,7 @@ use super::volumes::RegisteredVolume;
 use super::{from_proto, to_proto};
 use crate::api::{ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST_FACTS, Sandbox, SandboxSpec, Workload};
 use crate::gateway::config::Config;
-use crate::gateway::runners::Runners;
+use crate::gateway::convert::runners::RunnerSet;
 use crate::proto::sandbox as pb;
 
 pub(crate) const NAME: &str = "sbx-0123";
@@ -72,7 +72,7 @@ pub(crate) fn draft_from(template: Option<&Workload>, spec: pb::SandboxSpec) -> 
     let (config, volumes) = (config(), volumes());
     let context = ConvertContext {
         config: &config,
-        runners: &Runners::new(&config),
+        runners: &RunnerSet::new(&config),
         volumes: &volumes,
         template,
     };
@@ -109,5 +109,5 @@ pub(crate) fn sandbox_of(spec: pb::SandboxSpec) -> Sandbox {
 /// The message that the SDK gets.
 pub(crate) fn message_of(sandbox: &Sandbox) -> pb::Sandbox {
     let config = config();
-    to_proto::sandbox(sandbox, &config, Runners::new(&config).of(sandbox))
+    to_proto::sandbox(sandbox, &config, RunnerSet::new(&config).all().first())
 }

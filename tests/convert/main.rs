@@ -1,4 +1,0 @@
-//! What ListSandboxes decides, without a cluster.
-#![allow(clippy::unwrap_used)]
-
-mod lists;
