@@ -177,11 +177,25 @@ def test_commands_run_as_the_requested_user(defaults):
         ({"max_lifetime_seconds": 2_592_001}, "max_lifetime_seconds"),
         ({"annotations": {"sandbox-operator.dev/x": "y"}}, "annotations"),
         ({"mounted_files": [{"mount_path": "../../etc/passwd", "file_content": b"x"}]}, "files"),
+        ({"network": NetworkOptions(egress=[EgressRule(cidr="10.0.0.1/8")])}, r"egress\[0\].cidr.cidr: must have no bits .* write 10.0.0.0/8"),
+        ({"network": NetworkOptions(egress=[EgressRule(cidr="169.254.169.254/32")])}, r"egress\[0\].cidr.cidr: must contain an address"),
+        ({"environment_variables": {"A": "x" * 131_070}}, r'environment_variables\["A"\]: must have at most 131071 bytes'),
     ],
 )
 def test_an_error_names_the_wrong_field(tag, options, field):
     with pytest.raises(SandboxValidationError, match=field):
         Sandbox.run(tags=[tag], **options).wait()
+
+
+def test_the_longest_argument_and_variable_arrive(tag):
+    """A dollar counts once, although it is escaped as two in the Sandbox."""
+    longest = "$" * 131_071
+    script = 'printf %s "$1" | wc -c; printf %s "$V" | wc -c'
+    sandbox = Sandbox.run("sh", "-c", script, "sh", longest, environment_variables={"V": longest[2:]}, tags=[tag])
+    sandbox.wait_until_complete(timeout=120).result()
+    assert "".join(sandbox.stream_logs()) == "131071\n131069\n"
+    with pytest.raises(SandboxValidationError, match=r"args\[3\]: must have at most 131071 bytes"):
+        Sandbox.run("sh", "-c", script, "sh", longest + "$", tags=[tag])
 
 
 def test_snapshots_are_not_supported(defaults):

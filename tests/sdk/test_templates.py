@@ -1,9 +1,11 @@
 """Sandboxes from a SandboxTemplate."""
 
+import json
+
 import grpc
 import pytest
 from conftest import SMALL, apply, kubectl
-from cwsandbox import Sandbox, SandboxDefaults, SandboxNotFoundError
+from cwsandbox import Sandbox, SandboxDefaults, SandboxNotFoundError, SandboxValidationError
 from rpc import call, refused, request
 
 FROM_TEMPLATE = "SandboxService/CreateSandboxFromTemplate"
@@ -73,3 +75,12 @@ def test_the_response_names_the_template_and_its_revision(template):
 def test_a_missing_template():
     with pytest.raises(SandboxNotFoundError):
         Sandbox.run_from_template("no-such-template")
+
+
+def test_a_template_that_no_sandbox_can_use_is_refused(template):
+    network = {"egress": {"mode": "Rules", "rules": [{"cidr": "169.254.169.254/32"}]}}
+    kubectl("patch", "sandboxtemplate", template, "--type", "merge", "-p", json.dumps({"spec": {"network": network}}))
+    with pytest.raises(SandboxValidationError, match=r"template_id: .* spec.network.egress.rules\[0\].cidr: must contain an address"):
+        Sandbox.run_from_template(template)
+    with pytest.raises(SandboxValidationError, match=r"overrides.tags\[0\]: must have 1 to 256 characters"):
+        Sandbox.run_from_template(template, tags=["x" * 257])
