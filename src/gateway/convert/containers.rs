@@ -25,7 +25,9 @@ pub(crate) fn apply(draft: &mut Draft, path: &FieldPath, containers: Vec<pb::Con
     let mut sidecars = vec![];
     for (i, (container, name)) in containers.into_iter().zip(names).enumerate() {
         let path = path.index(i);
-        let image = image(&path.field("image"), &container, i == main, problems);
+        // The main container has a default image. An override of a template replaces all of its containers, and none of their fields remains.
+        let is_required = i != main || context.template.is_some();
+        let image = image(&path.field("image"), &container, is_required, problems);
         let name_in_pod = if i == main { MAIN } else { &name };
         let container = container::from_proto(&path, name_in_pod, container, draft, context, problems);
         if i == main {
@@ -42,13 +44,12 @@ pub(crate) fn apply(draft: &mut Draft, path: &FieldPath, containers: Vec<pb::Con
     draft.contents.check(path, problems);
 }
 
-/// Only the main container has a default image.
-fn image(path: &FieldPath, container: &pb::Container, is_main: bool, problems: &mut Problems) -> Option<String> {
+fn image(path: &FieldPath, container: &pb::Container, is_required: bool, problems: &mut Problems) -> Option<String> {
     let image = container.image.as_str();
     if image.len() > MAX_IMAGE_BYTES || image.contains(char::is_whitespace) {
         problems.invalid(path, format!("must have at most {MAX_IMAGE_BYTES} bytes and no whitespace"));
     }
-    if image.is_empty() && !is_main {
+    if image.is_empty() && is_required {
         problems.invalid(path, "is required");
     }
     text::non_empty(image.to_owned())

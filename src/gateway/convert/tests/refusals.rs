@@ -584,12 +584,19 @@ fn all_invalid_fields_are_in_one_small_answer() {
 #[test]
 fn overrides_of_a_template_are_named_as_such() {
     type Case = (&'static str, fn(&mut pb::PartialSandboxSpec));
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
         ("overrides.tags[0]", |p| p.tags = vec![String::new()]),
         ("overrides.containers[0].args[0]", |p| {
             p.containers = vec![pb::PartialContainer {
+                image: "i".into(),
                 command: "sh".into(),
                 args: vec!["\0".into()],
+                ..pb::PartialContainer::default()
+            }];
+        }),
+        ("overrides.containers[0].image", |p| {
+            p.containers = vec![pb::PartialContainer {
+                command: "sh".into(),
                 ..pb::PartialContainer::default()
             }];
         }),
