@@ -117,18 +117,20 @@ impl Violation {
     }
 }
 
-/// INVALID_ARGUMENT with the fields that are wrong. The message names them too, for clients that show only that.
+/// INVALID_ARGUMENT with the invalid fields, or with the first of them if there are many. The message names them too, for clients that show
+/// only the message.
 pub fn invalid(mut violations: Vec<Violation>) -> Status {
-    let more = violations.len().saturating_sub(MOST_FIELDS);
+    let count = violations.len();
     violations.truncate(MOST_FIELDS);
-    if more > 0 {
-        violations.push(Violation::new("request", format!("{more} more fields are wrong")));
-    }
     let text: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+    let mut text = text.join("; ");
+    if count > MOST_FIELDS {
+        text = format!("{count} fields are invalid, for instance {text}");
+    }
     let mut details = ErrorDetails::with_error_info(reason::INVALID_REQUEST, DOMAIN, HashMap::new());
-    let told_each = |v: &Violation| FieldViolation::new(short(&v.field, LONGEST_VALUE), short(&v.description, LONGEST_VALUE));
-    details.set_bad_request(violations.iter().map(told_each).collect::<Vec<_>>());
-    told(Code::InvalidArgument, text.join("; "), details)
+    let shortened = |v: &Violation| FieldViolation::new(short(&v.field, LONGEST_VALUE), short(&v.description, LONGEST_VALUE));
+    details.set_bad_request(violations.iter().map(shortened).collect::<Vec<_>>());
+    told(Code::InvalidArgument, text, details)
 }
 
 /// NOT_FOUND of a sandbox: also of one that belongs to another tenant.

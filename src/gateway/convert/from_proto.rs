@@ -9,16 +9,12 @@ use super::draft::Draft;
 use super::network::from_proto::NetworkContext;
 use super::problems::Problems;
 use super::text::quoted;
-use super::{containers, network, services, template, volumes};
-use crate::api::FieldPath;
-use crate::api::{Workload, limits};
+use super::{containers, network, runtime_class, services, template, volumes};
+use crate::api::{FieldPath, Workload, limits};
 use crate::proto::sandbox as pb;
 use crate::resources::addresses::Lists;
 use crate::resources::{labels, names};
 use crate::text::short;
-
-/// The runtime class by which a request asks for the node's default.
-pub(crate) const NODE_DEFAULT: &str = "<node-default>";
 
 const MAX_ANNOTATIONS: usize = 64;
 /// Most bytes of all keys and values: Kubernetes allows 256 KiB, and the operator adds its own.
@@ -51,7 +47,7 @@ pub(crate) fn draft(name: &str, spec: pb::SandboxSpec, context: &ConvertContext<
         annotations,
         instance_type,
         mode,
-        runtime_class,
+        runtime_class: runtime_class_name,
         network_config_id,
         runtime_class_selection,
     } = spec;
@@ -81,7 +77,7 @@ pub(crate) fn draft(name: &str, spec: pb::SandboxSpec, context: &ConvertContext<
     apply_network(&mut draft, &path, services, network, context, &mut problems);
     apply_tags(&mut draft.workload, &path, tags, &mut problems);
     apply_annotations(&mut draft.workload, &path, annotations, &mut problems);
-    apply_runtime_class(&mut draft.workload, &path, runtime_class, &mut problems);
+    runtime_class::apply(&mut draft.workload, &path.field("runtime_class"), runtime_class_name, &mut problems);
     apply_lifetime(&mut draft.workload, &path, max_lifetime_seconds, context, &mut problems);
     apply_runners(&mut draft, &path, runner_ids, context, &mut problems);
     if pb::SandboxMode::try_from(mode).is_err() {
@@ -191,20 +187,6 @@ fn apply_annotations(w: &mut Workload, path: &FieldPath, annotations: BTreeMap<S
     }
     if !annotations.is_empty() {
         w.pod.pod_annotations = Some(annotations);
-    }
-}
-
-fn apply_runtime_class(w: &mut Workload, path: &FieldPath, runtime_class: String, problems: &mut Problems) {
-    match runtime_class.as_str() {
-        "" => {}
-        NODE_DEFAULT => w.pod.runtime_class_name = None,
-        name => {
-            if !names::is_name(name) {
-                let text = format!("must be the name of a RuntimeClass or {NODE_DEFAULT}; {} is neither", quoted(name));
-                problems.invalid(&path.field("runtime_class"), text);
-            }
-            w.pod.runtime_class_name = Some(name.into());
-        }
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod problems;
 pub(crate) mod request_metadata;
 pub(crate) mod resources;
 pub(crate) mod runners;
+pub(crate) mod runtime_class;
 pub(crate) mod secrets;
 pub(crate) mod security;
 pub(crate) mod services;

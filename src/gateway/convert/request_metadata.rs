@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::api::{ANNOTATION_REQUEST_FACTS, Sandbox};
+use crate::api::{ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST_FACTS, Sandbox};
+use crate::resources::pod_containers::MAIN;
 
 /// Most bytes of the annotation. Every list call reads it for each sandbox, and anyone who can edit a Sandbox can write to it.
 const MAX_BYTES: usize = 32 << 10;
@@ -68,6 +69,12 @@ impl RequestMetadata {
     pub(crate) fn exceeds_limit(&self) -> bool {
         self.annotation().is_some_and(|text| text.len() > MAX_BYTES)
     }
+}
+
+/// The name of the main container in the request.
+pub(crate) fn main_name(sandbox: &Sandbox) -> &str {
+    let annotations = sandbox.metadata.annotations.as_ref();
+    annotations.and_then(|a| a.get(ANNOTATION_MAIN_NAME)).map_or(MAIN, String::as_str)
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

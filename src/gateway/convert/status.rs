@@ -5,9 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::network::to_proto as network;
-use super::request_metadata::RequestMetadata;
-use super::to_proto::{main_name, runtime_class};
-use super::{resources, services};
+use super::request_metadata::{RequestMetadata, main_name};
+use super::{resources, runtime_class, services};
 use crate::api::network::Protocol;
 use crate::api::{DesiredState, Port, Sandbox, SandboxStatus, State};
 use crate::gateway::config::{Config, Runner};
@@ -68,7 +67,7 @@ pub(crate) fn status(sandbox: &Sandbox, metadata: &RequestMetadata, config: &Con
         effective_egress: network::effective_egress(w.network.as_ref()),
         effective_resource_requirements: requirements,
         attached_volume_ids: metadata.volumes.values().cloned().collect(),
-        effective_runtime_class: runtime_class(w),
+        effective_runtime_class: runtime_class::effective(w),
         effective_dns_egress: network::effective_dns(w.network.as_ref()).into(),
     }
 }

@@ -4,14 +4,11 @@
 use k8s_openapi::api::core::v1::EnvVar;
 use kube::ResourceExt;
 
-use super::from_proto::NODE_DEFAULT;
-use super::request_metadata::{RequestMetadata, SecretSource};
+use super::request_metadata::{RequestMetadata, SecretSource, main_name};
 use super::security::{self, Security};
 use super::text::unescape;
 use super::{network, resources, services, volumes};
-use crate::api::{
-    ANNOTATION_DISPLAY_NAME, ANNOTATION_MAIN_NAME, ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Container, File, Mount, Sandbox, Workload,
-};
+use crate::api::{ANNOTATION_DISPLAY_NAME, ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Container, File, Mount, Sandbox, Workload};
 use crate::gateway::config::{Config, Runner};
 use crate::proto::sandbox as pb;
 use crate::resources::pod_containers::MAIN;
@@ -30,11 +27,6 @@ pub(crate) fn sandbox(sandbox: &Sandbox, config: &Config, runner: Option<&Runner
         endpoint_share_token: String::new(),
         control: pb::Control::Platform.into(),
     }
-}
-
-/// The name that the API has for the main container.
-pub(crate) fn main_name(sandbox: &Sandbox) -> &str {
-    sandbox.annotations().get(ANNOTATION_MAIN_NAME).map_or(MAIN, String::as_str)
 }
 
 fn spec(sandbox: &Sandbox, metadata: &RequestMetadata, config: &Config) -> pb::SandboxSpec {
@@ -59,11 +51,6 @@ fn spec(sandbox: &Sandbox, metadata: &RequestMetadata, config: &Config) -> pb::S
         network_config_id: String::new(),
         runtime_class_selection: 0,
     }
-}
-
-/// The RuntimeClass in effect.
-pub(crate) fn runtime_class(w: &Workload) -> String {
-    w.pod.runtime_class_name.clone().unwrap_or_else(|| NODE_DEFAULT.into())
 }
 
 fn containers(sandbox: &Sandbox, metadata: &RequestMetadata, config: &Config) -> Vec<pb::Container> {

@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use crate::agent_client::{Agent, AgentClient, Target};
 use crate::api::{ANNOTATION_AGENT_KEY, Sandbox, State};
 use crate::gateway::config;
-use crate::gateway::convert::to_proto::main_name;
+use crate::gateway::convert::request_metadata::main_name;
 use crate::gateway::dataplane::{deadline, stdio};
 use crate::gateway::error::{Violation, invalid, reason, retry, status};
 use crate::gateway::sandboxes::lookup::{SandboxLookup, container_name, container_state, is_controlled_by, no_container, not_running};

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::api::Sandbox;
 use crate::gateway::cluster::sandbox_cache::SandboxCache;
-use crate::gateway::convert::to_proto::main_name;
+use crate::gateway::convert::request_metadata::main_name;
 use crate::gateway::error::{Violation, invalid, of_kube, reason, sandbox_not_found, status};
 use crate::kube::ApiClient;
 use crate::resources::pod_containers::MAIN;
