@@ -1,4 +1,4 @@
-//! Condition types, and the one way to set a condition.
+//! Condition types, and how a condition is set.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -7,7 +7,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 pub const READY: &str = "Ready";
 /// True once the pod is bound to a node.
 pub const POD_SCHEDULED: &str = "PodScheduled";
-/// True once the outcome is latched.
+/// True once the sandbox has a final state.
 pub const FINISHED: &str = "Finished";
 
 /// Sets the condition `kind`. `lastTransitionTime` moves only when the status flips.

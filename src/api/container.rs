@@ -18,12 +18,12 @@ pub struct Container {
     /// The exit code of the main container's command is the sandbox's; without a command the main container stays alive, doing nothing,
     /// until the sandbox is stopped or its lifetime ends. A sidecar without a command runs its image's entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), inner(length(max = 131_072)))]
+    #[schemars(length(min = 1, max = 256))]
     pub command: Option<Vec<String>>,
     /// Arguments after `command`. Without `command` they replace the arguments of the image's entrypoint; in the main container that needs
     /// `entrypoint: Image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024), inner(length(max = 131_072)))]
+    #[schemars(length(max = 1024))]
     pub args: Option<Vec<String>>,
     /// Working directory of the command: an absolute path. Default: the image's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

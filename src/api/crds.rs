@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Sandbox, SandboxSession, SandboxTemplate, State, rules};
 
-/// Fields of `Sandbox.spec` that may change after creation; each has a rule of its own where it needs one.
+/// Fields of `Sandbox.spec` that may change after creation, some of them restricted by a rule of their own.
 const MUTABLE: [&str; 4] = ["desiredState", "stopGracePeriodSeconds", "tags", "maxLifetimeSeconds"];
 
 /// All CustomResourceDefinitions with their file names.
@@ -14,8 +14,8 @@ pub fn all() -> Vec<(String, Value)> {
     [sandbox(), session(), template()]
         .into_iter()
         .map(|mut crd| {
-            tidy(&mut crd);
-            // Helm must not take users' sandboxes along when the chart is uninstalled.
+            normalize(&mut crd);
+            // Helm must not delete users' sandboxes when the chart is uninstalled.
             crd["metadata"]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
             let name = crd["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             (format!("{name}.yaml"), crd)
@@ -27,12 +27,13 @@ fn sandbox() -> Value {
     let mut crd = value(Sandbox::crd());
     let schema = schema(&mut crd);
     spec_may_be_absent(schema);
-    // So that a new sandbox shows its state before anybody has written a status.
+    // A new sandbox shows its state before a status is written.
     schema["properties"]["status"]["default"] = json!({"state": State::default()});
     let spec = &mut schema["properties"]["spec"];
     rules::workload(spec, "spec", "has(self.sessionName) && !has(self.volumes)");
     let transitions = sandbox_transitions(spec["properties"].as_object().map(|p| p.keys().cloned().collect()).unwrap_or_default());
     rules::add(spec, transitions);
+    rules::add(schema, [not_above_effective_lifetime()]);
     crd
 }
 
@@ -48,7 +49,7 @@ fn session() -> Value {
 
 fn template() -> Value {
     let mut crd = value(SandboxTemplate::crd());
-    // A sandbox made from it may bring volumes of its own.
+    // A sandbox created from it may have volumes of its own.
     rules::workload(&mut schema(&mut crd)["properties"]["spec"], "spec", "!has(self.volumes)");
     crd
 }
@@ -106,20 +107,29 @@ fn only_lower(field: &str) -> Value {
     })
 }
 
-/// Takes out what Rust's types say and the API does not mean: `nullable` of every `Option`, unsigned formats,
-/// and doc comments wrapped at our line length.
-fn tidy(value: &mut Value) {
+/// A lifetime that is set for the first time is compared with the default that took effect: a rule at the root sees the status too.
+fn not_above_effective_lifetime() -> Value {
+    let cel = "!has(self.spec.maxLifetimeSeconds) || has(oldSelf.spec.maxLifetimeSeconds) || !has(oldSelf.status) || \
+               !has(oldSelf.status.maxLifetimeSeconds) || self.spec.maxLifetimeSeconds <= oldSelf.status.maxLifetimeSeconds";
+    json!({
+        "rule": cel,
+        "message": "spec.maxLifetimeSeconds: must not be above status.maxLifetimeSeconds, the default that took effect",
+    })
+}
+
+/// Removes what Rust's types imply and the API does not mean: `nullable` of every `Option`, and line breaks of doc comments.
+fn normalize(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            tidy_object(map);
-            map.values_mut().for_each(tidy);
+            normalize_object(map);
+            map.values_mut().for_each(normalize);
         }
-        Value::Array(list) => list.iter_mut().for_each(tidy),
+        Value::Array(list) => list.iter_mut().for_each(normalize),
         _ => {}
     }
 }
 
-fn tidy_object(map: &mut Map<String, Value>) {
+fn normalize_object(map: &mut Map<String, Value>) {
     if map.get("nullable") == Some(&Value::Bool(true)) {
         map.remove("nullable");
     }

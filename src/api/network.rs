@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rules;
 
-/// Who may be reached and who may connect.
+/// Which connections the sandbox may open and accept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
@@ -17,7 +17,7 @@ pub struct Network {
     /// Incoming connections. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
-    /// `Cluster`: the sandbox may ask the cluster's DNS. `None`: no DNS at all. Default: `Cluster`, but `None` with `egress.mode: None`.
+    /// `Cluster`: the sandbox may use the cluster's DNS. `None`: no DNS at all. Default: `Cluster`, but `None` with `egress.mode: None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
 }
@@ -28,7 +28,7 @@ pub struct Network {
 #[x_kube(validation = Rule::new("self.mode == 'Rules' || !has(self.rules) || self.rules.size() == 0").message("network.egress.rules: need mode Rules"))]
 pub struct Egress {
     /// `Internet`: public addresses; not the cluster, not private networks, not the cloud's metadata service. `None`: nothing.
-    /// `Rules`: exactly what `rules` say; the cloud's metadata service, the API server and the address ranges that the administrator configured stay out of reach.
+    /// `Rules`: exactly what `rules` say; the cloud's metadata service, the API server and the address ranges that the administrator configured are never reachable.
     #[serde(default)]
     pub mode: EgressMode,
     /// Destinations that are allowed with `mode: Rules`. At most 64.
@@ -49,7 +49,7 @@ pub enum EgressMode {
     Rules,
 }
 
-/// Whether a sandbox may resolve names.
+/// Whether a sandbox can resolve names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = rules::undescribed)]
 pub enum Dns {
@@ -95,7 +95,7 @@ pub struct EgressRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self").message("network.egress.rules[].internet: is true, or left out"))]
     pub internet: Option<bool>,
-    /// An address range such as `203.0.113.0/24` or `2001:db8::/32`. Addresses that no sandbox may reach are taken out of it; a range wholly of such is refused.
+    /// An address range such as `203.0.113.0/24` or `2001:db8::/32`. Addresses that no sandbox may reach are excluded; a range that consists only of such addresses is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = rules::range("network.egress.rules[].cidr"))]

@@ -1,10 +1,11 @@
-//! What admission checks beyond types and bounds: rules in CEL, each with a message that names the field. The cost that the API server
-//! estimates for a rule grows with the greatest length of every list and string in it, so all of those are bounded.
+//! What admission checks beyond types and bounds: rules in CEL, each with a message that names the field. The API server estimates the cost
+//! of a rule from the maximum lengths of the lists and strings in it, so all of them are bounded.
 
 use kube::core::Rule;
 use schemars::Schema;
 use serde_json::{Value, json};
 
+use super::limits::MAX_EXEC_STRING;
 use super::{RESERVED_DOMAINS, RESERVED_PREFIXES};
 use crate::agent_contract::{DIRECTORY, FILES_DIRECTORY};
 
@@ -12,25 +13,28 @@ fn rule(cel: impl Into<String>, message: String) -> Rule {
     Rule::new(cel).message(message.as_str())
 }
 
-/// The agent is in the one folder, and the files that it is to place in the other.
-fn not_ours() -> String {
+/// Not in the agent's directory, nor in that of the files that it copies.
+fn outside_agent_directories() -> String {
     let outside = |folder: &str| format!("self != '{folder}' && !self.startsWith('{folder}/')");
     format!("{} && {}", outside(DIRECTORY), outside(FILES_DIRECTORY))
 }
 
-/// An absolute path outside the agent's folders. There is one way to write each, so that two of them can be compared.
+/// An absolute path outside the agent's directories, in normal form, so that paths can be compared.
 pub(super) fn path(field: &str) -> Rule {
     rule(
-        format!("self.matches('^(/([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*)+$') && {}", not_ours()),
+        format!(
+            "self.matches('^(/([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*)+$') && {}",
+            outside_agent_directories()
+        ),
         format!("{field}: must be an absolute path without ':', '.', '..' and empty parts, not / and not in {DIRECTORY} or {FILES_DIRECTORY}"),
     )
 }
 
-/// As [`path`], or a relative one. The agent's folders are not below any working directory.
+/// As [`path`], or a relative path.
 pub(super) fn path_of_file(field: &str) -> Rule {
     let part = "([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*";
     rule(
-        format!("self.matches('^/?{part}(/{part})*$') && {}", not_ours()),
+        format!("self.matches('^/?{part}(/{part})*$') && {}", outside_agent_directories()),
         format!("{field}: must be the path of a file without ':', '.', '..' and empty parts, not in {DIRECTORY} or {FILES_DIRECTORY}"),
     )
 }
@@ -43,7 +47,7 @@ pub(super) fn sub_path(field: &str) -> Rule {
     )
 }
 
-/// A name that is not one of the operator's.
+/// A name that the operator does not use itself.
 pub(super) fn name(field: &str) -> Rule {
     rule(
         "!self.startsWith('sandbox-operator')",
@@ -51,7 +55,7 @@ pub(super) fn name(field: &str) -> Rule {
     )
 }
 
-/// Labels or annotations that are the user's to set.
+/// Labels or annotations that users may set.
 pub(super) fn keys(field: &str) -> Rule {
     let any = |words: &[&str]| words.join("|").replace('.', "[.]");
     rule(
@@ -84,7 +88,7 @@ pub(super) fn ranges(field: &str) -> Rule {
     )
 }
 
-/// A peer of a network rule is one thing.
+/// A network rule has one kind of peer.
 pub(super) fn one_peer(item: &str) -> Rule {
     rule(
         "has(self.cidr) != (has(self.podSelector) || has(self.namespaceSelector))",
@@ -92,7 +96,7 @@ pub(super) fn one_peer(item: &str) -> Rule {
     )
 }
 
-/// What is taken out of a range is in it. What is no range at all has a message of its own.
+/// Exceptions are inside the range. A malformed range has its own message.
 pub(super) fn except_in_cidr(item: &str) -> Rule {
     let inside = "cidr(self.cidr).containsCIDR(e) && cidr(e).prefixLength() > cidr(self.cidr).prefixLength()";
     rule(
@@ -101,13 +105,13 @@ pub(super) fn except_in_cidr(item: &str) -> Rule {
     )
 }
 
-/// Whether the API server may be asked what `text` is worth: to compare 1e999999999 with anything takes it minutes and gigabytes, which no
-/// estimate of a rule's cost tells.
+/// Whether the API server can compare this quantity: comparing 1e999999999 takes minutes and gigabytes, which the estimated cost of a rule
+/// does not include.
 fn is_small(text: &str) -> String {
     format!("{text}.matches('^[+-]?[0-9.]*([eE][+-]?[0-9]{{1,2}}|[numkMGTPE]|[KMGTPE]i)?$') && isQuantity({text})")
 }
 
-/// A quantity, which in a manifest is text or a number.
+/// A quantity, in a manifest a string or a number.
 pub(super) fn quantity(field: &str, above_zero: bool) -> Rule {
     let (compare, must) = if above_zero { (">", "above") } else { (">=", "not below") };
     let small = is_small("self");
@@ -117,7 +121,7 @@ pub(super) fn quantity(field: &str, above_zero: bool) -> Rule {
     )
 }
 
-/// Items that differ in what `key` says of the item `item`.
+/// Items with different values of the expression `key`.
 pub(super) fn unique(key: fn(&str) -> String, message: &str) -> Rule {
     rule(
         format!("self.all(a, self.exists_one(b, {} == {}))", key("a"), key("b")),
@@ -125,7 +129,7 @@ pub(super) fn unique(key: fn(&str) -> String, message: &str) -> Rule {
     )
 }
 
-/// Items that differ in a field that not all of them have.
+/// Items with different values of an optional field.
 pub(super) fn unique_where_given(field: &str, message: &str) -> Rule {
     rule(
         format!("self.all(a, !has(a.{field}) || self.exists_one(b, has(b.{field}) && a.{field} == b.{field}))"),
@@ -133,17 +137,19 @@ pub(super) fn unique_where_given(field: &str, message: &str) -> Rule {
     )
 }
 
-/// Takes an enum's own description out of its schema: kube puts it in place of an optional field's, which says more.
+/// Removes an enum's description from its schema: kube would use it instead of the field's, which says more.
 pub(super) fn undescribed(schema: &mut Schema) {
     schema.remove("description");
 }
 
 /// Completes the schema of the fields that shape a pod, which is at `at`: rules over several of its fields, and rules for Kubernetes' own
-/// types. `volumes_from_elsewhere`: when the volumes that sidecars mount may be somebody else's.
+/// types. `volumes_from_elsewhere`: the condition under which mounts may name volumes of another document.
 pub(super) fn workload(schema: &mut Value, at: &str, volumes_from_elsewhere: &str) {
     env(&mut schema["properties"]["env"], &format!("{at}.env[]"));
     resources(&mut schema["properties"]["resources"], &format!("{at}.resources"));
+    arguments(schema);
     let sidecar = &mut schema["properties"]["sidecars"]["items"];
+    arguments(sidecar);
     env(&mut sidecar["properties"]["env"], "sidecars[].env[]");
     resources(&mut sidecar["properties"]["resources"], "sidecars[].resources");
     // There may be 16 sidecars; the type that they share with the main container allows 128.
@@ -193,12 +199,17 @@ pub(super) fn add(schema: &mut Value, rules: impl IntoIterator<Item = Value>) {
     *list = old.into_iter().chain(rules).collect();
 }
 
+fn arguments(container: &mut Value) {
+    for field in ["command", "args"] {
+        execve_string(&mut container["properties"][field]["items"]);
+    }
+}
+
 fn env(list: &mut Value, field: &str) {
     list["x-kubernetes-list-type"] = json!("map");
     list["x-kubernetes-list-map-keys"] = json!(["name"]);
     let properties = &mut list["items"]["properties"];
-    // The kernel takes no longer one.
-    properties["value"]["maxLength"] = json!(131_072);
+    execve_string(&mut properties["value"]);
     let divisor = &mut properties["valueFrom"]["properties"]["resourceFieldRef"]["properties"]["divisor"];
     divisor["maxLength"] = json!(32);
     add(divisor, [json!(quantity(&format!("{field}.valueFrom.resourceFieldRef.divisor"), false))]);
@@ -206,6 +217,17 @@ fn env(list: &mut Value, field: &str) {
     name["maxLength"] = json!(256);
     let must = format!("{field}.name: must be printable ASCII characters other than '='");
     add(name, [json!(rule("self.matches('^[ -<>-~]+$')", must))]);
+    // With the '='. A longer value passed because of its `$$`.
+    let fits = format!("!has(self.value) || self.value.size() > {MAX_EXEC_STRING} || self.name.size() + self.value.size() < {MAX_EXEC_STRING}");
+    let must = format!("{field}: name and value must have fewer than {MAX_EXEC_STRING} characters together; put a longer value into a file");
+    add(&mut list["items"], [json!(rule(fits, must))]);
+}
+
+/// A string that Linux accepts as an argument. Characters are counted here, and where there are `$$`, of which one remains, twice as many
+/// are let through; the operator counts bytes exactly. A rule in CEL would be too expensive for a list.
+fn execve_string(schema: &mut Value) {
+    schema["maxLength"] = json!(2 * MAX_EXEC_STRING);
+    schema["anyOf"] = json!([{"maxLength": MAX_EXEC_STRING}, {"pattern": "[$][$]"}]);
 }
 
 fn resources(schema: &mut Value, field: &str) {
@@ -219,7 +241,7 @@ fn resources(schema: &mut Value, field: &str) {
             "x-kubernetes-validations": [quantity(&format!("{field}.{kind}"), false)],
         });
     }
-    // They name claims of the pod, and ours has none.
+    // It refers to resource claims of the pod, which sandboxes do not have.
     if let Some(properties) = schema["properties"].as_object_mut() {
         properties.remove("claims");
     }

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::rules;
 use super::workload::Workload;
 
-/// What the sandbox runs, and within which bounds. Every field is optional, and so is `spec` itself.
+/// What the sandbox runs, and its limits. Every field is optional, and so is `spec` itself.
 /// Only `desiredState`, `stopGracePeriodSeconds`, `tags` and `maxLifetimeSeconds` may be changed after creation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "sandbox-operator.dev",
     version = "v1alpha1",
     kind = "Sandbox",
-    doc = "An isolated, throw-away place to run code: one pod with a network policy of its own and a limited lifetime. The exit code of the main command makes it COMPLETED or FAILED. The record outlives the pod's processes; deleting it removes everything.",
+    doc = "An isolated, disposable environment to run code in: one pod with its own network policy and a limited lifetime. It ends as COMPLETED or FAILED by the exit code of the main command. The record remains after the processes of the pod have ended; deleting it removes everything.",
     plural = "sandboxes",
     shortname = "sbx",
     namespaced,
@@ -32,6 +32,7 @@ use super::workload::Workload;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeName", priority = 1),
     printcolumn(name = "Pod", type_ = "string", json_path = ".status.podName", priority = 1),
+    printcolumn(name = "URLs", type_ = "string", json_path = ".status.urls", priority = 1),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$')")
         .message("metadata.name: must be a DNS label of at most 63 characters that begins with a letter (it is the sandbox's host name)")
 )]
@@ -42,57 +43,57 @@ pub struct SandboxSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub session_name: Option<String>,
-    /// What shapes the pod.
+    /// Fields that shape the pod.
     #[serde(flatten)]
     pub workload: Workload,
-    /// `Running` (the default), or `Stopped` to end it and keep record and logs. Never back.
+    /// `Running` (the default), or `Stopped` to end it and keep its record and logs. `Stopped` is final.
     #[serde(default)]
     pub desired_state: DesiredState,
-    /// With `desiredState: Stopped`: seconds between SIGTERM and SIGKILL for this stop, in place of `terminationGracePeriodSeconds`; with
-    /// `entrypoint: Image` no more than that. 0 to 3600.
+    /// With `desiredState: Stopped`: seconds between SIGTERM and SIGKILL for this stop, instead of `terminationGracePeriodSeconds`; with
+    /// `entrypoint: Image` at most that. 0 to 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3_600))]
     pub stop_grace_period_seconds: Option<i64>,
 }
 
-/// What the user wants of a sandbox.
+/// Desired state of a sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DesiredState {
-    /// It shall run.
+    /// It runs.
     #[default]
     Running,
-    /// It shall end; record and logs are kept.
+    /// It ends; record and logs are kept.
     Stopped,
 }
 
-/// Where a sandbox is in its life. COMPLETED, FAILED and TERMINATED are final.
+/// Lifecycle state of a sandbox. COMPLETED, FAILED and TERMINATED are final.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum State {
-    /// Accepted; waits for its session, for quota or for a node.
+    /// Accepted; waits for its session, quota or a node.
     #[default]
     Pending,
-    /// On a node; images are pulled and containers made.
+    /// On a node; images are pulled and containers created.
     Creating,
     /// The main container runs.
     Running,
-    /// Being ended on request.
+    /// Stopping on request.
     Terminating,
     /// The main command ended with exit code 0.
     Completed,
-    /// It could not be started, ended with another exit code, or was taken away.
+    /// It could not be started, ended with another exit code, or its pod was deleted or evicted.
     Failed,
     /// Stopped on request, with its session, or at the end of its lifetime.
     Terminated,
 }
 
 impl State {
-    /// Whether the state is never left again.
+    /// Whether the state is final.
     pub fn is_final(self) -> bool {
         matches!(self, State::Completed | State::Failed | State::Terminated)
     }
 
-    /// All states, in the order of a life.
+    /// All states, in the order in which they are reached.
     pub const ALL: [State; 7] = [
         State::Pending,
         State::Creating,
@@ -117,20 +118,20 @@ impl State {
     }
 }
 
-/// What was observed of a sandbox. Written by the operator only.
+/// Observed state of a sandbox, written by the operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxStatus {
-    /// Where it is in its life: PENDING, CREATING, RUNNING, TERMINATING, then finally COMPLETED, FAILED or TERMINATED.
+    /// Lifecycle state: PENDING, CREATING, RUNNING, TERMINATING, then finally COMPLETED, FAILED or TERMINATED.
     #[serde(default)]
     pub state: State,
-    /// Why, in one word such as `OOMKilled`; the project's docs/reasons.md explains each and says what to do.
+    /// Why it is in this state, in one word such as `OOMKilled`; the project's docs/reasons.md explains each and says what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why, in a sentence, with what Kubernetes says of it.
+    /// Why it is in this state, in a sentence, with Kubernetes' own message if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Exit code of the main command, 128 + signal number if a signal ended it. Not set when it is not known.
+    /// Exit code of the main command, 128 + signal number if a signal ended it. Not set if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// Name of the pod, for `kubectl logs` and `kubectl exec` (container `main`).
@@ -150,13 +151,13 @@ pub struct SandboxStatus {
     /// IP address of the pod.
     #[serde(default, rename = "podIP", skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
-    /// Node on which the pod is.
+    /// Node that runs the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
     /// When the main container started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When the outcome was final: the main container's end, if it is known.
+    /// When the sandbox ended: the exit of the main container if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
     /// When the lifetime ends and the sandbox is TERMINATED.
@@ -171,10 +172,10 @@ pub struct SandboxStatus {
     /// Tags in effect: its own and its session's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
-    /// UID of the session it belongs to: a later session of the same name is another one.
+    /// UID of the session that it belongs to: a later session with the same name is a different one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_uid: Option<String>,
-    /// The generation of the spec that this status is about.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: the main container runs. `PodScheduled`: the pod is on a node. `Finished`: the outcome is final.

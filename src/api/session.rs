@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::workload::Workload;
 
-/// What the session's sandboxes have in common. Every field is optional, and so is `spec` itself.
+/// Defaults and limits of the session's sandboxes. Every field is optional, and so is `spec` itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "sandbox-operator.dev",
@@ -22,7 +22,9 @@ use super::workload::Workload;
     derive = "Default",
     selectable = ".status.state",
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
-    printcolumn(name = "Active", type_ = "integer", json_path = ".status.active"),
+    printcolumn(name = "Running", type_ = "integer", json_path = ".status.running"),
+    printcolumn(name = "Pending", type_ = "integer", json_path = ".status.pending"),
+    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.maxSandboxes"),
     printcolumn(name = "Completed", type_ = "integer", json_path = ".status.completed"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
     printcolumn(name = "Terminated", type_ = "integer", json_path = ".status.terminated"),
@@ -34,10 +36,10 @@ use super::workload::Workload;
 pub struct SandboxSessionSpec {
     /// Fields for every sandbox of the session that does not set them. A scalar or list of the sandbox replaces the one here;
     /// `command`, `args` and `entrypoint` are replaced together, `network` as a whole; `env` is merged by name, and `tags` are united.
-    /// May be changed: new sandboxes get what is here when they start.
+    /// May be changed; a new sandbox gets the values that are set when it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Workload>,
-    /// How many sandboxes of the session may be active (not finished) at once; further ones wait as PENDING with reason `SessionFull`. 1 to 100000; default: no limit.
+    /// How many sandboxes of the session may be admitted and not finished at once; further ones wait as PENDING with reason `SessionFull`. 1 to 100000; default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_sandboxes: Option<i32>,
@@ -45,42 +47,42 @@ pub struct SandboxSessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_592_000))]
     pub max_lifetime_seconds: Option<i64>,
-    /// `Open` (the default), or `Closed` to stop all its sandboxes, keep their records and let no new one start. Never back.
+    /// `Open` (the default), or `Closed` to stop all its sandboxes, keep their records and let no new one start. `Closed` is final.
     #[serde(default)]
     pub desired_state: SessionDesiredState,
 }
 
-/// What the user wants of a session.
+/// Desired state of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SessionDesiredState {
     /// Sandboxes may run.
     #[default]
     Open,
-    /// None may.
+    /// No sandbox may run.
     Closed,
 }
 
-/// Where a session is in its life.
+/// Lifecycle state of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum SessionState {
     /// Sandboxes may run.
     #[default]
     Open,
-    /// Closed; some of its sandboxes have not ended yet.
+    /// Closed; some of its sandboxes are still running or stopping.
     Closing,
     /// Closed, and all its sandboxes have ended.
     Closed,
 }
 
-/// What was observed of a session. Written by the operator only, at most once per second.
+/// Observed state of a session, written by the operator at most once per second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSessionStatus {
     /// OPEN; CLOSING while some of its sandboxes have not ended yet; CLOSED when all have.
     #[serde(default)]
     pub state: SessionState,
-    /// Sandboxes that have not ended.
+    /// Sandboxes that have not ended: those below from `pending` to `terminating`.
     #[serde(default)]
     pub active: i32,
     /// Sandboxes that are PENDING.
@@ -104,7 +106,7 @@ pub struct SandboxSessionStatus {
     /// Sandboxes that are TERMINATED.
     #[serde(default)]
     pub terminated: i32,
-    /// The generation of the spec that this status is about.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: true while the session is open.

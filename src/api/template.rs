@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::workload::Workload;
 
-/// A named partial sandbox to create from. It is read when a sandbox is made from it; later changes do not touch that sandbox.
+/// A named partial sandbox to create from. It is read when a sandbox is created from it; later changes do not affect that sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "sandbox-operator.dev",
@@ -22,7 +22,7 @@ use super::workload::Workload;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxTemplateSpec {
-    /// What shapes the pod.
+    /// Fields that shape the pod.
     #[serde(flatten)]
     pub workload: Workload,
 }

@@ -13,11 +13,11 @@ use super::rules;
 #[x_kube(validation = Rule::new("has(self.scratch) != has(self.persistentVolumeClaim)")
     .message("volumes[]: give exactly one of scratch and persistentVolumeClaim"))]
 pub struct Volume {
-    /// Name, unique in the sandbox: a DNS label. Names that begin with `sandbox-operator` are ours.
+    /// Name, unique in the sandbox: a DNS label. Names that begin with `sandbox-operator` are reserved.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = rules::name("volumes[].name"))]
     pub name: String,
-    /// Absolute path in the main container, of no other volume or file. Without it only `mounts` say where the volume is mounted.
+    /// Absolute path in the main container that no other volume or file uses. Without it the volume is only mounted where `mounts` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::path("volumes[].mountPath"))]
@@ -30,7 +30,7 @@ pub struct Volume {
     /// Whether the main container may only read it. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
-    /// Empty space that goes with the sandbox.
+    /// Empty space that is deleted with the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<Scratch>,
     /// An existing PersistentVolumeClaim of this namespace.
@@ -38,12 +38,12 @@ pub struct Volume {
     pub persistent_volume_claim: Option<Claim>,
 }
 
-/// Empty space that goes with the sandbox.
+/// Empty space that is deleted with the sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.medium) || self.medium != 'Memory' || has(self.size)").message("volumes[].scratch.size: is required with medium Memory"))]
 pub struct Scratch {
-    /// Most it may hold, as a Kubernetes quantity such as `1Gi`. Above it the kubelet evicts the pod (disk) or writes fail (memory). Required with `Memory`.
+    /// Its capacity, a Kubernetes quantity such as `1Gi`. Above it the kubelet evicts the pod (disk) or writes fail (memory). Required with `medium: Memory`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 32))]
     #[x_kube(validation = rules::quantity("volumes[].scratch.size", true))]
@@ -53,7 +53,7 @@ pub struct Scratch {
     pub medium: Option<Medium>,
 }
 
-/// What scratch space is made of.
+/// Where scratch space is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = rules::undescribed)]
 pub enum Medium {
@@ -79,7 +79,7 @@ pub struct Mount {
     /// Name of one of the sandbox's `volumes`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Absolute path in this container, of no other mount.
+    /// Absolute path in this container that no other mount uses.
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::path("mounts[].mountPath"))]
     pub mount_path: String,

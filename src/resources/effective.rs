@@ -58,11 +58,20 @@ impl Effective {
 /// The path of one of the sandbox's fields in the document that it comes from: the sandbox's own, or its session's.
 pub(super) fn path_of(sandbox: &Sandbox, field: &str) -> FieldPath {
     let own = serde_json::to_value(&sandbox.spec).is_ok_and(|spec| spec.get(field).is_some());
-    let root = match &sandbox.spec.session_name {
+    root(sandbox, own).field(field)
+}
+
+/// As [`path_of`] for one variable, since `env` is merged by name.
+pub(super) fn env_path(sandbox: &Sandbox, name: &str) -> FieldPath {
+    let own = sandbox.spec.workload.container.env.iter().flatten().any(|e| e.name == name);
+    root(sandbox, own).field("env").item("name", name)
+}
+
+fn root(sandbox: &Sandbox, own: bool) -> FieldPath {
+    match &sandbox.spec.session_name {
         Some(session) if !own => FieldPath::root("spec.defaults").of(format!("SandboxSession {session}")),
         _ => FieldPath::root("spec"),
-    };
-    root.field(field)
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod address_block;
 pub mod addresses;
 pub mod effective;
+pub mod exec_limits;
 pub mod files;
 pub mod labels;
 pub mod names;
@@ -17,3 +18,6 @@ pub mod settings;
 pub use effective::Effective;
 pub use pod::{AgentInjection, AgentKey};
 pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

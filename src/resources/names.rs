@@ -14,10 +14,15 @@ const POLICY: &str = "NetworkPolicy";
 /// Longest name of a pod that is also a label value and a host name.
 const MAX: usize = 63;
 
-/// Name of the sandbox's pod, policy, Service and file Secret. It ends in 8 hex digits of the Sandbox's UID: a sandbox that is created
+/// Name of the sandbox's pod, policy and file Secret, and of its Service if its own name is taken. It ends in 8 hex digits of the Sandbox's UID: a sandbox that is created
 /// again under its old name must not meet the children of its predecessor, which are still being deleted.
 pub fn child(sandbox: &Sandbox) -> String {
     with_uid(sandbox, "")
+}
+
+/// Name of the sandbox's Service, if no other object has it: it can be known before the sandbox exists, and its users need not look it up.
+pub fn service(sandbox: &Sandbox) -> String {
+    sandbox.name_any()
 }
 
 /// Name of the Service by which public ports are reached from outside of the cluster.

@@ -313,3 +313,6 @@ fn policy_port(protocol: &str, port: i32, end_port: Option<i32>) -> NetworkPolic
         end_port,
     }
 }
+
+#[cfg(test)]
+mod tests;

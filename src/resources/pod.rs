@@ -5,12 +5,13 @@ use k8s_openapi::api::core::v1::{
     Toleration, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::collections::BTreeSet;
 
 use super::effective::path_of;
 use super::network_policy::dns;
 use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, sidecar};
 use super::settings::Delivery;
-use super::{Effective, Settings, files, labels, names, prepare};
+use super::{Effective, Settings, exec_limits, files, labels, names, prepare};
 use crate::api::network::Dns;
 use crate::api::{ANNOTATION_AGENT_KEY, Entrypoint, FieldError, FieldPath, Medium, Mount, Port, Sandbox};
 
@@ -69,9 +70,14 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
     metadata.annotations = Some(annotations);
 
     let main = main(sandbox, effective, settings, with_agent.then_some(&agent.key));
+    exec_limits::check_main(sandbox, &w.container, &main)?;
+    let mut sidecars = vec![];
+    for (i, own) in w.pod.sidecars.iter().flatten().enumerate() {
+        let built = sidecar(i, own, sandbox, effective, settings);
+        exec_limits::check_sidecar(sandbox, i, &own.container, &built)?;
+        sidecars.push(built);
+    }
     let install = (agent.by == AgentDelivery::InitContainer).then(|| install_agent(settings, effective));
-    let sidecars = w.pod.sidecars.iter().flatten().enumerate();
-    let sidecars: Vec<_> = sidecars.map(|(i, s)| sidecar(i, s, sandbox, effective, settings)).collect();
     let init: Vec<_> = install
         .into_iter()
         .chain(prepare::init_containers(effective, &main, &sidecars))
@@ -138,10 +144,34 @@ fn check(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Resul
             return Err(error.within(&path_of(sandbox, "sidecars").index(i).field("mounts")));
         }
     }
+    check_paths(sandbox, effective)?;
     let agents = |p: &Port| p.port == i32::from(settings.agent.port);
     if let Some(i) = w.ports.iter().flatten().position(agents) {
         let path = path_of(sandbox, "ports").index(i).field("port");
         return Err(path.error(format!("must be a port other than {}, which is the agent's", settings.agent.port)));
+    }
+    Ok(())
+}
+
+/// One path of the main container is for one thing, and without the agent nobody copies files with relative paths.
+fn check_paths(sandbox: &Sandbox, effective: &Effective) -> Result<(), FieldError> {
+    let w = &effective.workload;
+    let mut used = BTreeSet::new();
+    let volumes = w.pod.volumes.iter().flatten().map(|v| v.mount_path.as_deref());
+    let mounts = w.container.mounts.iter().flatten().map(|m| Some(m.mount_path.as_str()));
+    let files = w.container.files.iter().flatten().map(|f| Some(f.path.as_str()));
+    let volumes = volumes.enumerate().map(|(i, path)| ("volumes", i, "mountPath", path));
+    let mounts = mounts.enumerate().map(|(i, path)| ("mounts", i, "mountPath", path));
+    let files = files.enumerate().map(|(i, path)| ("files", i, "path", path));
+    for (list, i, field, path) in volumes.chain(mounts).chain(files) {
+        let Some(path) = path else { continue };
+        let at = || path_of(sandbox, list).index(i).field(field);
+        if w.entrypoint == Some(Entrypoint::Image) && !path.starts_with('/') {
+            return Err(at().error(format!("must be absolute with entrypoint: Image, and {path} is not")));
+        }
+        if !used.insert(path) {
+            return Err(at().error(format!("{path} is used by another volume, mount or file")));
+        }
     }
     Ok(())
 }
@@ -215,3 +245,6 @@ fn empty_dir(name: &str, medium: Option<&str>, size_limit: Option<Quantity>) -> 
         ..Volume::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,6 +91,12 @@ impl Server {
         let request = self.url(kind).patch(name, &params, &patch).unwrap();
         self.client.request(request).await.map_err(message)
     }
+
+    pub async fn set_status(&self, kind: Kind, name: &str, status: &Value) -> Value {
+        let patch = Patch::Merge(json!({"status": status}));
+        let request = self.url(kind).patch_subresource("status", name, &PatchParams::default(), &patch).unwrap();
+        self.client.request(request).await.unwrap()
+    }
 }
 
 fn message(error: kube::Error) -> String {

@@ -104,6 +104,16 @@ async fn updates_are_accepted_and_refused() {
         let got = server.patch(kind, base, &change).await;
         wrong.extend(compare(&format!("{base}: {name}"), &got, expected));
     }
+    // A default that took effect cannot be raised either.
+    let effective = Ok(server.set_status(Kind::Sandbox, "bare", &json!({"maxLifetimeSeconds": 86_400})).await);
+    wrong.extend(compare("status", &effective, Ok(())));
+    let raised = "spec.maxLifetimeSeconds: must not be above status.maxLifetimeSeconds";
+    for (seconds, expected) in [(86_401, Err(raised)), (86_400, Ok(())), (10, Ok(()))] {
+        let got = server.patch(Kind::Sandbox, "bare", &json!({"maxLifetimeSeconds": seconds})).await;
+        wrong.extend(compare(&format!("default lifetime set to {seconds}"), &got, expected));
+    }
+    let got = server.patch(Kind::Sandbox, "bare", &json!({"tags": ["c"]})).await;
+    wrong.extend(compare("something else with a status", &got, Ok(())));
     server.gone().await;
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -2,7 +2,6 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 
 use super::network::to_proto as network;
 use super::request_metadata::{RequestMetadata, main_name};
@@ -11,7 +10,7 @@ use crate::api::network::Protocol;
 use crate::api::{DesiredState, Port, Sandbox, SandboxStatus, State};
 use crate::gateway::config::{Config, Runner};
 use crate::proto::sandbox as pb;
-use crate::resources::names;
+use crate::resources::service;
 
 /// The state of a sandbox. It is TERMINATING as soon as a stop is requested: the operator may update the status a moment later.
 pub(crate) fn state(sandbox: &Sandbox) -> State {
@@ -108,7 +107,7 @@ fn service_statuses(sandbox: &Sandbox, metadata: &RequestMetadata, state: State)
     let w = &sandbox.spec.workload;
     let ports = w.ports.as_deref().unwrap_or_default();
     let rules = w.network.as_ref().and_then(|n| n.ingress.as_ref()).map(|i| i.rules.as_slice());
-    let host = format!("{}.{}.svc", names::child(sandbox), sandbox.namespace().unwrap_or_default());
+    let host = service::host(sandbox);
     let converted = services::to_proto(ports, &metadata.visibilities, rules.unwrap_or_default());
     ports
         .iter()

@@ -93,7 +93,7 @@ async fn children(o: &Observed<'_>, ctx: &Context) -> Result<(), Stop> {
         own(o, ctx, "Secret", &secret).await?;
     }
     for service in service::build(o.sandbox, o.effective, &ctx.settings) {
-        own(o, ctx, "Service", &service).await?;
+        own_service(o, ctx, &service).await?;
     }
     names::set_policy_owner(&mut pod.metadata, policy.metadata.uid.as_deref().unwrap_or_default());
     match own::<Pod>(o, ctx, "Pod", &pod).await {
@@ -174,6 +174,16 @@ async fn own<K: Namespaced>(o: &Observed<'_>, ctx: &Context, kind: &'static str,
                 None => Err(vanished(kind, &name)),
             }
         }
+    }
+}
+
+/// Under the sandbox's own name, or under the pod's if another object has that one.
+async fn own_service(o: &Observed<'_>, ctx: &Context, service: &Service) -> Result<(), Stop> {
+    match (own(o, ctx, "Service", service).await, service::with_pod_name(service, o.sandbox)) {
+        (Err(Stop::Outcome(Outcome::Refused(verdict))), Some(renamed)) if verdict.reason == reason::NAME_TAKEN => {
+            own(o, ctx, "Service", &renamed).await.map(drop)
+        }
+        (created, _) => created.map(drop),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What configuration and rules cannot open.
 
 use super::{AGENT, METADATA, build_with, check_out, rules, settings};
-use sandbox_operator::resources::Settings;
+use crate::resources::Settings;
 use serde_json::{Value, json};
 
 #[test]

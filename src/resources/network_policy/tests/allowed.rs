@@ -3,7 +3,7 @@
 use super::{
     AGENT, METADATA, OWN_NAMESPACE, PRIVATE, PUBLIC, allows_in, allows_out, build, build_with, check_out, dns_pod, gateway, ip, pod, rules, settings,
 };
-use sandbox_operator::resources::Settings;
+use crate::resources::Settings;
 use serde_json::{Value, json};
 
 #[test]
@@ -154,12 +154,12 @@ fn only_gateway_and_operator_reach_the_agent() {
         let policy = build(network);
         assert!(allows_in(&policy, &gateway(), AGENT, "TCP"));
         let peer = "app.kubernetes.io/part-of=sandbox-operator";
-        for stranger in
+        for other in
             [ip("8.8.8.8"), pod("", "sandbox-operator", ""), pod(peer, OWN_NAMESPACE, ""), pod(peer, "other", "name=sandbox-operator"), dns_pod()]
         {
-            assert!(!allows_in(&policy, &stranger, AGENT, "TCP"), "{stranger:?}");
+            assert!(!allows_in(&policy, &other, AGENT, "TCP"), "{other:?}");
             for port in [1, 80, AGENT - 1, AGENT + 1, 65_535] {
-                assert_eq!(allows_in(&policy, &stranger, port, "TCP"), open, "{stranger:?} {port}");
+                assert_eq!(allows_in(&policy, &other, port, "TCP"), open, "{other:?} {port}");
             }
         }
         assert_eq!(allows_in(&policy, &gateway(), 80, "TCP"), open);

@@ -9,11 +9,12 @@ use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sandbox_operator::api::{FieldError, Sandbox};
-use sandbox_operator::resources::{Effective, Settings, network_policy};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use crate::api::{FieldError, Sandbox};
+use crate::resources::{Effective, Settings, network_policy};
 
 const AGENT: i32 = 8971;
 const OWN_NAMESPACE: &str = "team";

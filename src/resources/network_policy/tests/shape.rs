@@ -4,8 +4,8 @@ use super::{
     AGENT, METADATA, OWN_NAMESPACE, PRIVATE, PUBLIC, allows_in, allows_out, build, build_with, check_out, dns_pod, gateway, ip, labels, rules,
     selects, settings,
 };
+use crate::resources::{Settings, network_policy};
 use ipnet::IpNet;
-use sandbox_operator::resources::{Settings, network_policy};
 use serde_json::json;
 
 #[test]
