@@ -20,6 +20,10 @@ pub const DEFAULT_PORT: u16 = 8971;
 /// Environment variable with the UID of the agent's pod. The agent does not pass it on to the commands that it starts.
 pub const POD_UID_VARIABLE: &str = "SANDBOX_OPERATOR_POD_UID";
 
+/// Termination message of the agent for a main command that exits with 255. A container runtime reports the same exit code when it cannot
+/// execute the agent itself, without any message.
+pub const MAIN_EXITED_WITH_255: &str = "the main command exited with 255";
+
 /// Bytes of an Ed25519 public key.
 const PUBLIC_KEY_BYTES: usize = 32;
 

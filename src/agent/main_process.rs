@@ -3,8 +3,8 @@
 use super::reaper::{Reaper, Started};
 use super::server::{self, TokenVerifier};
 use super::start_error::{NOT_EXECUTABLE, StartError};
-use super::{copy_files, report};
-use crate::agent_contract::{DEFAULT_PORT, POD_UID_VARIABLE, RunArgs};
+use super::{copy_files, report, write_termination_log};
+use crate::agent_contract::{DEFAULT_PORT, MAIN_EXITED_WITH_255, POD_UID_VARIABLE, RunArgs};
 use futures::future::{Either, pending};
 use futures::stream::{SelectAll, Stream, StreamExt, poll_fn};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process_group, set_child_subreaper, setrlimit};
@@ -82,7 +82,11 @@ async fn run_main(args: &RunArgs) -> Result<u8, String> {
                 if kill_at.is_some() {
                     sleep(RESPONSE_FLUSH).await;
                 }
-                return Ok(code.unwrap_or(u8::MAX));
+                let code = code.unwrap_or(u8::MAX);
+                if code == u8::MAX {
+                    let _ = write_termination_log(MAIN_EXITED_WITH_255);
+                }
+                return Ok(code);
             }
             Some(signal) = signals.next() => match main {
                 Some(main) => signal_group(&reaper, main, signal),

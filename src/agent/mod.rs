@@ -64,10 +64,16 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 fn report(text: &str) {
     log(text);
     // Where the file does not exist or cannot be written, the log has to do.
-    let _ = OpenOptions::new()
-        .write(true)
-        .open(TERMINATION_LOG)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
+    let _ = write_termination_log(text);
+}
+
+/// Keeps a message that is already there: the main command may have written one.
+fn write_termination_log(text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(TERMINATION_LOG)?;
+    if file.metadata()?.len() == 0 {
+        file.write_all(text.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Writes a line to stderr, which is the sandbox's log. A closed stderr is ignored.

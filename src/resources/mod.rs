@@ -10,7 +10,7 @@ pub mod names;
 pub mod network_policy;
 pub mod pod;
 pub mod pod_containers;
-mod prepare;
+pub mod prepare;
 pub mod quantity;
 pub mod service;
 pub mod settings;

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, SecurityContext, VolumeMount};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Effective;
-use super::files::Files;
+use super::files::{self, Files};
 use super::pod_containers::agent_mount;
 use crate::agent_contract::{AgentCommand, BINARY, FILES_DIRECTORY, PrepareArgs};
 
@@ -69,6 +69,11 @@ fn init_container(of: &Container, files: Files, scratch: &BTreeSet<&str>) -> Opt
         volume_mounts: Some(mounts),
         ..Container::default()
     })
+}
+
+/// Whether an init container of this name prepares a container.
+pub fn is_preparation(container: &str) -> bool {
+    container.starts_with(files::VOLUME)
 }
 
 /// A volume and the part of it that is mounted.

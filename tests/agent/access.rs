@@ -1,4 +1,4 @@
-//! Who may call.
+//! Authentication.
 
 use crate::support::{Agent, POD, key, now, public, run, start};
 use sandbox_operator::proto::agent::{ReadFileRequest, StopRequest};
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tonic::Code;
 
 #[tokio::test]
-async fn only_a_token_of_a_known_key_for_this_pod_and_time_opens() {
+async fn only_a_valid_token_of_a_known_key_is_accepted() {
     let agent = Agent::start(&[]);
     let good = sign(&agent.key, POD, now());
     for (what, authorization) in [
@@ -32,7 +32,7 @@ async fn only_a_token_of_a_known_key_for_this_pod_and_time_opens() {
         assert_eq!(read.code(), Code::Unauthenticated, "{what}");
         let stop = client.stop(StopRequest::default()).await.map(|_| ()).unwrap_err();
         assert_eq!(stop.code(), Code::Unauthenticated, "{what}");
-        // Answered before anything is sent.
+        // Refused before anything is sent.
         let exec = timeout(Duration::from_secs(5), client.exec(tokio_stream::pending())).await;
         assert_eq!(exec.unwrap().map(|_| ()).unwrap_err().code(), Code::Unauthenticated, "{what}");
         let write = timeout(Duration::from_secs(5), client.write_file(tokio_stream::pending())).await;
@@ -43,7 +43,7 @@ async fn only_a_token_of_a_known_key_for_this_pod_and_time_opens() {
 }
 
 #[tokio::test]
-async fn every_key_that_was_given_opens() {
+async fn tokens_of_every_given_key_are_accepted() {
     let other = key();
     let agent = Agent::with(crate::support::free_port(), &["--key", &public(&other)], &[]);
     for key in [&agent.key, &other] {

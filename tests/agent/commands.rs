@@ -1,16 +1,16 @@
-//! Commands without a terminal: what they get, what they give, how they end.
+//! Commands without a terminal.
 
 use crate::support::{Agent, Call, PATIENCE, close, run, runs, shell, start, stdin, within};
-use sandbox_operator::proto::agent::exec_response::Message as Tell;
+use sandbox_operator::proto::agent::exec_response::Message as ResponseMessage;
 use sandbox_operator::proto::agent::{ExecStart, TerminalSize};
 use std::time::{Duration, Instant};
 use tonic::Code;
 
 #[tokio::test]
-async fn a_command_has_its_arguments_its_environment_and_its_folder() {
+async fn a_command_gets_arguments_environment_and_working_directory() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    std::fs::create_dir(agent.folder.join("work")).unwrap();
+    std::fs::create_dir(agent.directory.join("work")).unwrap();
     let ended = run(
         &client,
         ExecStart {
@@ -30,16 +30,16 @@ async fn a_command_has_its_arguments_its_environment_and_its_folder() {
     assert_eq!(ended.stderr, b"oops\n");
     assert_eq!((ended.ready, ended.exit, ended.error), (true, Some(7), None));
     let pwd = run(&client, start(&["pwd"])).await;
-    assert_eq!(pwd.text().trim(), agent.folder.0.to_str().unwrap(), "by default the agent's own");
+    assert_eq!(pwd.text().trim(), agent.directory.0.to_str().unwrap(), "by default the agent's own");
     let killed = run(&client, shell("kill -KILL $$")).await;
     assert_eq!(killed.exit, Some(128 + 9));
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_says_why() {
+async fn a_failed_start_reports_the_reason() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    std::fs::write(agent.folder.join("plain"), "text").unwrap();
+    std::fs::write(agent.directory.join("plain"), "text").unwrap();
     let in_folder = |working_dir: &str| ExecStart {
         working_dir: working_dir.into(),
         ..start(&["true"])
@@ -63,9 +63,9 @@ async fn what_cannot_be_started_says_why() {
     assert_eq!(nothing.code(), Code::InvalidArgument);
 }
 
-/// What `execve` takes arrives to the byte; beyond it, with or without a terminal, the message names the string that is too long.
+/// Up to the limits of `execve` every byte arrives. Beyond them the message names the string that is too long.
 #[tokio::test]
-async fn arguments_and_variables_may_be_as_long_as_linux_takes() {
+async fn arguments_and_variables_may_be_as_long_as_linux_accepts() {
     const LIMIT: usize = 131_071;
     let agent = Agent::start(&[]);
     let client = agent.client().await;
@@ -102,7 +102,7 @@ async fn input_ends_with_close_and_not_with_the_requests() {
     let data: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect();
 
     let mut call = Call::start(&client, start(&["cat"])).await;
-    assert!(matches!(call.next().await, Some(Tell::Ready(_))));
+    assert!(matches!(call.next().await, Some(ResponseMessage::Ready(_))));
     let requests = call.requests.clone();
     let sender = {
         let data = data.clone();
@@ -117,7 +117,7 @@ async fn input_ends_with_close_and_not_with_the_requests() {
     sender.await.unwrap();
     assert!(ended.stdout == data && ended.exit == Some(0));
 
-    // After close the call is open in both directions; more input is dropped.
+    // After `close` the call stays open; further input is dropped.
     let call = Call::start(&client, shell("sort; sleep 0.2; echo done")).await;
     for request in [stdin("b\n"), stdin("a\n"), close(), stdin("c\n"), close()] {
         call.send(request).await;
@@ -127,7 +127,7 @@ async fn input_ends_with_close_and_not_with_the_requests() {
     drop(keep);
     assert_eq!((ended.text(), ended.exit), ("a\nb\ndone\n", Some(0)));
 
-    // Requests that only end may have been broken off.
+    // A request stream that ends without `close` may have been cancelled.
     let mut call = Call::start(&client, shell("echo begun; cat; echo the whole")).await;
     assert_eq!(call.line().await, "begun\n");
     let waits = tokio::time::timeout(Duration::from_millis(300), call.rest()).await;
@@ -135,17 +135,17 @@ async fn input_ends_with_close_and_not_with_the_requests() {
 }
 
 #[tokio::test]
-async fn input_that_nobody_reads_is_dropped_or_waits_but_stops_nothing() {
+async fn unread_input_does_not_block_other_calls() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    // It has closed its input.
+    // The command has closed its input.
     let call = Call::start(&client, shell("exec <&-; sleep 0.3; echo fine")).await;
     for _ in 0..32 {
         call.send(stdin(vec![0; 64 * 1024])).await;
     }
     let ended = call.finish().await;
     assert_eq!((ended.text(), ended.exit), ("fine\n", Some(0)));
-    // Many that never read theirs, on one connection: others are served all the same.
+    // Many commands that never read, on one connection: another call is served.
     let mut stuck = vec![];
     for _ in 0..64 {
         let call = Call::start(&client, start(&["sleep", "300"])).await;
@@ -158,14 +158,14 @@ async fn input_that_nobody_reads_is_dropped_or_waits_but_stops_nothing() {
     assert_eq!(ended.text(), "free\n");
 }
 
-/// Starts a command with a child in its group, and one that only the session holds together. Their process ids.
+/// Starts a command with a child in its process group and one that is only in its session. Returns their process ids.
 async fn family(call: &mut Call) -> Vec<i32> {
     let line = call.line().await;
     line.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn a_call_that_is_cancelled_or_too_late_takes_the_group_along() {
+async fn a_cancelled_or_expired_call_kills_the_process_group() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
     let script = "trap '' TERM HUP; sleep 300 & echo $$ $!; wait; wait; sleep 300";
@@ -186,7 +186,7 @@ async fn a_call_that_is_cancelled_or_too_late_takes_the_group_along() {
     .await;
     let pids = family(&mut call).await;
     let status = loop {
-        match call.answers.message().await {
+        match call.responses.message().await {
             Ok(Some(_)) => {}
             Ok(None) => panic!("no status"),
             Err(status) => break status,
@@ -200,23 +200,23 @@ async fn a_call_that_is_cancelled_or_too_late_takes_the_group_along() {
 }
 
 #[tokio::test]
-async fn the_agent_keeps_the_deadline_itself() {
+async fn the_agent_enforces_the_deadline() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    // The client does not know of this deadline: it is only in the header.
+    // Only the header has this deadline: the client does not enforce it.
     let mut call = Call::request(&client, shell("echo $$; sleep 300"), |mut request| {
         request.metadata_mut().insert("grpc-timeout", "500m".parse().unwrap());
         request
     })
     .await;
     let pid: i32 = call.line().await.trim().parse().unwrap();
-    let status = call.answers.message().await.map(|_| ()).unwrap_err();
+    let status = call.responses.message().await.map(|_| ()).unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     within("its end", async || (!runs(pid)).then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_child_in_the_background_neither_holds_the_call_nor_dies_with_it() {
+async fn a_background_process_neither_holds_the_call_nor_ends_with_it() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
     let begun = Instant::now();
@@ -225,7 +225,7 @@ async fn a_child_in_the_background_neither_holds_the_call_nor_dies_with_it() {
     assert_eq!(ended.exit, Some(0));
     assert!(begun.elapsed() < Duration::from_secs(20), "did not wait for the child");
     let pid: i32 = ended.text().trim().parse().unwrap();
-    let written = agent.folder.join("alive");
+    let written = agent.directory.join("alive");
     let code = within("the child's output to be taken", async || {
         std::fs::read_to_string(&written).ok().filter(|text| text.ends_with('\n'))
     })
@@ -236,10 +236,10 @@ async fn a_child_in_the_background_neither_holds_the_call_nor_dies_with_it() {
 }
 
 #[tokio::test]
-async fn all_output_before_the_exit_comes_before_the_exit() {
+async fn output_written_before_the_exit_is_sent_before_the_exit_code() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    // The child holds the pipe open, so that its end cannot be waited for.
+    // A child process holds the pipe open, so that there is no end of file.
     for round in 0..50 {
         let ended = run(&client, shell("sleep 2 & head -c 60000 /dev/zero; echo end")).await;
         assert_eq!((ended.stdout.len(), ended.exit), (60_004, Some(0)), "round {round}");

@@ -67,13 +67,13 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_file_is_written_and_read_whatever_its_size() {
+async fn files_of_any_size_are_written_and_read() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
     let large: Vec<u8> = (0..40 * 1024 * 1024 / 4).flat_map(|n: u32| n.to_le_bytes()).collect();
     for (path, content) in [("empty", &b""[..]), ("new/folder/small", b"hello"), ("large", &large)] {
         write(&client, path, content, None).await.unwrap();
-        let there = agent.folder.join(path);
+        let there = agent.directory.join(path);
         assert!(fs::read(&there).unwrap() == content, "{path}");
         assert_eq!(mode(&there), 0o644);
         assert!(read(&client, path, 0).await.unwrap() == content, "{path}");
@@ -83,8 +83,8 @@ async fn a_file_is_written_and_read_whatever_its_size() {
         );
     }
     write(&client, "script", b"#!", Some(0o750)).await.unwrap();
-    assert_eq!(mode(&agent.folder.join("script")), 0o750);
-    // A file that does not tell its size.
+    assert_eq!(mode(&agent.directory.join("script")), 0o750);
+    // A file that reports no size.
     assert!(read(&client, "/proc/self/status", 0).await.unwrap().starts_with(b"Name:"));
     let status = read(&client, "/proc/self/status", 10).await.unwrap_err();
     assert_eq!(reason(&status), (Code::FailedPrecondition, "TOO_LARGE".into(), None));
@@ -92,36 +92,36 @@ async fn a_file_is_written_and_read_whatever_its_size() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_there_keeps_its_mode_and_a_link_its_target() {
+async fn a_replaced_file_keeps_its_mode_and_a_link_its_target() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    let (script, link) = (agent.folder.join("script"), agent.folder.join("link"));
+    let (script, link) = (agent.directory.join("script"), agent.directory.join("link"));
     fs::write(&script, "an older and longer one").unwrap();
     fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
-    fs::create_dir(agent.folder.join("folder")).unwrap();
-    symlink("../script", agent.folder.join("folder/script")).unwrap();
+    fs::create_dir(agent.directory.join("folder")).unwrap();
+    symlink("../script", agent.directory.join("folder/script")).unwrap();
     symlink("folder/script", &link).unwrap();
-    symlink("made-by-link", agent.folder.join("dangling")).unwrap();
+    symlink("made-by-link", agent.directory.join("dangling")).unwrap();
     write(&client, "link", b"new", Some(0o666)).await.unwrap();
     assert_eq!((fs::read_to_string(&script).unwrap().as_str(), mode(&script)), ("new", 0o700));
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     write(&client, "dangling", b"x", None).await.unwrap();
-    assert_eq!(fs::read(agent.folder.join("made-by-link")).unwrap(), b"x");
-    let mut left = names(&agent.folder.0);
+    assert_eq!(fs::read(agent.directory.join("made-by-link")).unwrap(), b"x");
+    let mut left = names(&agent.directory.0);
     left.sort();
     assert_eq!(left, ["dangling", "folder", "link", "made-by-link", "script"]);
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_or_written_says_why_and_never_waits() {
+async fn failed_reads_and_writes_report_the_reason_and_do_not_block() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    fs::create_dir(agent.folder.join("folder")).unwrap();
-    fs::write(agent.folder.join("file"), "12345").unwrap();
-    symlink("loop", agent.folder.join("loop")).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(agent.folder.join("pipe")).status().unwrap();
+    fs::create_dir(agent.directory.join("folder")).unwrap();
+    fs::write(agent.directory.join("file"), "12345").unwrap();
+    symlink("loop", agent.directory.join("loop")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(agent.directory.join("pipe")).status().unwrap();
     assert!(made.success());
-    let _socket = std::os::unix::net::UnixListener::bind(agent.folder.join("socket")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(agent.directory.join("socket")).unwrap();
     let no_size = None::<String>;
     for (path, code, why) in [
         ("none", Code::NotFound, "NOT_FOUND"),
@@ -154,27 +154,27 @@ async fn what_cannot_be_read_or_written_says_why_and_never_waits() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_cancelled_changes_nothing() {
+async fn a_cancelled_write_changes_nothing() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    fs::write(agent.folder.join("file"), "old").unwrap();
+    fs::write(agent.directory.join("file"), "old").unwrap();
     let (requests, stream) = mpsc::channel(4);
     let call = tokio::spawn(async move { client.clone().write_file(ReceiverStream::new(stream)).await.map(drop) });
     requests.send(begin("file", None)).await.unwrap();
     requests.send(data(&[0; 1024 * 1024])).await.unwrap();
-    within("the temporary file", async || (names(&agent.folder.0).len() == 2).then_some(())).await;
+    within("the temporary file", async || (names(&agent.directory.0).len() == 2).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     call.abort();
-    within("its end", async || (names(&agent.folder.0) == ["file"]).then_some(())).await;
-    assert!(fs::read(agent.folder.join("file")).unwrap() == b"old");
+    within("its end", async || (names(&agent.directory.0) == ["file"]).then_some(())).await;
+    assert!(fs::read(agent.directory.join("file")).unwrap() == b"old");
 }
 
 #[tokio::test]
-async fn slow_readers_do_not_stop_the_others() {
+async fn slow_readers_do_not_block_other_calls() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    fs::write(agent.folder.join("large"), vec![0; 8 * 1024 * 1024]).unwrap();
-    fs::write(agent.folder.join("small"), "x").unwrap();
+    fs::write(agent.directory.join("large"), vec![0; 8 * 1024 * 1024]).unwrap();
+    fs::write(agent.directory.join("small"), "x").unwrap();
     let mut slow = vec![];
     for _ in 0..20 {
         let request = ReadFileRequest {

@@ -1,32 +1,32 @@
-//! How output flows: at once, whole, in order, and no faster than it is taken.
+//! Output of commands: immediate, complete, in order, and with back-pressure.
 
 use crate::support::{Agent, Call, run, shell, start};
-use sandbox_operator::proto::agent::exec_response::Message as Tell;
+use sandbox_operator::proto::agent::exec_response::Message as ResponseMessage;
 use std::time::{Duration, Instant};
 
 #[tokio::test]
-async fn each_write_is_a_frame_and_comes_at_once() {
+async fn each_write_is_sent_at_once_as_a_frame() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
     let mut call = Call::start(&client, shell("for i in 1 2 3 4 5 6 7 8 9 10; do echo line$i; sleep 0.2; done")).await;
-    assert!(matches!(call.next().await, Some(Tell::Ready(_))));
+    assert!(matches!(call.next().await, Some(ResponseMessage::Ready(_))));
     let begun = Instant::now();
     for i in 1..=10 {
         let frame = call.next().await;
-        assert_eq!(frame, Some(Tell::Stdout(format!("line{i}\n").into())));
+        assert_eq!(frame, Some(ResponseMessage::Stdout(format!("line{i}\n").into())));
     }
     assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert_eq!(call.next().await, Some(Tell::Exit(0)));
+    assert_eq!(call.next().await, Some(ResponseMessage::Exit(0)));
 }
 
 #[tokio::test]
-async fn two_million_lines_come_whole_and_in_order() {
+async fn two_million_lines_arrive_complete_and_in_order() {
     let agent = Agent::start(&[]);
     let mut call = Call::start(&agent.client().await, start(&["seq", "2000000"])).await;
     let (mut rest, mut expected, mut exit) = (vec![], 1u32, None);
     while let Some(message) = call.next().await {
         match message {
-            Tell::Stdout(data) => {
+            ResponseMessage::Stdout(data) => {
                 rest.extend_from_slice(&data);
                 let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
                 for line in std::str::from_utf8(&rest[..whole]).unwrap().lines() {
@@ -35,7 +35,7 @@ async fn two_million_lines_come_whole_and_in_order() {
                 }
                 rest.drain(..whole);
             }
-            Tell::Exit(code) => exit = Some(code),
+            ResponseMessage::Exit(code) => exit = Some(code),
             _ => {}
         }
     }
@@ -43,17 +43,17 @@ async fn two_million_lines_come_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_gibibyte_comes_whole_through_little_memory() {
+async fn a_gibibyte_arrives_complete_with_little_memory() {
     let agent = Agent::start(&[]);
     let mut call = Call::start(&agent.client().await, start(&["head", "-c", "1073741824", "/dev/zero"])).await;
     let (mut bytes, mut exit) = (0, None);
     while let Some(message) = call.next().await {
         match message {
-            Tell::Stdout(data) => {
+            ResponseMessage::Stdout(data) => {
                 assert!(data.len() <= 64 * 1024);
                 bytes += data.len();
             }
-            Tell::Exit(code) => exit = Some(code),
+            ResponseMessage::Exit(code) => exit = Some(code),
             _ => {}
         }
     }
@@ -62,7 +62,7 @@ async fn a_gibibyte_comes_whole_through_little_memory() {
 }
 
 #[tokio::test]
-async fn what_is_not_taken_stays_with_the_command() {
+async fn unread_output_blocks_the_command() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
     let before = agent.memory().0;
@@ -72,26 +72,26 @@ async fn what_is_not_taken_stays_with_the_command() {
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let grown = agent.memory().0.saturating_sub(before);
-    assert!(grown < 50 * 512, "{grown} KiB for 50 commands that nobody reads");
-    // They wait and are not lost: some output is there when somebody reads.
+    assert!(grown < 50 * 512, "{grown} KiB for 50 unread commands");
+    // Their output is not lost.
     for call in &mut calls {
         call.next().await;
-        assert!(matches!(call.next().await, Some(Tell::Stdout(_))));
+        assert!(matches!(call.next().await, Some(ResponseMessage::Stdout(_))));
     }
 }
 
 #[tokio::test]
-async fn characters_are_not_cut() {
+async fn characters_are_not_split() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    std::fs::write(agent.folder.join("text"), format!("x{}", "ä€𝄞".repeat(100_000))).unwrap();
+    std::fs::write(agent.directory.join("text"), format!("x{}", "ä€𝄞".repeat(100_000))).unwrap();
     let ended = run(&client, start(&["cat", "text"])).await;
     assert_eq!(ended.stdout.len(), 900_001);
     assert!(ended.frames.len() > 10);
     for frame in &ended.frames {
         assert!(std::str::from_utf8(frame).is_ok(), "{:x?}", &frame[frame.len() - 4..]);
     }
-    // What is no text is passed on as well, to the last byte.
+    // Bytes that are not text arrive as well, to the last one.
     let ended = run(
         &client,
         shell(r"head -c 4095 /dev/zero; printf '\303'; sleep 0.5; head -c 65535 /dev/zero; printf '\342'"),

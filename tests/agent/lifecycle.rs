@@ -1,6 +1,6 @@
-//! The main command, and the agent as its PID 1.
+//! The agent as PID 1 of the main command.
 
-use crate::support::{Agent, Folder, POD, binary, free_port, key, public, run, runs, shell, start, within};
+use crate::support::{Agent, POD, TempDir, binary, free_port, key, public, run, runs, shell, start, within};
 use rustix::process::Signal;
 use sandbox_operator::agent_contract::POD_UID_VARIABLE;
 use sandbox_operator::proto::agent::StopRequest;
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Runs the agent without a server. Exit code, stdout, stderr.
+/// Runs the agent without a server. Returns exit code, stdout and stderr.
 fn plain(options: &[&str], command: &[&str]) -> (i32, String, String) {
     let output = binary().arg("run").args(options).arg("--").args(command).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -17,7 +17,7 @@ fn plain(options: &[&str], command: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn it_exits_as_the_main_command_does() {
+fn it_exits_with_the_exit_code_of_the_main_command() {
     assert_eq!(
         plain(&[], &["sh", "-c", "echo out; echo err >&2; exit 7"]),
         (7, "out\n".into(), "err\n".into())
@@ -37,7 +37,7 @@ fn it_exits_as_the_main_command_does() {
 }
 
 #[tokio::test]
-async fn signals_reach_all_of_the_main_commands_group() {
+async fn signals_reach_the_process_group_of_the_main_command() {
     for (signal, name) in [
         (Signal::TERM, "TERM"),
         (Signal::USR1, "USR1"),
@@ -49,7 +49,7 @@ async fn signals_reach_all_of_the_main_commands_group() {
         );
         let agent = Agent::start(&["sh", "-c", &script]);
         for file in ["main", "child"] {
-            within(file, async || agent.folder.join(file).exists().then_some(())).await;
+            within(file, async || agent.directory.join(file).exists().then_some(())).await;
         }
         agent.signal(signal);
         let (code, out, _) = agent.end().await;
@@ -58,7 +58,7 @@ async fn signals_reach_all_of_the_main_commands_group() {
 }
 
 #[tokio::test]
-async fn without_a_command_it_stays_until_it_is_told_to_end() {
+async fn without_a_command_it_runs_until_it_is_stopped() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP] {
         let agent = Agent::start(&[]);
         assert_eq!(run(&agent.client().await, start(&["true"])).await.exit, Some(0));
@@ -69,7 +69,7 @@ async fn without_a_command_it_stays_until_it_is_told_to_end() {
 }
 
 #[tokio::test]
-async fn orphans_are_waited_for() {
+async fn orphans_are_reaped() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
     let mut orphans = vec![];
@@ -88,22 +88,22 @@ async fn orphans_are_waited_for() {
 }
 
 #[tokio::test]
-async fn stop_ends_the_main_command_after_its_grace_at_the_latest() {
+async fn stop_kills_the_main_command_after_the_grace_period() {
     let stop = async |agent: &Agent, grace_seconds| {
         let answered = agent.client().await.stop(StopRequest { grace_seconds }).await;
         answered.unwrap();
     };
-    // It obeys.
+    // The main command ends on SIGTERM.
     let agent = Agent::start(&["sh", "-c", "trap 'echo bye; exit 5' TERM; touch up; while :; do sleep 0.02; done"]);
-    within("the trap", async || agent.folder.join("up").exists().then_some(())).await;
+    within("the trap", async || agent.directory.join("up").exists().then_some(())).await;
     stop(&agent, 30).await;
     let (code, out, _) = agent.end().await;
     assert_eq!((code, out.as_str()), (5, "bye\n"));
-    // It does not, nor does its child.
+    // Neither the main command nor its child ends on SIGTERM.
     for (grace, least) in [(1, 1000), (0, 0)] {
         let agent = Agent::start(&["sh", "-c", "trap '' TERM; sleep 300 & echo $! > child; touch up; wait; sleep 300"]);
-        within("the trap", async || agent.folder.join("up").exists().then_some(())).await;
-        let child: i32 = fs::read_to_string(agent.folder.join("child")).unwrap().trim().parse().unwrap();
+        within("the trap", async || agent.directory.join("up").exists().then_some(())).await;
+        let child: i32 = fs::read_to_string(agent.directory.join("child")).unwrap().trim().parse().unwrap();
         let begun = Instant::now();
         stop(&agent, grace).await;
         assert_eq!(agent.end().await.0, 128 + 9);
@@ -111,7 +111,7 @@ async fn stop_ends_the_main_command_after_its_grace_at_the_latest() {
         assert!(took >= Duration::from_millis(least) && took < Duration::from_secs(20), "{took:?}");
         within("the child's end", async || (!runs(child)).then_some(())).await;
     }
-    // There is none.
+    // There is no main command.
     let agent = Agent::start(&[]);
     stop(&agent, 300).await;
     assert_eq!(agent.end().await.0, 0);
@@ -122,7 +122,7 @@ async fn the_main_command_does_not_wait_for_the_port() {
     let port = free_port();
     let taken = std::net::TcpListener::bind(("::", port)).unwrap();
     let agent = Agent::with(port, &[], &["sh", "-c", "touch up; sleep 300"]);
-    within("the main command", async || agent.folder.join("up").exists().then_some(())).await;
+    within("the main command", async || agent.directory.join("up").exists().then_some(())).await;
     drop(taken);
     assert_eq!(run(&agent.client().await, start(&["true"])).await.exit, Some(0));
     agent.client().await.stop(StopRequest { grace_seconds: 0 }).await.unwrap();
@@ -132,7 +132,7 @@ async fn the_main_command_does_not_wait_for_the_port() {
 }
 
 #[tokio::test]
-async fn nothing_is_served_without_a_key_or_a_pod() {
+async fn nothing_is_served_without_a_key_or_the_pods_uid() {
     let keys = ["--key".to_owned(), public(&key())];
     for (options, pod) in [(&keys[..], None), (&[], Some(POD)), (&keys, Some(""))] {
         let port = free_port();
@@ -155,7 +155,7 @@ async fn nothing_is_served_without_a_key_or_a_pod() {
 
 #[test]
 fn files_are_copied_before_the_main_command_starts() {
-    let (from, to) = (Folder::new(), Folder::new());
+    let (from, to) = (TempDir::new(), TempDir::new());
     fs::create_dir(from.join("pkg")).unwrap();
     fs::write(from.join("pkg/run.sh"), "#!/bin/sh\necho copied $1\n").unwrap();
     fs::set_permissions(from.join("pkg/run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -184,7 +184,7 @@ fn files_are_copied_before_the_main_command_starts() {
 }
 
 #[tokio::test]
-async fn it_is_small_when_idle() {
+async fn an_idle_agent_uses_little_memory() {
     let agent = Agent::start(&["sleep", "300"]);
     drop(agent.client().await);
     let (own, resident) = agent.memory();

@@ -1,4 +1,4 @@
-//! The agent as a process of its own, called over its port or its standard input and output. Needs no cluster.
+//! The agent as a process, called over its port or over standard input and output. Needs no cluster.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod access;

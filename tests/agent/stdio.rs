@@ -1,4 +1,4 @@
-//! The agent beside a main process that is not it: one client, on standard input and output.
+//! `agent stdio`: one client on standard input and output.
 
 use crate::support::{Bearer, Call, Client, PATIENCE, binary, run, runs, shell, within};
 use hyper_util::rt::TokioIo;
@@ -38,7 +38,7 @@ async fn it_serves_without_a_token_and_ends_with_the_connection() {
     let stop = client.clone().stop(StopRequest::default()).await.unwrap_err();
     assert_eq!(stop.code(), Code::FailedPrecondition);
 
-    // What still runs then goes along.
+    // Commands that still run are killed.
     let mut call = Call::start(&client, shell("trap '' HUP; sleep 300 & echo $$ $!; wait")).await;
     let pids: Vec<i32> = call.line().await.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     drop((call, file, client));

@@ -1,4 +1,4 @@
-//! An agent, and a client for it.
+//! A running agent and a client for it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -7,8 +7,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use sandbox_operator::agent_contract::POD_UID_VARIABLE;
 use sandbox_operator::proto::agent::agent_client::AgentClient;
-use sandbox_operator::proto::agent::exec_request::Message as Ask;
-use sandbox_operator::proto::agent::exec_response::Message as Tell;
+use sandbox_operator::proto::agent::exec_request::Message as RequestMessage;
+use sandbox_operator::proto::agent::exec_response::Message as ResponseMessage;
 use sandbox_operator::proto::agent::{CloseStdin, ExecRequest, ExecResponse, ExecStart};
 use sandbox_operator::token;
 use std::io::Read;
@@ -60,14 +60,14 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A folder of its own, removed at the end.
-pub struct Folder(pub PathBuf);
+/// A new directory, removed at the end.
+pub struct TempDir(pub PathBuf);
 
-impl Folder {
-    pub fn new() -> Folder {
+impl TempDir {
+    pub fn new() -> TempDir {
         let path = std::env::temp_dir().join(format!("agent-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&path).unwrap();
-        Folder(path)
+        TempDir(path)
     }
 
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -75,29 +75,29 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// A running agent, in a folder of its own.
+/// A running agent in a directory of its own.
 pub struct Agent {
     pub process: Child,
     pub port: u16,
     pub key: Ed25519KeyPair,
-    pub folder: Folder,
-    log: Folder,
+    pub directory: TempDir,
+    log: TempDir,
 }
 
 impl Agent {
-    /// Serves, without a main command unless `command` has one.
+    /// Serves. `command` is the main command; empty for none.
     pub fn start(command: &[&str]) -> Agent {
         Agent::with(free_port(), &[], command)
     }
 
     pub fn with(port: u16, options: &[&str], command: &[&str]) -> Agent {
-        let (key, folder, log) = (key(), Folder::new(), Folder::new());
+        let (key, directory, log) = (key(), TempDir::new(), TempDir::new());
         let stderr = std::fs::File::create(log.join("stderr")).unwrap();
         let mut process = binary();
         process
@@ -105,13 +105,13 @@ impl Agent {
             .args(options)
             .arg("--")
             .args(command);
-        process.env(POD_UID_VARIABLE, POD).current_dir(&folder.0);
+        process.env(POD_UID_VARIABLE, POD).current_dir(&directory.0);
         process.stdout(Stdio::piped()).stderr(stderr);
         Agent {
             process: process.spawn().unwrap(),
             port,
             key,
-            folder,
+            directory,
             log,
         }
     }
@@ -125,7 +125,7 @@ impl Agent {
     }
 
     pub async fn client_with(&self, token: Option<String>) -> Client {
-        // As wide as a caller's must be whose commands share a connection.
+        // Windows for commands that share a connection.
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.port))
             .unwrap()
             .initial_stream_window_size(64 * 1024)
@@ -148,7 +148,7 @@ impl Agent {
         std::fs::read_to_string(self.log.join("stderr")).unwrap()
     }
 
-    /// Waits for its end: exit code, stdout and stderr.
+    /// Waits for its exit. Returns exit code, stdout and stderr.
     pub async fn end(mut self) -> (i32, String, String) {
         let status = within("the agent's end", async || self.process.try_wait().unwrap()).await;
         let mut out = String::new();
@@ -156,7 +156,7 @@ impl Agent {
         (status.code().unwrap(), out, self.stderr())
     }
 
-    /// Kilobytes of memory that are its own, and all that are resident.
+    /// Private and resident memory in KiB.
     pub fn memory(&self) -> (u64, u64) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let field = |name: &str| -> u64 {
@@ -169,7 +169,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // By itself if it can, so that its command goes along.
+        // SIGTERM first, so that its command ends too.
         let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.process), rustix::process::Signal::TERM);
         for _ in 0..100 {
             if self.process.try_wait().is_ok_and(|status| status.is_some()) {
@@ -190,19 +190,19 @@ pub fn binary() -> Command {
     command
 }
 
-/// Asks until there is an answer.
-pub async fn within<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+/// Polls until there is a result.
+pub async fn within<T>(what: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(answer) = ask().await {
-            return answer;
+        if let Some(result) = poll().await {
+            return result;
         }
         assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Whether such a process runs; a zombie does not.
+/// Whether a process runs. A zombie does not.
 pub fn runs(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
@@ -218,23 +218,23 @@ pub fn shell(script: &str) -> ExecStart {
     start(&["sh", "-c", script])
 }
 
-pub fn ask(message: Ask) -> ExecRequest {
+pub fn request(message: RequestMessage) -> ExecRequest {
     ExecRequest { message: Some(message) }
 }
 
 pub fn stdin(data: impl Into<Bytes>) -> ExecRequest {
-    ask(Ask::Stdin(data.into()))
+    request(RequestMessage::Stdin(data.into()))
 }
 
 pub fn close() -> ExecRequest {
-    ask(Ask::Close(CloseStdin {}))
+    request(RequestMessage::Close(CloseStdin {}))
 }
 
-/// A call that goes on: what is sent, and what comes.
+/// A call in progress.
 pub struct Call {
     pub requests: mpsc::Sender<ExecRequest>,
-    pub answers: Streaming<ExecResponse>,
-    /// Output behind the last line.
+    pub responses: Streaming<ExecResponse>,
+    /// Output after the last line that was read.
     rest: String,
 }
 
@@ -248,20 +248,20 @@ impl Call {
         S: tokio_stream::Stream<Item = ExecRequest> + Send + 'static,
     {
         let (requests, stream) = mpsc::channel(4);
-        requests.send(ask(Ask::Start(start))).await.unwrap();
+        requests.send(request(RequestMessage::Start(start))).await.unwrap();
         let request = change(Request::new(ReceiverStream::new(stream)));
-        let answers = client.clone().exec(request).await.unwrap().into_inner();
+        let responses = client.clone().exec(request).await.unwrap().into_inner();
         let rest = String::new();
-        Call { requests, answers, rest }
+        Call { requests, responses, rest }
     }
 
     pub async fn send(&self, request: ExecRequest) {
         self.requests.send(request).await.unwrap();
     }
 
-    pub async fn next(&mut self) -> Option<Tell> {
-        let next = tokio::time::timeout(PATIENCE, self.answers.message()).await;
-        next.expect("an answer in time").unwrap().map(|answer| answer.message.unwrap())
+    pub async fn next(&mut self) -> Option<ResponseMessage> {
+        let next = tokio::time::timeout(PATIENCE, self.responses.message()).await;
+        next.expect("a response in time").unwrap().map(|response| response.message.unwrap())
     }
 
     /// The next line of output.
@@ -271,35 +271,35 @@ impl Call {
                 return self.rest.drain(..=end).collect();
             }
             match self.next().await {
-                Some(Tell::Stdout(data)) => self.rest.push_str(std::str::from_utf8(&data).unwrap()),
-                Some(Tell::Ready(_)) => {}
+                Some(ResponseMessage::Stdout(data)) => self.rest.push_str(std::str::from_utf8(&data).unwrap()),
+                Some(ResponseMessage::Ready(_)) => {}
                 other => panic!("{other:?} after {:?}", self.rest),
             }
         }
     }
 
-    /// Ends its input and collects what comes.
+    /// Closes the input and collects the responses.
     pub async fn finish(self) -> Ended {
-        // One that has ended takes no more.
+        // A command that has exited takes no more.
         let _ = self.requests.send(close()).await;
         self.rest().await
     }
 
-    /// What still comes, without a word from here.
+    /// Collects the remaining responses without sending anything.
     pub async fn rest(mut self) -> Ended {
         self.requests = mpsc::channel(1).0;
         let mut ended = Ended::default();
         while let Some(message) = self.next().await {
             assert!(ended.exit.is_none() && ended.error.is_none(), "the end is the last message");
             match message {
-                Tell::Ready(_) => ended.ready = true,
-                Tell::Stdout(data) => {
+                ResponseMessage::Ready(_) => ended.ready = true,
+                ResponseMessage::Stdout(data) => {
                     ended.stdout.extend_from_slice(&data);
                     ended.frames.push(data);
                 }
-                Tell::Stderr(data) => ended.stderr.extend_from_slice(&data),
-                Tell::Exit(code) => ended.exit = Some(code),
-                Tell::Error(error) => ended.error = Some((error.exit_code, error.message)),
+                ResponseMessage::Stderr(data) => ended.stderr.extend_from_slice(&data),
+                ResponseMessage::Exit(code) => ended.exit = Some(code),
+                ResponseMessage::Error(error) => ended.error = Some((error.exit_code, error.message)),
             }
         }
         ended

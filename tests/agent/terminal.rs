@@ -1,8 +1,8 @@
-//! Commands with a terminal.
+//! Commands on a terminal.
 
-use crate::support::{Agent, Call, ask, close, run, runs, shell, start, stdin, within};
-use sandbox_operator::proto::agent::exec_request::Message as Ask;
-use sandbox_operator::proto::agent::exec_response::Message as Tell;
+use crate::support::{Agent, Call, close, request, run, runs, shell, start, stdin, within};
+use sandbox_operator::proto::agent::exec_request::Message as RequestMessage;
+use sandbox_operator::proto::agent::exec_response::Message as ResponseMessage;
 use sandbox_operator::proto::agent::{ExecStart, TerminalSize};
 
 fn on_terminal(start: ExecStart) -> ExecStart {
@@ -22,9 +22,9 @@ async fn a_terminal_has_a_size_and_can_be_resized() {
     let tty = call.line().await;
     assert!(tty.starts_with("/dev/pts/"), "{tty}");
     assert_eq!(call.line().await, "waiting\r\n");
-    call.send(ask(Ask::Resize(TerminalSize { columns: 80, rows: 24 }))).await;
+    call.send(request(RequestMessage::Resize(TerminalSize { columns: 80, rows: 24 }))).await;
     assert_eq!(call.line().await, "24 80\r\n");
-    assert_eq!(call.next().await, Some(Tell::Exit(5)));
+    assert_eq!(call.next().await, Some(ResponseMessage::Exit(5)));
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_terminal_takes_input_its_end_and_interrupts() {
     assert_eq!(call.line().await, "over\r\n");
     drop(call);
 
-    // A shell that is between two commands passes over an interrupt.
+    // A shell ignores an interrupt between two commands.
     let script = "stty -echo; trap 'exit 130' INT; echo ready; sleep 300 & wait";
     let mut call = Call::start(&client, on_terminal(shell(script))).await;
     assert_eq!(call.line().await, "ready\r\n");
@@ -57,7 +57,7 @@ async fn a_terminal_takes_input_its_end_and_interrupts() {
 }
 
 #[tokio::test]
-async fn on_a_terminal_too_a_failed_start_says_why_and_all_output_comes() {
+async fn on_a_terminal_a_failed_start_reports_the_reason_and_all_output_arrives() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
     let ended = run(&client, on_terminal(start(&["no-such-program"]))).await;
@@ -77,10 +77,10 @@ async fn on_a_terminal_too_a_failed_start_says_why_and_all_output_comes() {
 }
 
 #[tokio::test]
-async fn a_cancelled_session_ends_with_all_its_jobs() {
+async fn a_cancelled_call_kills_all_jobs_of_its_session() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    // With job control the job has a process group of its own; neither cares about the hangup.
+    // With job control each job has its own process group. Both ignore the hangup.
     let script = "trap '' HUP TERM; set -m; sleep 300 & echo $$ $!; wait; sleep 300";
     let mut call = Call::start(&client, on_terminal(shell(script))).await;
     let line = call.line().await;
