@@ -51,7 +51,7 @@ generate: ## Regenerate crds/ and deploy/sandbox-operator.yaml
 
 binary: ## Build the static binary
 	@start=$$(date +%s); echo "build the operator ..." >&2; \
-	  RUSTFLAGS="-C target-feature=+crt-static" nice cargo build --quiet --release --locked --target $(TARGET); \
+	  RUSTFLAGS="-C target-feature=+crt-static" nice -n 5 cargo build --quiet --release --locked --target $(TARGET); \
 	  echo "  build the operator: $$(($$(date +%s) - start)) s" >&2
 
 image: binary ## Build the container image; IMAGE sets its name
