@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::agent_contract;
 use crate::api::limits;
+use crate::resources::exec_limits::MAX_TOTAL;
 use crate::resources::quantity;
 
 /// The text as Kubernetes reads it in a command, an argument or a variable: the SDK's strings are literal, Kubernetes expands `$(NAME)` and `$$`.
@@ -78,13 +79,10 @@ fn length_error(bytes: usize) -> Option<String> {
     (bytes > most).then(|| format!("must have at most {most} bytes (a variable with its name and '='), not {bytes}; put it into a file"))
 }
 
-/// Most bytes of all arguments and variables: a quarter of the stack's limit.
-const MAX_EXEC_TOTAL: usize = 8 * 1024 * 1024 / 4;
-
 /// Why no process can have strings of these lengths, all together. Linux counts a NUL and a pointer for each.
 pub(crate) fn exec_total_error(lengths: impl Iterator<Item = usize>) -> Option<String> {
     let total: usize = lengths.map(|length| length + 1 + size_of::<u64>()).sum();
-    (total > MAX_EXEC_TOTAL).then(|| format!("must have at most {MAX_EXEC_TOTAL} bytes in total, not {total}; put some of it into files"))
+    (total > MAX_TOTAL).then(|| format!("must have at most {MAX_TOTAL} bytes in total, not {total}; put some of it into files"))
 }
 
 /// No argument, variable or path can contain a NUL.
