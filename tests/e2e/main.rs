@@ -4,6 +4,7 @@
 mod chart;
 mod endings;
 mod examples;
+mod exec_limits;
 mod files;
 mod nodes;
 mod operator;
