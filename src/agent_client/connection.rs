@@ -29,10 +29,10 @@ pub struct Connection {
     credentials: Option<Arc<Credentials>>,
 }
 
-/// In a request's extensions: cancelling it resets the call. Dropping the responses alone does not: a request stream that is still open
+/// In a request's extensions: cancelling the token resets the call. Dropping the responses alone does not: a request stream that is still open
 /// keeps the call alive, and one that ends looks like the end of the input.
 #[derive(Clone)]
-pub struct CutOff(pub CancellationToken);
+pub struct ResetToken(pub CancellationToken);
 
 pub(super) struct Credentials {
     key: Arc<Ed25519KeyPair>,
@@ -88,7 +88,7 @@ impl Service<http::Request<Body>> for Connection {
             let header = credentials.header(Timestamp::now().as_second());
             request.headers_mut().insert(AUTHORIZATION, header);
         }
-        if let Some(CutOff(token)) = request.extensions_mut().remove::<CutOff>() {
+        if let Some(ResetToken(token)) = request.extensions_mut().remove::<ResetToken>() {
             request = request.map(|body| {
                 let cancelled = Box::pin(token.cancelled_owned());
                 Body::new(ResettableBody { body, cancelled })

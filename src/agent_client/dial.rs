@@ -15,6 +15,10 @@ const STAGGER: Duration = Duration::from_millis(150);
 const ATTEMPT: Duration = STAGGER.saturating_mul(8);
 /// Longest time for all attempts.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for a young pod.
+const YOUNG_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a young pod may refuse connections. Longer would delay the answer for one that has ended.
+const YOUNG_REFUSALS: Duration = Duration::from_secs(3);
 /// A pod is young for this long after its main container has started.
 const YOUTH: Duration = Duration::from_secs(30);
 
@@ -23,8 +27,8 @@ const YOUTH: Duration = Duration::from_secs(30);
 struct Patience {
     /// Longest time for all attempts.
     timeout: Duration,
-    /// Whether a refused connection is tried again too.
-    retry_errors: bool,
+    /// How long attempts that fail, rather than wait, are followed by others.
+    errors: Duration,
 }
 
 impl Patience {
@@ -34,8 +38,8 @@ impl Patience {
         let age = age.map(|age| Duration::try_from(age).unwrap_or_default());
         let left = age.map_or(Duration::ZERO, |age| YOUTH.saturating_sub(age));
         Patience {
-            timeout: left.max(TIMEOUT),
-            retry_errors: !left.is_zero(),
+            timeout: left.clamp(TIMEOUT, YOUNG_TIMEOUT),
+            errors: left.min(YOUNG_REFUSALS),
         }
     }
 }
@@ -52,7 +56,7 @@ async fn staggered<T, F>(mut attempt: impl FnMut() -> F, patience: Patience) -> 
 where
     F: Future<Output = io::Result<T>>,
 {
-    let deadline = Instant::now() + patience.timeout;
+    let begin = Instant::now();
     let mut start = interval(STAGGER);
     start.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut attempts = FuturesUnordered::new();
@@ -62,11 +66,11 @@ where
             _ = start.tick() => attempts.push(timeout(ATTEMPT, attempt())),
             Some(result) = attempts.next() => match result {
                 Ok(Ok(connected)) => return Ok(connected),
-                Ok(Err(error)) if !patience.retry_errors => return Err(error),
+                Ok(Err(error)) if begin.elapsed() >= patience.errors => return Err(error),
                 Ok(Err(error)) => last_error = Some(error),
                 Err(_) => {}
             },
-            () = sleep_until(deadline) => return Err(last_error.unwrap_or_else(|| io::ErrorKind::TimedOut.into())),
+            () = sleep_until(begin + patience.timeout) => return Err(last_error.unwrap_or_else(|| io::ErrorKind::TimedOut.into())),
         }
     }
 }
@@ -81,12 +85,12 @@ mod tests {
     use tokio::net::TcpSocket;
 
     const YOUNG: Patience = Patience {
-        timeout: YOUTH,
-        retry_errors: true,
+        timeout: YOUNG_TIMEOUT,
+        errors: YOUNG_REFUSALS,
     };
     const OLD: Patience = Patience {
         timeout: TIMEOUT,
-        retry_errors: false,
+        errors: Duration::ZERO,
     };
 
     #[tokio::test(start_paused = true)]
@@ -136,7 +140,7 @@ mod tests {
         let refused = || ready(Err::<(), _>(io::ErrorKind::ConnectionRefused.into()));
         let begin = Instant::now();
         let error = staggered(refused, YOUNG).await.unwrap_err();
-        assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::ConnectionRefused, YOUTH));
+        assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::ConnectionRefused, YOUNG_REFUSALS));
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,8 +182,12 @@ mod tests {
         let patience = |now: i64| Patience::at(at(now), Some(at(1_000)));
         assert_eq!(patience(1_000), YOUNG);
         assert_eq!(patience(990), YOUNG, "the node's clock is ahead");
-        assert_eq!(patience(1_010).timeout, YOUTH - Duration::from_secs(10));
-        assert!(patience(999 + youth).retry_errors);
+        assert_eq!(patience(996 + youth).timeout, Duration::from_secs(4));
+        let last = Patience {
+            timeout: TIMEOUT,
+            errors: Duration::from_secs(1),
+        };
+        assert_eq!(patience(999 + youth), last);
         assert_eq!(patience(1_000 + youth), OLD);
         assert_eq!(Patience::at(at(1_000), None), OLD);
     }

@@ -16,7 +16,7 @@ use tonic::transport::Endpoint;
 use crate::proto::agent::StopRequest;
 use crate::proto::agent::agent_client::AgentClient as Stub;
 use connection::Credentials;
-pub use connection::{Connection, CutOff};
+pub use connection::{Connection, ResetToken};
 pub use keys::{KeyError, KeyRing};
 
 /// Largest message from an agent: chunks of files have 128 KiB. An agent is not trusted to keep to that, and each call in progress can take

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Status, Streaming};
 
-use crate::agent_client::CutOff;
+use crate::agent_client::ResetToken;
 use crate::gateway::dataplane::agent_handle::{AgentHandle, Agents};
 use crate::gateway::dataplane::deadline::Deadline;
 use crate::gateway::dataplane::exec_check::check;
@@ -118,9 +118,9 @@ pub async fn stream_exec(
         let start = start(init.command, init.env, terminal);
         let (errors, input_errors) = mpsc::channel(1);
         let mut request = Request::new(requests(start, inputs, aborted, errors));
-        let cut_off = CancellationToken::new();
-        request.extensions_mut().insert(CutOff(cut_off.clone()));
-        let cut_off = cut_off.drop_guard();
+        let reset = CancellationToken::new();
+        request.extensions_mut().insert(ResetToken(reset.clone()));
+        let reset = reset.drop_guard();
         let responses = match handle.agent.exec(request).await {
             Ok(responses) => responses.into_inner(),
             Err(error) => return Err(handle.to_caller_error(&error).await),
@@ -132,7 +132,7 @@ pub async fn stream_exec(
             draining_begins: draining_begins.clone(),
             input_errors,
             ended: false,
-            _cut_off: cut_off,
+            _reset: reset,
         })
     };
     let session = tokio::select! {
@@ -150,7 +150,7 @@ struct Session {
     draining_begins: CancellationToken,
     input_errors: mpsc::Receiver<Status>,
     ended: bool,
-    _cut_off: DropGuard,
+    _reset: DropGuard,
 }
 
 impl Session {
