@@ -7,6 +7,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 pub const READY: &str = "Ready";
 /// True once the pod is bound to a node.
 pub const POD_SCHEDULED: &str = "PodScheduled";
+/// True while the pod has scheduling gates. Present only if it ever had any.
+pub const SCHEDULING_GATED: &str = "SchedulingGated";
 /// True once the sandbox has a final state.
 pub const FINISHED: &str = "Finished";
 

@@ -15,6 +15,8 @@ reasons! {
     PENDING = "Pending";
     /// The pod waits for the scheduler.
     SCHEDULING = "Scheduling";
+    /// The scheduler ignores the pod until its scheduling gates are removed; the message names them.
+    SCHEDULING_GATED = "SchedulingGated";
     /// The pod is on a node; images are pulled and containers made.
     STARTING = "Starting";
     /// The main command ended with exit code 0.
@@ -29,7 +31,7 @@ reasons! {
     STOPPED = "Stopped";
     /// Stopped because its session was closed.
     SESSION_CLOSED = "SessionClosed";
-    /// It outlived `maxLifetimeSeconds`.
+    /// Its `maxLifetimeSeconds` ended.
     LIFETIME_EXCEEDED = "LifetimeExceeded";
     /// It was not RUNNING within `startTimeoutSeconds`, and nothing more exact is known.
     START_TIMEOUT = "StartTimeout";
@@ -69,7 +71,7 @@ reasons! {
     START_ERROR = "StartError";
     /// An object of another owner has the name of a child; it is left alone.
     NAME_TAKEN = "NameTaken";
-    /// The spec asks for something that admission could not see to be wrong; the message names the field.
+    /// The spec asks for something that only the operator or the API server can find to be wrong; the message names the field.
     INVALID_SPEC = "InvalidSpec";
     /// The session is open.
     OPEN = "Open";

@@ -49,8 +49,10 @@ pub struct SandboxSpec {
     /// `Running` (the default), or `Stopped` to end it and keep its record and logs. `Stopped` is final.
     #[serde(default)]
     pub desired_state: DesiredState,
-    /// With `desiredState: Stopped`: seconds between SIGTERM and SIGKILL for this stop, instead of `terminationGracePeriodSeconds`; with
-    /// `entrypoint: Image` at most that. 0 to 3600.
+    /// With `desiredState: Stopped`: seconds between SIGTERM and SIGKILL for this stop, in place of `terminationGracePeriodSeconds`. 0 to 3600.
+    /// The agent enforces it on the main command. With `entrypoint: Image` there is no agent: a grace that is shorter than
+    /// `terminationGracePeriodSeconds` is enforced by deleting the pod with it (0 counts as 1), so the logs and usually the exit code are lost; a
+    /// longer one has no effect. Sidecars always have `terminationGracePeriodSeconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3_600))]
     pub stop_grace_period_seconds: Option<i64>,
@@ -178,7 +180,8 @@ pub struct SandboxStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`: the main container runs. `PodScheduled`: the pod is on a node. `Finished`: the outcome is final.
+    /// `Ready`: the main container runs. `PodScheduled`: the pod is on a node. `SchedulingGated`: the pod has
+    /// scheduling gates (present only if it ever had any). `Finished`: the outcome is final.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions::schema")]
     pub conditions: Vec<Condition>,

@@ -196,7 +196,19 @@ impl ApiClient {
     /// # Errors
     /// As [`ApiClient::create`].
     pub async fn delete<K: Namespaced>(&self, target: Target<'_>) -> ::kube::Result<()> {
-        let params = DeleteParams::background().preconditions(Preconditions {
+        self.delete_with::<K>(target, DeleteParams::background()).await
+    }
+
+    /// As [`ApiClient::delete`], with a grace period in seconds that replaces the object's own.
+    ///
+    /// # Errors
+    /// As [`ApiClient::create`].
+    pub async fn delete_within<K: Namespaced>(&self, target: Target<'_>, grace: u32) -> ::kube::Result<()> {
+        self.delete_with::<K>(target, DeleteParams::background().grace_period(grace)).await
+    }
+
+    async fn delete_with<K: Namespaced>(&self, target: Target<'_>, params: DeleteParams) -> ::kube::Result<()> {
+        let params = params.preconditions(Preconditions {
             uid: Some(target.uid.into()),
             resource_version: None,
         });

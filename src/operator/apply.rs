@@ -109,6 +109,12 @@ impl Writer {
         let deleted = self.0.delete::<K>(target).await;
         deleted.map_err(|e| Error::api("delete", kind, target, e))
     }
+
+    /// As `delete`, with a grace period in seconds that replaces the object's own.
+    pub async fn delete_within<K: Namespaced>(&self, kind: &'static str, target: Target<'_>, grace: u32) -> Result<(), Error> {
+        let deleted = self.0.delete_within::<K>(target, grace).await;
+        deleted.map_err(|e| Error::api("delete", kind, target, e))
+    }
 }
 
 fn ignore_gone<T>(verb: &'static str, kind: &'static str, target: Target<'_>, result: kube::Result<T>) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-use super::sandbox::observed::PodView;
+use super::sandbox::pod::PodView;
 use crate::api::{LABEL_SANDBOX, Sandbox, SandboxSession};
 use crate::kube::{ApiClient, Unreadable, readable};
 use crate::resources::{labels, network_policy};

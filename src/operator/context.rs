@@ -15,7 +15,8 @@ use super::apply::Writer;
 use super::caches::{Caches, Listener, reference, reference_of};
 use super::events::Events;
 use super::metrics::Metrics;
-use super::sandbox::pod_events::Asked;
+use super::sandbox::pod_events::Polled;
+use super::sandbox::{CreatedPod, LaunchFailure};
 use super::session_index::{Key, SessionIndex};
 use crate::agent_client::AgentClient;
 use crate::api::{Sandbox, SandboxSession, SandboxStatus, reason};
@@ -186,8 +187,8 @@ pub struct Memory {
 pub struct Note {
     /// The newest status we wrote, until the cache has it.
     pub status: Option<Box<SandboxStatus>>,
-    /// When we made its pod, until the cached status names it.
-    pub made: Option<Instant>,
+    /// The pod that we created for it, until the cached status names it.
+    pub created_pod: Option<CreatedPod>,
     /// When it was first looked at, as long as its time to start runs.
     pub seen: Option<Timestamp>,
     /// Failures in a row.
@@ -195,7 +196,9 @@ pub struct Note {
     /// When we last wrote it, where the time between two writes is bounded: a session's counts, a policy that was edited.
     pub written: Option<Instant>,
     /// When the pod's events were last asked, and the trouble that they told.
-    pub asked: Option<Asked>,
+    pub asked: Option<Polled>,
+    /// Why its children could not be created, until they are.
+    pub launch_failure: Option<LaunchFailure>,
 }
 
 impl Memory {

@@ -10,7 +10,7 @@ mod error;
 mod events;
 mod lease;
 mod metrics;
-pub mod sandbox;
+mod sandbox;
 mod session;
 mod session_index;
 

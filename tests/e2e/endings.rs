@@ -2,7 +2,9 @@
 
 use crate::nodes::FakeNode;
 use crate::support::{Case, Scene, light, outcome, sh, with};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota, Secret};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 const ALLOCATE: &str = "python3 -c 'x = bytearray(512 << 20); x[::4096] = bytes(len(x[::4096]))'";
@@ -61,7 +63,7 @@ fn cases() -> Vec<Case> {
         ),
         (
             "no-config-map",
-            light(json!({"envFrom": [{"configMapRef": {"name": "missing"}}]})),
+            waiting(json!({"envFrom": [{"configMapRef": {"name": "missing"}}]})),
             ("FAILED", "CreateContainerConfigError", None),
         ),
         (
@@ -103,6 +105,11 @@ fn cases() -> Vec<Case> {
             ("FAILED", "InvalidSpec", None),
         ),
         (
+            "runtime-class",
+            light(json!({"runtimeClassName": "missing"})),
+            ("FAILED", "InvalidSpec", None),
+        ),
+        (
             "agents-port",
             light(json!({"ports": [{"name": "agent", "port": 8971}]})),
             ("FAILED", "InvalidSpec", None),
@@ -121,7 +128,7 @@ async fn every_ending_has_its_state_reason_and_exit_code() {
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
-async fn what_it_waits_for_is_told() {
+async fn what_a_sandbox_waits_for_is_shown() {
     let scene = Scene::new("waiting").await;
     let node = FakeNode::silent(&scene).await;
     scene.sandbox("scheduling", json!({"nodeSelector": {"no-node": "has-this"}})).await;
@@ -143,7 +150,7 @@ async fn what_it_waits_for_is_told() {
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
-async fn a_volume_without_its_source_is_told_and_mounted_when_that_comes() {
+async fn a_volume_without_its_source_is_reported_and_mounted_once_that_exists() {
     let scene = Scene::new("volume").await;
     let file = json!({"path": "/f", "configMapKeyRef": {"name": "late", "key": "k"}});
     scene.sandbox("a", light(with(sh("cat /f"), json!({"files": [file]})))).await;
@@ -152,6 +159,85 @@ async fn a_volume_without_its_source_is_told_and_mounted_when_that_comes() {
     assert!(status.message.unwrap().contains("\"late\" not found"));
     scene.create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}})).await;
     assert_eq!(outcome(&scene.ended("a").await), ("COMPLETED", "Completed", Some(0)));
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_secret_of_the_environment_may_be_created_later() {
+    let scene = Scene::new("env").await;
+    let from = |kind: &str| json!({"envFrom": [{kind: {"name": "late"}}]});
+    let key = json!({"env": [{"name": "k", "valueFrom": {"secretKeyRef": {"name": "late", "key": "k"}}}]});
+    let cases = [("config-map", from("configMapRef")), ("secret", from("secretRef")), ("key", key)];
+    for (name, spec) in cases.clone() {
+        scene.sandbox(name, light(with(sh("test $k = v"), spec))).await;
+    }
+    for (name, _) in &cases {
+        let status = scene.waits_for(name, "CreateContainerConfigError").await;
+        assert_eq!(status.state.as_str(), "CREATING");
+        assert!(status.message.unwrap().contains("\"late\" not found"));
+    }
+    scene.create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}})).await;
+    scene
+        .create::<Secret>(json!({"metadata": {"name": "late"}, "stringData": {"k": "v"}}))
+        .await;
+    for (name, _) in cases {
+        assert_eq!(outcome(&scene.ended(name).await), ("COMPLETED", "Completed", Some(0)), "{name}");
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn each_end_is_an_event() {
+    let scene = Scene::new("events").await;
+    scene.sandbox("completed", light(sh("true"))).await;
+    scene.sandbox("failed", light(sh("exit 3"))).await;
+    scene.sandbox("stopped", light(json!({}))).await;
+    scene.sandbox("expired", light(with(json!({}), json!({"maxLifetimeSeconds": 5})))).await;
+    scene.running("stopped").await;
+    scene.stop("stopped").await;
+    scene
+        .eventually("four events", || async {
+            let events = scene.api::<Event>().list(&ListParams::default()).await.unwrap();
+            let of_end = |e: Event| Some((e.regarding?.name?, e.type_?, e.reason?));
+            let mut seen: Vec<_> = events.into_iter().filter(is_of_sandbox).filter_map(of_end).collect();
+            seen.sort();
+            let wanted = [
+                ("completed", "Normal", "Completed"),
+                ("expired", "Normal", "LifetimeExceeded"),
+                ("failed", "Warning", "Error"),
+                ("stopped", "Normal", "Stopped"),
+            ];
+            let wanted: Vec<_> = wanted.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())).into();
+            if seen == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
+    scene.end().await;
+}
+
+fn is_of_sandbox(event: &Event) -> bool {
+    event.regarding.as_ref().is_some_and(|r| r.kind.as_deref() == Some("Sandbox"))
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_pod_that_never_ran_is_deleted_and_its_record_is_kept() {
+    let scene = Scene::new("never-ran").await;
+    let image = json!({"containerImage": "registry.invalid/nothing:1"});
+    scene.sandbox("stopped", light(image.clone())).await;
+    scene.sandbox("expired", light(with(image, json!({"maxLifetimeSeconds": 30})))).await;
+    scene.waits_for("stopped", "ImagePullError").await;
+    scene.stop("stopped").await;
+    assert_eq!(outcome(&scene.ended("stopped").await), ("TERMINATED", "Stopped", None));
+    assert_eq!(outcome(&scene.ended("expired").await), ("FAILED", "ImagePullError", None));
+    scene
+        .eventually("both pods to go", || async {
+            let pods = scene.count::<Pod>().await;
+            if pods == 0 { Ok(()) } else { Err(format!("{pods} pods")) }
+        })
+        .await;
+    assert_eq!(scene.count::<sandbox_operator::api::Sandbox>().await, 2);
     scene.end().await;
 }
 
@@ -171,7 +257,7 @@ async fn a_record_keeps_times_pod_and_logs() {
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
-async fn a_refused_quota_is_told_and_a_granted_one_taken() {
+async fn a_sandbox_waits_for_quota() {
     let scene = Scene::new("quota").await;
     scene
         .create::<ResourceQuota>(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}))
@@ -215,7 +301,7 @@ async fn pod_security_refuses_baseline_and_admits_restricted() {
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
-async fn a_record_goes_with_its_time_to_live() {
+async fn a_record_is_deleted_after_its_time_to_live() {
     let scene = Scene::new("ttl").await;
     scene.sandbox("ttl", with(sh("true"), json!({"ttlSecondsAfterFinished": 0}))).await;
     scene.gone::<sandbox_operator::api::Sandbox>("ttl").await;

@@ -5,7 +5,9 @@ mod chart;
 mod endings;
 mod examples;
 mod exec_limits;
+mod external_ends;
 mod files;
+mod mutations;
 mod nodes;
 mod operator;
 mod release;
@@ -14,7 +16,6 @@ mod sessions;
 mod shapes;
 mod stopping;
 mod support;
-mod takeaways;
 
 /// The manual, and the promise that each reason is the outcome of a case here.
 #[test]

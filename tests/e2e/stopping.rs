@@ -1,12 +1,13 @@
 //! Stopping keeps record and logs; deleting removes everything, the network policy last.
 
-use crate::support::{Scene, outcome, sh, with};
+use crate::support::{Scene, light, outcome, sh, with};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
-use sandbox_operator::api::Sandbox;
+use sandbox_operator::api::{Sandbox, SandboxStatus};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
@@ -58,13 +59,47 @@ async fn a_stop_keeps_pod_exit_code_and_logs() {
 async fn a_natural_end_is_not_overwritten_by_a_later_stop() {
     let scene = Scene::new("latched").await;
     scene.sandbox("done", sh("true")).await;
-    scene.ended("done").await;
+    let before = scene.ended("done").await;
     scene.stop("done").await;
-    let observed = |s: &sandbox_operator::api::SandboxStatus| s.state.is_final();
-    assert_eq!(
-        outcome(&scene.until("done", "to stay", observed).await),
-        ("COMPLETED", "Completed", Some(0))
-    );
+    let after = scene.until("done", "to be acknowledged", |s| s.observed_generation == Some(2)).await;
+    let wanted = SandboxStatus {
+        observed_generation: Some(2),
+        ..before
+    };
+    assert_eq!(after, wanted, "nothing else moves");
+    scene.patch::<Sandbox>("done", json!({"spec": {"tags": ["later"]}})).await;
+    let after = scene.until("done", "to be acknowledged", |s| s.observed_generation == Some(3)).await;
+    assert_eq!(after.tags, Some(vec!["later".into()]));
+    assert_eq!(outcome(&after), ("COMPLETED", "Completed", Some(0)));
+    scene.end().await;
+}
+
+/// The kubelet knows the grace period of the pod only, two minutes.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_stop_without_an_agent_has_its_own_grace_and_terminated_means_that_nothing_runs() {
+    let scene = Scene::new("own-grace").await;
+    let deaf = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(600)";
+    let spec = json!({"entrypoint": "Image", "args": ["python3", "-c", deaf], "terminationGracePeriodSeconds": 120});
+    scene.sandbox("deaf", light(spec)).await;
+    let pod = scene.running("deaf").await.pod_name.unwrap();
+    scene
+        .eventually("the signal to be ignored", || async {
+            let logs = scene.logs(&pod).await;
+            if logs.contains("up") { Ok(()) } else { Err(logs) }
+        })
+        .await;
+    let began = Instant::now();
+    let stop = json!({"spec": {"desiredState": "Stopped", "stopGracePeriodSeconds": 3}});
+    scene.patch::<Sandbox>("deaf", stop).await;
+    let status = scene.ended("deaf").await;
+    let pod = scene.api::<Pod>().get_opt(&pod).await.unwrap();
+    let statuses = pod.and_then(|p| p.status?.container_statuses).unwrap_or_default();
+    let runs = statuses.iter().any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
+    assert!(!runs, "TERMINATED while the container runs");
+    let took = began.elapsed();
+    assert!((Duration::from_secs(3)..Duration::from_secs(40)).contains(&took), "{took:?}");
+    assert_eq!((status.state.as_str(), status.reason.as_deref()), ("TERMINATED", Some("Stopped")));
     scene.end().await;
 }
 

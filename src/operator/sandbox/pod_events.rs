@@ -1,73 +1,74 @@
-//! What only the kubelet's events tell: why a pod on a node gets no container at all. They are asked for, seldom, while nothing else is known.
+//! What only the kubelet's events report: why a pod on a node gets no container at all. They are read seldom, and only while no problem is known.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt;
 
-use super::observed::{Main, Observed, PodView, Trouble};
-use super::target;
+use super::act::target;
+use super::observe::Observed;
+use super::pod::{MainState, PodView, StartProblem};
 use crate::api::reason;
 use crate::operator::context::Context;
 
-/// When a pod's events were asked for, and the trouble that they told.
-pub type Asked = (Timestamp, Option<Trouble>);
+/// When the events of a pod were last read, and the problem that they reported.
+pub(crate) type Polled = (Timestamp, Option<StartProblem>);
 
-/// How long a pod may be on its node before its events are asked for. Most run by then.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
-/// Least time between two questions about one pod.
-const PAUSE: SignedDuration = SignedDuration::from_secs(20);
+/// How long a pod may be on its node before its events are read. Most run by then.
+const FIRST_POLL: SignedDuration = SignedDuration::from_secs(10);
+/// Least time between two polls for one pod.
+const POLL_PAUSE: SignedDuration = SignedDuration::from_secs(20);
 
-/// When the events of a pod may be asked for the first time; none if they can tell nothing.
-fn first(o: &Observed, pod: &PodView) -> Option<Timestamp> {
-    let silent = pod.main == Main::Waiting && pod.trouble.is_none() && !pod.ended && !pod.deleting;
-    let at = pod.started.filter(|_| silent)? + PATIENCE;
-    // A sandbox with little time to start shall still end with its true reason.
-    Some(o.end_of_start().map_or(at, |end| at.min(end)))
+/// When the events of a pod may be read for the first time; none if they have nothing to add.
+fn first_poll(o: &Observed, pod: &PodView, now: Timestamp) -> Option<Timestamp> {
+    let is_silent = pod.main == MainState::Waiting && pod.problem.is_none() && !pod.has_final_phase && !pod.is_deleting();
+    let at = pod.started_at.filter(|_| is_silent)? + FIRST_POLL;
+    // A sandbox with a short start timeout must still end with its true reason.
+    Some(o.end_of_start(now).map_or(at, |end| at.min(end)))
 }
 
-/// Completes what the pod tells by what its events told last; asks them anew when it is time.
-pub async fn complete(o: &mut Observed<'_>, asked: Option<Asked>, ctx: &Context, now: Timestamp) {
-    let Some((pod, first)) = o.pod.as_ref().and_then(|pod| Some((pod, first(o, pod)?))) else {
+/// Adds to the pod the problem that its events reported last; reads them again when that is due.
+pub(super) async fn complete(o: &mut Observed, polled: Option<Polled>, ctx: &Context, now: Timestamp) {
+    let Some((pod, first)) = o.pod.as_ref().and_then(|pod| Some((pod, first_poll(o, pod, now)?))) else {
         return;
     };
     if now < first {
-        o.look_again = Some(first);
+        o.poll_at = Some(first);
         return;
     }
-    let (at, told) = match asked.filter(|(at, _)| now < *at + PAUSE) {
-        Some(asked) => asked,
+    let (at, reported) = match polled.filter(|(at, _)| now < *at + POLL_PAUSE) {
+        Some(polled) => polled,
         None => {
             let namespace = o.sandbox.namespace().unwrap_or_default();
             let events = ctx.writer.events_of(target(&namespace, pod)).await;
-            // Not being told is no reason to stop; the metrics of calls show it.
-            let asked = (now, events.ok().and_then(|events| trouble(&events)));
-            ctx.memory.note(&o.sandbox.uid().unwrap_or_default(), |n| n.asked = Some(asked.clone()));
-            asked
+            // A read that fails is no reason to stop; it shows in the metrics of API calls.
+            let polled = (now, events.ok().and_then(|events| problem(&events)));
+            ctx.memory.note(&o.sandbox.uid().unwrap_or_default(), |n| n.asked = Some(polled.clone()));
+            polled
         }
     };
-    o.look_again = Some(at + PAUSE);
+    o.poll_at = Some(at + POLL_PAUSE);
     if let Some(pod) = o.pod.as_mut() {
-        pod.trouble = told;
+        pod.problem = reported;
     }
 }
 
-/// The trouble that the events tell: the newest decides, since everything that succeeds makes one too.
-pub fn trouble(events: &[Event]) -> Option<Trouble> {
-    let newest = events.iter().max_by_key(|e| (seen(e), e.type_.as_deref() == Some("Normal")))?;
+/// The problem that the events report. The newest decides, since every step that succeeds makes an event too.
+pub(super) fn problem(events: &[Event]) -> Option<StartProblem> {
+    let newest = events.iter().max_by_key(|e| (seen_at(e), e.type_.as_deref() == Some("Normal")))?;
     let own = match newest.reason.as_deref()? {
         "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => reason::VOLUME_NOT_READY,
-        // A runtime handler or a user namespace that the node does not have, for instance.
+        // The node lacks a runtime handler or user namespaces, for instance.
         "FailedCreatePodSandBox" => reason::START_ERROR,
         _ => return None,
     };
-    Some(Trouble {
+    Some(StartProblem {
         reason: own,
         message: newest.message.clone().unwrap_or_default(),
-        fatal: false,
+        is_fatal: false,
     })
 }
 
-fn seen(event: &Event) -> Option<Timestamp> {
+fn seen_at(event: &Event) -> Option<Timestamp> {
     let series = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref()).map(|t| t.0);
     let last = event.last_timestamp.as_ref().map(|t| t.0);
     series.or(last).or(event.event_time.as_ref().map(|t| t.0))

@@ -1,15 +1,16 @@
 //! How a sandbox ends, and what keeps it from starting.
 
-use super::{Case, at, ended, main, sandbox, waiting};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use sandbox_operator::api::{SandboxStatus, State};
-use sandbox_operator::operator::sandbox::observed::Trouble;
-use sandbox_operator::operator::sandbox::pod_events;
 use serde_json::{Value, json};
 
+use super::super::pod::StartProblem;
+use super::super::pod_events;
+use super::{Case, at, ended, main, sandbox, waiting};
+use crate::api::{SandboxStatus, State};
+
 #[test]
-fn outcomes_in_the_order_in_which_they_explain_each_other() {
+fn the_first_cause_that_explains_the_others_is_the_outcome() {
     let stopped = || sandbox(json!({"desiredState": "Stopped"}));
     let deleting = |status: Value| {
         let mut case = Case::pod(status);
@@ -53,6 +54,24 @@ fn outcomes_in_the_order_in_which_they_explain_each_other() {
             "deadline with exit 0",
             Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": ended(0, "Completed")})),
             (State::Terminated, "LifetimeExceeded", Some(0)),
+        ),
+        (
+            "deadline, containers in their grace period",
+            Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": main(json!({"running": {}}))})),
+            (State::Terminating, "LifetimeExceeded", None),
+        ),
+        (
+            "deadline, and gone",
+            Case {
+                status: SandboxStatus {
+                    state: State::Terminating,
+                    reason: Some("LifetimeExceeded".into()),
+                    ..SandboxStatus::default()
+                },
+                has_record: true,
+                ..Case::default()
+            },
+            (State::Terminated, "LifetimeExceeded", None),
         ),
         (
             "deadline before the start",
@@ -111,17 +130,53 @@ fn outcomes_in_the_order_in_which_they_explain_each_other() {
         (
             "deleted while running",
             deleting(json!({"containerStatuses": main(json!({"running": {}}))})),
-            (State::Failed, "PodDeleted", None),
+            (State::Terminating, "PodDeleted", None),
+        ),
+        (
+            "deleted, and its containers stopped",
+            deleting(json!({"containerStatuses": ended(143, "Error")})),
+            (State::Failed, "PodDeleted", Some(143)),
+        ),
+        (
+            "deleted while running, on a node that does not report",
+            Case {
+                now: 166,
+                ..deleting(json!({"containerStatuses": main(json!({"running": {}}))}))
+            },
+            (State::Failed, "NodeLost", None),
         ),
         (
             "preempted",
+            deleting(json!({"conditions": disrupted("PreemptionByScheduler"), "containerStatuses": ended(143, "Error")})),
+            (State::Failed, "Preempted", Some(143)),
+        ),
+        (
+            "preempted, containers in their grace period",
             deleting(json!({"conditions": disrupted("PreemptionByScheduler")})),
+            (State::Terminating, "Preempted", None),
+        ),
+        (
+            "preempted, and gone",
+            Case {
+                status: SandboxStatus {
+                    state: State::Terminating,
+                    reason: Some("Preempted".into()),
+                    ..SandboxStatus::default()
+                },
+                has_record: true,
+                ..Case::default()
+            },
             (State::Failed, "Preempted", None),
         ),
         (
             "evicted by the API",
-            deleting(json!({"conditions": disrupted("EvictionByEvictionAPI")})),
+            deleting(json!({"phase": "Failed", "conditions": disrupted("EvictionByEvictionAPI")})),
             (State::Failed, "Evicted", None),
+        ),
+        (
+            "evicted by the API, containers in their grace period",
+            deleting(json!({"conditions": disrupted("EvictionByEvictionAPI")})),
+            (State::Terminating, "Evicted", None),
         ),
         (
             "node gone",
@@ -156,7 +211,7 @@ fn outcomes_in_the_order_in_which_they_explain_each_other() {
         (
             "gone",
             Case {
-                launched: true,
+                has_record: true,
                 ..Case::default()
             },
             (State::Failed, "PodDeleted", None),
@@ -164,7 +219,7 @@ fn outcomes_in_the_order_in_which_they_explain_each_other() {
         (
             "gone after a stop",
             Case {
-                launched: true,
+                has_record: true,
                 sandbox: stopped(),
                 ..Case::default()
             },
@@ -188,14 +243,32 @@ fn outcomes_in_the_order_in_which_they_explain_each_other() {
 }
 
 #[test]
-fn trouble_is_told_at_once_and_fails_at_once_only_where_waiting_cannot_help() {
-    let trouble = |reason: &str, message: &str| Case::pod(json!({"phase": "Pending", "containerStatuses": waiting(reason, message)}));
+fn a_start_problem_is_shown_at_once_and_fails_at_once_only_where_waiting_cannot_help() {
+    let problem = |reason: &str, message: &str| Case::pod(json!({"phase": "Pending", "containerStatuses": waiting(reason, message)}));
     let table = [
         ("InvalidImageName", "", State::Failed, "InvalidImageName"),
         ("ErrImageNeverPull", "", State::Failed, "ErrImageNeverPull"),
         (
             "CreateContainerConfigError",
             "configmap \"x\" not found",
+            State::Creating,
+            "CreateContainerConfigError",
+        ),
+        (
+            "CreateContainerConfigError",
+            "couldn't find key k in Secret n/x",
+            State::Creating,
+            "CreateContainerConfigError",
+        ),
+        (
+            "CreateContainerConfigError",
+            "container has runAsNonRoot and image will run as root (pod: \"a\", container: main)",
+            State::Failed,
+            "CreateContainerConfigError",
+        ),
+        (
+            "CreateContainerConfigError",
+            "container's runAsUser breaks non-root policy (pod: \"a\", container: main)",
             State::Failed,
             "CreateContainerConfigError",
         ),
@@ -211,20 +284,20 @@ fn trouble_is_told_at_once_and_fails_at_once_only_where_waiting_cannot_help() {
         ("ContainerCreating", "", State::Creating, "Starting"),
     ];
     for (reason, message, state, wanted) in table {
-        assert_eq!(trouble(reason, message).outcome(), (state, wanted, None), "{reason} {message}");
+        assert_eq!(problem(reason, message).outcome(), (state, wanted, None), "{reason} {message}");
     }
     let late = Case {
         now: 400,
-        ..trouble("ImagePullBackOff", "not found")
+        ..problem("ImagePullBackOff", "not found")
     };
     assert_eq!(late.outcome(), (State::Failed, "ImagePullError", None));
     let plain = Case {
         now: 400,
-        ..trouble("ContainerCreating", "")
+        ..problem("ContainerCreating", "")
     };
     assert_eq!(plain.outcome(), (State::Failed, "StartTimeout", None));
-    let late = Case { seen: 250, ..plain };
-    assert_eq!(late.outcome().0, State::Creating, "time in which nobody looked does not count");
+    let late = Case { first_seen: 250, ..plain };
+    assert_eq!(late.outcome().0, State::Creating, "time without an operator does not count");
     assert_eq!(late.decide().wake, Some(at(550)));
     let agent = json!([{"name": "sandbox-operator-agent", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": {"waiting": {"reason": "ErrImagePull"}}}]);
     assert_eq!(
@@ -234,7 +307,7 @@ fn trouble_is_told_at_once_and_fails_at_once_only_where_waiting_cannot_help() {
 }
 
 #[test]
-fn the_newest_of_a_pods_events_says_what_keeps_it_from_starting() {
+fn the_newest_event_of_a_pod_says_what_keeps_it_from_starting() {
     let event = |kind: &str, reason: &str, second: i64| -> Event {
         let object = json!({"metadata": {}, "involvedObject": {}, "type": kind, "reason": reason, "message": format!("{reason} {second}"), "lastTimestamp": at(second)});
         serde_json::from_value(object).unwrap()
@@ -260,26 +333,27 @@ fn the_newest_of_a_pods_events_says_what_keeps_it_from_starting() {
         ),
         (vec![event("Warning", "DNSConfigForming", 101)], None),
     ] {
-        let told = pod_events::trouble(&events);
-        assert_eq!(told.as_ref().map(|t| (t.reason, t.message.as_str())), wanted);
-        assert!(told.is_none_or(|t| !t.fatal));
+        let reported = pod_events::problem(&events);
+        assert_eq!(reported.as_ref().map(|t| (t.reason, t.message.as_str())), wanted);
+        assert!(reported.is_none_or(|t| !t.is_fatal));
     }
 }
 
 #[test]
-fn what_the_events_told_is_shown_at_once_looked_at_again_and_the_reason_in_the_end() {
+fn a_problem_from_events_is_shown_at_once_polled_again_and_becomes_the_reason() {
     let mut case = Case::pod(json!({"phase": "Pending", "containerStatuses": waiting("ContainerCreating", "")}));
-    case.told = Some(Trouble {
+    case.reported = Some(StartProblem {
         reason: "VolumeNotReady",
         message: "no such claim".into(),
-        fatal: false,
+        is_fatal: false,
     });
-    case.look_again = Some(at(130));
+    case.poll_at = Some(at(130));
     let decision = case.decide();
     assert_eq!(
         (case.outcome(), decision.wake),
         ((State::Creating, "VolumeNotReady", None), Some(at(130)))
     );
     case.now = 400;
-    assert_eq!((case.outcome(), case.decide().wake), ((State::Failed, "VolumeNotReady", None), None));
+    assert_eq!(case.outcome(), (State::Failed, "VolumeNotReady", None));
+    assert_eq!(case.decide().wake, Some(at(400)), "cleaned up at once");
 }

@@ -1,4 +1,4 @@
-//! Sandboxes that are taken away by others, and names that others took.
+//! Sandboxes that something outside ends, and children whose names are taken.
 
 use crate::nodes::FakeNode;
 use crate::support::{Scene, light, outcome, sh};
@@ -31,7 +31,7 @@ async fn a_deleted_and_an_evicted_pod_fail_their_sandboxes() {
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
-async fn a_policy_that_somebody_deletes_comes_back() {
+async fn a_policy_that_somebody_deletes_is_restored() {
     let scene = Scene::new("restore").await;
     scene.sandbox("a", json!({})).await;
     let child = scene.running("a").await.pod_name.unwrap();
@@ -55,7 +55,7 @@ async fn a_policy_that_somebody_deletes_comes_back() {
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
-async fn a_policy_that_somebody_edits_is_written_back() {
+async fn a_policy_that_somebody_edits_is_restored() {
     let scene = Scene::new("edited").await;
     scene.sandbox("a", light(json!({}))).await;
     let child = scene.running("a").await.pod_name.unwrap();
@@ -79,7 +79,7 @@ async fn a_policy_that_somebody_edits_is_written_back() {
 /// The names of children are known once the sandbox has its UID, which it has while it waits for its session.
 #[tokio::test]
 #[ignore = "needs a cluster"]
-async fn names_that_others_took_are_left_alone() {
+async fn children_of_others_are_left_alone() {
     let scene = Scene::new("names").await;
     let mut children = vec![];
     for name in ["pod", "policy"] {

@@ -1,0 +1,122 @@
+//! Act: the one step that a decision asks for.
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt;
+use std::time::Duration;
+
+use super::decide::Action;
+use super::launch::launch;
+use super::observe::{Observed, Session};
+use super::pod::{MainState, PodView};
+use super::policy::restore_policy;
+use super::stop::without_agent;
+use crate::agent_client;
+use crate::api::Sandbox;
+use crate::operator::apply::Target;
+use crate::operator::caches::{CachedPod, reference};
+use crate::operator::context::Context;
+use crate::operator::error::Error;
+use crate::resources::{names, service};
+
+/// The shortest grace period with which a pod is deleted: with 0 it would be gone from the API before its processes have ended.
+const LEAST_GRACE: u32 = 1;
+
+/// Takes the action. Returns a pause after which the sandbox is reconciled again even if nothing changes.
+pub(super) async fn act(o: &Observed, action: &Action, ctx: &Context) -> Result<Option<Duration>, Error> {
+    let namespace = o.sandbox.namespace().unwrap_or_default();
+    if o.status.state.is_final() {
+        unpublish(o, ctx).await?;
+    }
+    match action {
+        Action::None => {}
+        Action::Launch => return launch(o, ctx).await,
+        Action::RestorePolicy => return restore_policy(o, ctx).await,
+        Action::Join => join(o, ctx).await?,
+        Action::SetPolicyOwner(uid) => set_policy_owner(o, ctx, uid).await?,
+        Action::StopAgent(pod, grace) => {
+            if let Err(error) = stop_agent(pod, *grace, ctx).await {
+                tracing::info!(pod = pod.name, namespace, error, "cannot call the agent to stop the main command");
+                end_pod(&namespace, &without_agent(o, pod, *grace), ctx).await?;
+            }
+        }
+        Action::SetDeadline(..) | Action::DeletePod(_) | Action::KillPod(..) => end_pod(&namespace, action, ctx).await?,
+        Action::Delete => ctx.writer.delete::<Sandbox>("Sandbox", (&o.sandbox.metadata).into()).await?,
+    }
+    Ok(None)
+}
+
+async fn end_pod(namespace: &str, action: &Action, ctx: &Context) -> Result<(), Error> {
+    match action {
+        Action::SetDeadline(pod, seconds) => ctx.writer.pod_deadline(target(namespace, pod), *seconds).await,
+        Action::DeletePod(pod) => ctx.writer.delete::<Pod>("Pod", target(namespace, pod)).await,
+        Action::KillPod(pod, grace) => {
+            let grace = u32::try_from(*grace).unwrap_or_default().max(LEAST_GRACE);
+            ctx.writer.delete_within::<Pod>("Pod", target(namespace, pod), grace).await
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn target<'a>(namespace: &'a str, pod: &'a PodView) -> Target<'a> {
+    Target {
+        namespace,
+        name: &pod.name,
+        uid: &pod.uid,
+    }
+}
+
+/// Deletes the Service by which a sandbox that has ended was reached from outside of the cluster: node ports and load balancers are scarce, and
+/// its record may be kept for long.
+async fn unpublish(o: &Observed, ctx: &Context) -> Result<(), Error> {
+    if service::public_ports(&o.effective).next().is_none() {
+        return Ok(());
+    }
+    let (namespace, name) = (o.sandbox.namespace().unwrap_or_default(), names::public_service(&o.sandbox));
+    let found: Option<Service> = ctx.writer.get("Service", &namespace, &name).await?;
+    match found.filter(|s| names::is_child(&s.metadata, &o.sandbox)) {
+        Some(ours) => ctx.writer.delete::<Service>("Service", (&ours.metadata).into()).await,
+        None => Ok(()),
+    }
+}
+
+async fn join(o: &Observed, ctx: &Context) -> Result<(), Error> {
+    let Session::Joining { session, .. } = &o.session else {
+        return Ok(());
+    };
+    let mut meta = o.sandbox.metadata.clone();
+    meta.owner_references.get_or_insert_default().push(names::session_owner(session));
+    ctx.writer.set_owners::<Sandbox>("Sandbox", &meta).await
+}
+
+async fn set_policy_owner(o: &Observed, ctx: &Context, policy_uid: &str) -> Result<(), Error> {
+    let namespace = o.sandbox.namespace().unwrap_or_default();
+    let pod = o
+        .pod
+        .as_ref()
+        .and_then(|pod| ctx.caches.pods.get(&reference::<CachedPod>(&namespace, &pod.name)));
+    let Some(pod) = pod else {
+        return Ok(());
+    };
+    let mut meta = pod.metadata.clone();
+    names::set_policy_owner(&mut meta, policy_uid);
+    ctx.writer.set_owners::<Pod>("Pod", &meta).await
+}
+
+async fn stop_agent(pod: &PodView, grace: i64, ctx: &Context) -> Result<(), String> {
+    let agent = agent_client::Target {
+        pod_uid: pod.uid.clone(),
+        ip: pod
+            .ip
+            .as_deref()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| "the pod has no address".to_owned())?,
+        port: ctx.settings.agent.port,
+        key_id: pod.agent_key.clone().unwrap_or_default(),
+        started_at: match pod.main {
+            MainState::Running(since) => since,
+            MainState::Waiting | MainState::Terminated(_) => None,
+        },
+    };
+    ctx.agents.stop(&agent, u32::try_from(grace).unwrap_or_default()).await
+}

@@ -1,0 +1,158 @@
+//! Pods that the cluster's admission changes, as service meshes and queues do.
+
+use crate::support::{Scene, light, outcome, sh, with};
+use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+
+/// Changes every pod that is created in one namespace.
+struct Mutation {
+    policies: Api<MutatingAdmissionPolicy>,
+    bindings: Api<MutatingAdmissionPolicyBinding>,
+    name: String,
+}
+
+impl Mutation {
+    /// `spec`: the fields of the pod's spec that are added, as a CEL object. Returns once it is in force.
+    async fn new(scene: &Scene, spec: &str) -> Mutation {
+        let name = scene.namespace.clone();
+        let mutation = Mutation {
+            policies: Api::all(scene.client.clone()),
+            bindings: Api::all(scene.client.clone()),
+            name: name.clone(),
+        };
+        let policy = json!({"metadata": {"name": name}, "spec": {
+            "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+            },
+            "mutations": [{
+                "patchType": "ApplyConfiguration",
+                "applyConfiguration": {"expression": format!("Object{{metadata: Object.metadata{{annotations: {{\"mutated\": \"true\"}}}}, spec: {spec}}}")},
+            }],
+        }});
+        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
+        let create = PostParams::default();
+        mutation.policies.create(&create, &serde_json::from_value(policy).unwrap()).await.unwrap();
+        mutation
+            .bindings
+            .create(&create, &serde_json::from_value(binding).unwrap())
+            .await
+            .unwrap();
+        let probe = json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "main", "image": "python:3.11"}]}});
+        let probe: Pod = serde_json::from_value(probe).unwrap();
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        scene
+            .eventually("the mutation to be in force", || async {
+                let pod = scene.api::<Pod>().create(&dry_run, &probe).await.map_err(|e| e.to_string())?;
+                let is_mutated = pod.metadata.annotations.is_some_and(|a| a.contains_key("mutated"));
+                is_mutated.then_some(()).ok_or_else(|| "not mutated".into())
+            })
+            .await;
+        mutation
+    }
+
+    async fn end(self) {
+        self.bindings.delete(&self.name, &DeleteParams::default()).await.unwrap();
+        self.policies.delete(&self.name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+/// What a service mesh adds: an ordinary container that never ends by itself.
+const MESH: &str = r#"Object.spec{containers: [Object.spec.containers{
+    name: "mesh", image: "python:3.11", command: ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+}]}"#;
+
+/// A container's exit code, and when it ended.
+type End = (i32, Option<Time>);
+
+/// How each container of a pod ended, by name.
+fn ends(pod: &Pod) -> Vec<(String, Option<End>)> {
+    let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    let of = |c: &ContainerStatus| {
+        let terminated = c.state.as_ref().and_then(|s| s.terminated.as_ref());
+        (c.name.clone(), terminated.map(|t| (t.exit_code, t.finished_at.clone())))
+    };
+    let mut ends: Vec<_> = statuses.map(of).collect();
+    ends.sort_by(|a, b| a.0.cmp(&b.0));
+    ends
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
+    let scene = Scene::new("mesh").await;
+    let mutation = Mutation::new(&scene, MESH).await;
+    for (name, script, wanted) in [
+        ("completed", "echo out", ("COMPLETED", "Completed", Some(0))),
+        ("failed", "echo out; exit 3", ("FAILED", "Error", Some(3))),
+    ] {
+        scene.sandbox(name, light(sh(script))).await;
+        let before = scene.ended(name).await;
+        assert_eq!(outcome(&before), wanted, "{:?}", before.message);
+        let pod = before.pod_name.clone().unwrap();
+        let ends = scene
+            .eventually("every container to end", || async {
+                let ends = ends(&scene.api::<Pod>().get(&pod).await.unwrap());
+                let all = ends.len() == 2 && ends.iter().all(|(_, end)| end.is_some());
+                if all { Ok(ends) } else { Err(format!("{ends:?}")) }
+            })
+            .await;
+        let (main, mesh) = (ends[0].1.clone().unwrap(), ends[1].1.clone().unwrap());
+        assert_eq!(main.0, wanted.2.unwrap(), "the exit code stays");
+        let lag = mesh.1.unwrap().0.duration_since(main.1.unwrap().0).as_secs();
+        assert!(lag <= 20, "the mesh's container ran {lag} s longer");
+        assert_eq!(scene.logs(&pod).await, "out\n");
+        let after = scene.api::<sandbox_operator::api::Sandbox>().get(name).await.unwrap().status.unwrap();
+        assert_eq!(after, before, "the outcome stays as it was");
+    }
+    scene.sandbox("stopped", light(json!({}))).await;
+    scene.running("stopped").await;
+    scene.stop("stopped").await;
+    let status = scene.ended("stopped").await;
+    let ends = ends(&scene.api::<Pod>().get(&status.pod_name.clone().unwrap()).await.unwrap());
+    assert!(ends.iter().all(|(_, end)| end.is_some()), "TERMINATED while a container runs: {ends:?}");
+    assert_eq!(outcome(&status), ("TERMINATED", "Stopped", Some(0)));
+    mutation.end().await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_gated_pod_is_shown_and_its_start_timeout_does_not_run() {
+    let scene = Scene::new("gated").await;
+    let gates = r#"Object.spec{schedulingGates: [Object.spec.schedulingGates{name: "example.com/queue"}]}"#;
+    let mutation = Mutation::new(&scene, gates).await;
+    let timeout = 10;
+    let spec = json!({"startTimeoutSeconds": timeout});
+    let made = scene.sandbox("a", light(with(sh("true"), spec.clone()))).await;
+    scene.sandbox("stopped", light(spec)).await;
+    let status = scene.waits_for("a", "SchedulingGated").await;
+    assert_eq!(status.state.as_str(), "PENDING");
+    assert!(status.message.unwrap().contains("example.com/queue"));
+    let condition = status.conditions.iter().find(|c| c.type_ == "PodScheduled").unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "SchedulingGated"));
+    scene.waits_for("stopped", "SchedulingGated").await;
+    scene.stop("stopped").await;
+    assert_eq!(outcome(&scene.ended("stopped").await), ("TERMINATED", "Stopped", None));
+    let created = made.metadata.creation_timestamp.unwrap().0;
+    scene
+        .eventually("the start timeout to be over", || async {
+            let age = jiff::Timestamp::now().duration_since(created).as_secs();
+            if age > timeout + 5 { Ok(()) } else { Err(format!("{age} s")) }
+        })
+        .await;
+    let pod = scene.waits_for("a", "SchedulingGated").await.pod_name.unwrap();
+    scene.patch::<Pod>(&pod, json!({"spec": {"schedulingGates": null}})).await;
+    let status = scene.ended("a").await;
+    assert_eq!(outcome(&status), ("COMPLETED", "Completed", Some(0)), "{:?}", status.message);
+    mutation.end().await;
+    scene.end().await;
+}
