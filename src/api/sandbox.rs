@@ -89,6 +89,18 @@ pub enum State {
     Terminated,
 }
 
+impl Sandbox {
+    /// The state in the status; PENDING without a status.
+    pub fn state(&self) -> State {
+        self.status.as_ref().map(|s| s.state).unwrap_or_default()
+    }
+
+    /// Whether the sandbox has ended: its state never changes again.
+    pub fn is_final(&self) -> bool {
+        self.state().is_final()
+    }
+}
+
 impl State {
     /// Whether the state is final.
     pub fn is_final(self) -> bool {

@@ -151,12 +151,11 @@ fn insert(all: &mut HashMap<String, ByName>, mut sandbox: Sandbox) {
     drop_file_contents(&mut sandbox);
     let (namespace, name) = (sandbox.namespace().unwrap_or_default(), sandbox.name_any());
     let by_name = all.entry(namespace).or_default();
-    let is_final = |s: &Sandbox| s.status.as_ref().is_some_and(|s| s.state.is_final());
     // A sandbox that had already ended when it was first seen did not end just now.
     let ended = by_name
         .get(&name)
-        .filter(|_| is_final(&sandbox))
-        .and_then(|before| match is_final(&before.sandbox) {
+        .filter(|_| sandbox.is_final())
+        .and_then(|before| match before.sandbox.is_final() {
             true => before.ended,
             false => Some(Instant::now()),
         });

@@ -14,7 +14,7 @@ use crate::resources::service;
 
 /// The state of a sandbox. It is TERMINATING as soon as a stop is requested: the operator may update the status a moment later.
 pub(crate) fn state(sandbox: &Sandbox) -> State {
-    let state = sandbox.status.as_ref().map(|s| s.state).unwrap_or_default();
+    let state = sandbox.state();
     let is_ending = sandbox.spec.desired_state == DesiredState::Stopped || sandbox.metadata.deletion_timestamp.is_some();
     if is_ending && !state.is_final() { State::Terminating } else { state }
 }

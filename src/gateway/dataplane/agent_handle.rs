@@ -91,11 +91,11 @@ impl Agents {
     /// NOT_FOUND; FAILED_PRECONDITION unless the sandbox and the container are running; INVALID_ARGUMENT without such a container; UNAVAILABLE.
     pub async fn handle(&self, namespace: &str, id: &str, container: &str) -> Result<AgentHandle, Status> {
         let mut sandbox = self.lookup.get(namespace, id).await?;
-        if state(&sandbox) != State::Running {
+        if sandbox.state() != State::Running {
             // The caller may know of a newer state than the cache.
             sandbox = self.lookup.get_live(namespace, id).await?;
         }
-        if state(&sandbox) != State::Running {
+        if sandbox.state() != State::Running {
             return Err(not_running(&sandbox));
         }
         let container = container_name(&sandbox, container);
@@ -148,10 +148,6 @@ impl Agents {
             unavailable("the gateway does not have the key of the sandbox's agent")
         })
     }
-}
-
-fn state(sandbox: &Sandbox) -> State {
-    sandbox.status.as_ref().map(|s| s.state).unwrap_or_default()
 }
 
 /// FAILED_PRECONDITION of one container of a sandbox that is running.

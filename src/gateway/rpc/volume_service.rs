@@ -222,8 +222,7 @@ fn attached(claim: &PersistentVolumeClaim, sandboxes: &[Arc<Sandbox>]) -> usize 
         let volumes = s.spec.workload.pod.volumes.iter().flatten();
         volumes.filter_map(|v| v.persistent_volume_claim.as_ref()).any(|c| c.claim_name == name)
     };
-    let active = |s: &Sandbox| !s.status.as_ref().is_some_and(|s| s.state.is_final());
-    sandboxes.iter().filter(|s| active(s) && uses(s)).count()
+    sandboxes.iter().filter(|s| !s.is_final() && uses(s)).count()
 }
 
 fn volume(claim: &PersistentVolumeClaim, runner: &str, attached: usize) -> pb::Volume {

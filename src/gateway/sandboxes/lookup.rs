@@ -107,8 +107,7 @@ pub fn container_state(pod: &Pod, container: &str) -> Option<ContainerState> {
 
 /// FAILED_PRECONDITION with the sandbox's state.
 pub fn not_running(sandbox: &Sandbox) -> Status {
-    let state = sandbox.status.as_ref().map(|s| s.state).unwrap_or_default();
-    let text = format!("sandbox {} is {}", sandbox.name_any(), state.as_str());
+    let text = format!("sandbox {} is {}", sandbox.name_any(), sandbox.state().as_str());
     status(Code::FailedPrecondition, reason::SANDBOX_NOT_RUNNING, text)
 }
 

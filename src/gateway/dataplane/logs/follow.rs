@@ -200,7 +200,7 @@ impl Log {
     }
 
     fn is_final(&self) -> bool {
-        self.sandbox.status.as_ref().is_some_and(|s| s.state.is_final())
+        self.sandbox.is_final()
     }
 
     /// The last entry of a log of which something is missing.
