@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tonic::{Code, Request, Response, Status};
 
 use crate::api::Sandbox;
+use crate::gateway::cluster::nodes::is_schedulable;
 use crate::gateway::cluster::runners::Runners;
 use crate::gateway::cluster::sandbox_cache::SandboxCache;
 use crate::gateway::config::{Config, Runner};
@@ -104,7 +105,7 @@ fn matches(runner: &pb::AvailableRunner, request: &pb::ListAvailableRunnersReque
 /// A runner with these nodes, as callers see it. Pure.
 fn available(config: &Config, runner: &Runner, nodes: &[&Node], sandboxes: &[Arc<Sandbox>], full: bool) -> pb::AvailableRunner {
     let gpu = config.gpus.resource.as_str();
-    let usable: Vec<&Node> = nodes.iter().copied().filter(|n| is_usable(n)).collect();
+    let usable: Vec<&Node> = nodes.iter().copied().filter(|n| is_schedulable(n, &runner.tolerations)).collect();
     let names: BTreeSet<&str> = nodes.iter().filter_map(|n| n.metadata.name.as_deref()).collect();
     let max =
         |resource: &str, of: fn(&Quantity) -> Option<i64>| usable.iter().filter_map(|n| of(allocatable(n, resource)?)).max().unwrap_or_default();
@@ -112,8 +113,8 @@ fn available(config: &Config, runner: &Runner, nodes: &[&Node], sandboxes: &[Arc
     let running: Vec<&Arc<Sandbox>> = sandboxes
         .iter()
         .filter(|s| {
-            let status = s.status.as_ref().filter(|s| !s.state.is_final());
-            status.and_then(|s| s.node_name.as_deref()).is_some_and(|node| names.contains(node))
+            let node = s.status.as_ref().and_then(|s| s.node_name.as_deref());
+            !s.is_final() && node.is_some_and(|node| names.contains(node))
         })
         .collect();
     let requested = |resource: &str, of: fn(&Quantity) -> Option<i64>| {
@@ -163,21 +164,19 @@ fn allocatable<'a>(node: &'a Node, resource: &str) -> Option<&'a Quantity> {
     node.status.as_ref()?.allocatable.as_ref()?.get(resource)
 }
 
-/// Whether the node is ready and takes new pods.
-fn is_usable(node: &Node) -> bool {
-    let unschedulable = node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or_default();
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    !unschedulable && conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
     fn node(name: &str, ready: &str, cpu: &str) -> Node {
+        tainted(name, ready, cpu, json!([]))
+    }
+
+    fn tainted(name: &str, ready: &str, cpu: &str, taints: serde_json::Value) -> Node {
         let object = json!({
             "metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"kubernetes.io/arch": "amd64", GPU_PRODUCT: "H100"}},
+            "spec": {"taints": taints},
             "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "nvidia.com/gpu": "2"}, "conditions": [{"type": "Ready", "status": ready}]},
         });
         serde_json::from_value(object).unwrap()
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn free_resources_are_those_of_ready_nodes_minus_the_requests_of_sandboxes() {
+    fn free_resources_are_those_of_schedulable_nodes_minus_the_requests_of_sandboxes() {
         let nodes = [node("a", "True", "4"), node("b", "True", "1500m"), node("c", "False", "64")];
         let sandboxes = [sandbox("RUNNING"), sandbox("COMPLETED")];
         let all: Vec<&Node> = nodes.iter().collect();
@@ -219,6 +218,26 @@ mod tests {
         let gone = available(&Config::default(), &self::runner(), &all[2..], &sandboxes, true);
         assert!(!gone.healthy);
         assert_eq!(gone.resources.unwrap().running_sandboxes, 0, "they are on other nodes");
+    }
+
+    /// Such as the nodes of kwok, on which nothing runs.
+    #[test]
+    fn a_node_counts_only_if_sandboxes_tolerate_its_taints() {
+        let taints = json!([{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]);
+        let nodes = [node("a", "True", "4"), tainted("fake", "True", "1000", taints)];
+        let all: Vec<&Node> = nodes.iter().collect();
+        let cpu = |runner: &Runner| {
+            let runner = available(&Config::default(), runner, &all, &[], true);
+            let (max, free) = (runner.capabilities.unwrap().max_cpu_millicores, runner.resources.unwrap());
+            (max, free.available_cpu_millicores)
+        };
+        assert_eq!(cpu(&runner()), (4000, 4000));
+        let toleration = json!({"key": "kwok.x-k8s.io/node", "operator": "Exists"});
+        let tolerant = Runner {
+            tolerations: vec![serde_json::from_value(toleration).unwrap()],
+            ..runner()
+        };
+        assert_eq!(cpu(&tolerant), (1_000_000, 1_004_000));
     }
 
     #[test]
