@@ -12,33 +12,33 @@ use crate::resources::settings::PublicServices;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
-    /// Namespaces that are served; none named: all.
+    /// Namespaces to serve; empty: all.
     pub watch_namespaces: Vec<String>,
-    /// The id of the runner that callers see where `runners` names none: this cluster.
+    /// The id of the cluster's only runner, if `runners` is empty.
     pub runner_id: String,
-    /// Runners that are a part of the nodes each. Sandboxes of the gateway run on their nodes only.
+    /// Runners, each of which is a pool of nodes. Sandboxes of the gateway run only on their nodes.
     pub runners: Vec<Runner>,
     /// The organization that callers see.
     pub organization_id: String,
-    /// Lifetime in seconds of a sandbox whose creator names none.
+    /// Lifetime in seconds of a sandbox whose request sets none.
     pub default_lifetime_seconds: i64,
-    /// Most bytes of a file that ReadFile and WriteFile take in one piece, at most 32 MiB. The SDK goes on with exec above it.
+    /// Largest file in bytes for ReadFile and WriteFile, at most 32 MiB. The SDK uses exec for larger ones.
     pub max_file_bytes: u64,
     /// The agents in the sandboxes.
     pub agents: Agents,
-    /// Who is let in.
+    /// How callers authenticate.
     pub authentication: Authentication,
-    /// Certificate and key; none: h2c only.
+    /// Certificate and key of the TLS port. Without them there is only the port without TLS.
     pub tls: Option<Tls>,
-    /// What one caller may use.
+    /// Limits per caller and in total.
     pub limits: Limits,
-    /// How public ports are reached from outside of the cluster: as the operator is configured.
+    /// How public ports are exposed outside of the cluster. Must equal the operator's setting.
     pub public_services: PublicServices,
-    /// Further addresses that no sandbox can reach: as the operator is configured.
+    /// Further addresses that no sandbox can reach. Must equal the operator's setting.
     pub never: Vec<IpNet>,
     /// The GPUs of the nodes.
     pub gpus: Gpus,
-    /// Seconds between SIGTERM and the end of long streams, at most 20. The calls before that end by themselves.
+    /// Seconds from SIGTERM until long streams are ended, at most 20. Short calls finish in that time.
     pub drain_seconds: u64,
 }
 
@@ -89,23 +89,23 @@ impl Default for Gpus {
 pub struct Agents {
     /// Their port.
     pub port: u16,
-    /// Folder with the keys that sign calls to them: one file per key, its name the key's id.
+    /// Directory with the keys that sign calls to them: one file per key, named by the key's id.
     pub keys: PathBuf,
-    /// Whether containers without an agent process may be reached through the API server's `pods/exec`.
+    /// Whether exec and files in containers without an agent process use the API server's `pods/exec`.
     pub exec_via_api_server: bool,
 }
 
-/// Who is let in.
+/// How callers authenticate.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Authentication {
-    /// Audience of the ServiceAccount tokens that are accepted. Never the API server's own: whoever calls us would give us a key to it.
+    /// Audience of accepted ServiceAccount tokens. Never that of the API server: every caller would hand the gateway its access to the API.
     pub audience: String,
-    /// Folder for the W&B form of credentials: a file's name is the SHA-256 of a key in hex, its content `namespace/serviceaccount`.
+    /// Directory of API keys in the W&B form: a file is named by the SHA-256 of a key in hex and contains `namespace/serviceaccount`.
     pub api_keys: Option<PathBuf>,
 }
 
-/// Certificate and key of the TLS port. They are read again when they change.
+/// Certificate and key of the TLS port. They are reloaded when they change.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {
@@ -115,22 +115,22 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// What one caller may use of one replica. A caller is a ServiceAccount.
+/// Limits of one replica. Those per caller hold for each ServiceAccount.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Calls per second over a longer time.
+    /// Sustained calls per second of a caller.
     pub requests_per_second: u32,
-    /// Calls at once, before the rate counts.
+    /// Burst of calls above that rate.
     pub burst: u32,
-    /// Unary calls under way.
+    /// Concurrent unary calls of a caller.
     pub concurrent_calls: u32,
-    /// StreamExec and StreamLogs under way.
+    /// Concurrent StreamExec and StreamLogs calls of a caller.
     pub concurrent_streams: u32,
-    /// Bytes of large bodies (files, outputs) in memory, over all callers; those of one namespace have at most half. At least 200 MiB, so that
-    /// half of it takes the largest body.
+    /// Bytes in memory for large bodies (files, outputs) of all callers, of which one namespace gets at most half. At least 200 MiB, so that
+    /// the largest body fits into half of it.
     pub large_body_bytes: u32,
-    /// Connections, over all callers.
+    /// Connections of all callers.
     pub connections: u32,
 }
 
@@ -187,38 +187,38 @@ impl Default for Limits {
     }
 }
 
-/// The SDK's own limit of a file in one piece.
+/// The SDK's own limit for ReadFile and WriteFile.
 pub const MAX_FILE_BYTES: u64 = 32 << 20;
-/// Most seconds of a drain; what is under way then is cut off. Kubernetes waits 30 before it kills.
+/// Longest drain in seconds, within the 30 that Kubernetes waits before it kills.
 pub const MAX_DRAIN_SECONDS: u64 = 20;
 
-/// A value out of its bounds.
+/// An invalid value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} must be {bounds}")]
 pub struct OutOfBounds {
-    /// The field.
+    /// Its field.
     pub field: &'static str,
     /// What it must be.
     pub bounds: &'static str,
 }
 
 impl Config {
-    /// Checks what the types do not.
+    /// Checks the values.
     ///
     /// # Errors
-    /// Names the first field that is out of bounds.
+    /// The first invalid field.
     pub fn check(&self) -> Result<(), OutOfBounds> {
         let limits = &self.limits;
         let rules = [
             ("runnerId", "1 to 63 characters", (1..=63).contains(&self.runner_id.len())),
             (
                 "runners[].id",
-                "1 to 63 characters, and of one runner only",
+                "1 to 63 characters, and unique",
                 self.runners.iter().map(|r| &r.id).collect::<BTreeSet<_>>().len() == self.runners.len()
                     && self.runners.iter().all(|r| (1..=63).contains(&r.id.len())),
             ),
             ("runners", "at most 100", self.runners.len() <= 100),
-            // A term without labels would be for no node.
+            // A node selector term without labels matches no node.
             ("runners[].nodeLabels", "set", self.runners.iter().all(|r| !r.node_labels.is_empty())),
             ("organizationId", "1 to 63 characters", (1..=63).contains(&self.organization_id.len())),
             (
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_file_is_a_configuration_and_bounds_are_named() {
+    fn an_empty_file_is_valid_and_an_error_names_the_field() {
         for text in ["{}", "gpus: {memoryGb: {\"80\": {a: b}}, types: {H100: {a: b}}}"] {
             let config: Config = serde_saphyr::from_str(text).unwrap();
             assert_eq!(config.check(), Ok(()));
@@ -272,6 +272,6 @@ mod tests {
             let config: Config = serde_saphyr::from_str(text).unwrap();
             assert_eq!(config.check().unwrap_err().field, field);
         }
-        assert!(serde_saphyr::from_str::<Config>("limit: {}").is_err(), "a misspelt field is an error");
+        assert!(serde_saphyr::from_str::<Config>("limit: {}").is_err(), "an unknown field is an error");
     }
 }
