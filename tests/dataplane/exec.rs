@@ -28,8 +28,8 @@ fn message(message: Input) -> pb::ExecStreamRequest {
     pb::ExecStreamRequest { message: Some(message) }
 }
 
-/// Begins a command whose input stays open.
-async fn begin(
+/// Starts a command whose input stays open.
+async fn start(
     client: &mut Client,
     init: pb::ExecStreamInit,
     timeout: Option<Duration>,
@@ -46,7 +46,7 @@ async fn begin(
 
 /// Runs a command without input.
 async fn run(client: &mut Client, init: pb::ExecStreamInit) -> Result<Vec<Output>, Status> {
-    let (input, outputs) = begin(client, init, None).await;
+    let (input, outputs) = start(client, init, None).await;
     drop(input);
     rest(&mut outputs?).await
 }
@@ -75,7 +75,7 @@ fn exit_code(outputs: &[Output]) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn a_command_says_ready_then_its_output_then_how_it_ended() {
+async fn a_stream_has_ready_then_output_then_exit() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
     let outputs = run(&mut client, init("echo out; echo err >&2; exit 3")).await.unwrap();
@@ -95,10 +95,10 @@ async fn a_command_says_ready_then_its_output_then_how_it_ended() {
 }
 
 #[tokio::test]
-async fn each_write_arrives_when_it_is_written() {
+async fn each_write_arrives_at_once() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
-    let (input, outputs) = begin(&mut client, init("for i in 1 2 3 4 5; do echo line$i; sleep 0.2; done"), None).await;
+    let (input, outputs) = start(&mut client, init("for i in 1 2 3 4 5; do echo line$i; sleep 0.2; done"), None).await;
     drop(input);
     let (mut outputs, mut lines, mut times) = (outputs.unwrap(), vec![], vec![]);
     while let Some(output) = outputs.message().await.unwrap() {
@@ -112,10 +112,10 @@ async fn each_write_arrives_when_it_is_written() {
 }
 
 #[tokio::test]
-async fn input_of_megabytes_goes_through_and_its_end_ends_the_command() {
+async fn megabytes_of_input_arrive_and_their_end_ends_the_command() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
-    let (input, outputs) = begin(&mut client, init("cat"), None).await;
+    let (input, outputs) = start(&mut client, init("cat"), None).await;
     let mut outputs = outputs.unwrap();
     let sent: Vec<u8> = (0..5 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let pieces: Vec<_> = sent.chunks(1_000_000).map(<[u8]>::to_vec).collect();
@@ -133,7 +133,7 @@ async fn input_of_megabytes_goes_through_and_its_end_ends_the_command() {
 }
 
 #[tokio::test]
-async fn a_terminal_has_the_size_it_is_given() {
+async fn a_terminal_has_the_requested_size() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
     let terminal = pb::ExecStreamInit {
@@ -142,7 +142,7 @@ async fn a_terminal_has_the_size_it_is_given() {
         tty_height: 40,
         ..init("stty size; read line; stty size")
     };
-    let (input, outputs) = begin(&mut client, terminal, None).await;
+    let (input, outputs) = start(&mut client, terminal, None).await;
     let mut outputs = outputs.unwrap();
     let mut text = String::new();
     while !text.contains("40 100") {
@@ -163,7 +163,7 @@ async fn a_terminal_has_the_size_it_is_given() {
 async fn a_deadline_ends_the_command() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
-    let (_input, outputs) = begin(&mut client, init("echo $$ > pid; sleep 1000"), Some(Duration::from_secs(1))).await;
+    let (_input, outputs) = start(&mut client, init("echo $$ > pid; sleep 1000"), Some(Duration::from_secs(1))).await;
     let status = rest(&mut outputs.unwrap()).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     let pid = std::fs::read_to_string(agent.folder.join("pid")).unwrap();
@@ -171,14 +171,14 @@ async fn a_deadline_ends_the_command() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_broken_off_ends_the_command_before_it_sees_the_end_of_its_input() {
+async fn an_aborted_call_ends_the_command_before_it_sees_the_end_of_its_input() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let replica = Replica::with_agent(&world, &agent).await;
     for i in 0..10 {
         let script = format!("echo $$ > pid{i}; cat > part{i} && mv part{i} whole{i}");
         let deadline = (i % 2 == 0).then_some(Duration::from_millis(700));
         let address = replica.address;
-        // A runtime of its own, so that the client can vanish without a word.
+        // A runtime of its own, so that the client can disappear without closing the connection.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -186,7 +186,7 @@ async fn a_call_that_is_broken_off_ends_the_command_before_it_sees_the_end_of_it
             .unwrap();
         runtime.spawn(async move {
             let mut client = Client::connect(format!("http://{address}")).await.unwrap();
-            let (input, outputs) = begin(&mut client, init(&script), deadline).await;
+            let (input, outputs) = start(&mut client, init(&script), deadline).await;
             input.send(message(Input::Stdin("half of it".into()))).await.unwrap();
             let mut outputs = outputs.unwrap();
             while outputs.message().await.is_ok() {}
@@ -207,17 +207,17 @@ async fn a_call_that_is_broken_off_ends_the_command_before_it_sees_the_end_of_it
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
-        assert_eq!(file("whole"), "", "half an upload passed for a whole one");
+        assert_eq!(file("whole"), "", "the command took a partial upload for a complete one");
     }
 }
 
 #[tokio::test]
-async fn a_lost_agent_is_an_end_of_the_sandbox_or_worth_another_try() {
+async fn a_lost_agent_means_that_the_sandbox_has_ended_or_is_retryable() {
     let world = World::new();
     for ended in [true, false] {
         let mut agent = RunningAgent::start();
         let mut client = Replica::with_agent(&world, &agent).await.client;
-        let (_input, outputs) = begin(&mut client, init("sleep 1000"), None).await;
+        let (_input, outputs) = start(&mut client, init("sleep 1000"), None).await;
         let mut outputs = outputs.unwrap();
         assert!(outputs.message().await.unwrap().is_some());
         agent.kill();
@@ -235,10 +235,10 @@ async fn a_lost_agent_is_an_end_of_the_sandbox_or_worth_another_try() {
 }
 
 #[tokio::test]
-async fn a_replica_that_ends_says_so() {
+async fn a_stopping_replica_ends_streams_with_a_retryable_error() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut replica = Replica::with_agent(&world, &agent).await;
-    let (_input, outputs) = begin(&mut replica.client, init("sleep 1000"), None).await;
+    let (_input, outputs) = start(&mut replica.client, init("sleep 1000"), None).await;
     let mut outputs = outputs.unwrap();
     assert!(outputs.message().await.unwrap().is_some());
     replica.draining.cancel();
@@ -247,7 +247,7 @@ async fn a_replica_that_ends_says_so() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_command_is_refused() {
+async fn an_invalid_command_is_refused() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
     let late = [message(Input::Stdin("x".into()))];
@@ -265,7 +265,7 @@ async fn what_is_not_a_command_is_refused() {
 }
 
 #[tokio::test]
-async fn a_unary_command_has_bounded_output() {
+async fn the_output_of_exec_is_bounded() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
     let request = |script: &str, max_output_bytes| pb::ExecRequest {
@@ -274,22 +274,22 @@ async fn a_unary_command_has_bounded_output() {
         max_output_bytes,
         ..pb::ExecRequest::default()
     };
-    let answer = client
+    let response = client
         .exec(request("head -c 300000 /dev/zero; echo err >&2; exit 4", 1000))
         .await
         .unwrap()
         .into_inner();
     assert_eq!(
-        (answer.stdout.len(), answer.stdout_truncated, answer.stdout_bytes_produced),
+        (response.stdout.len(), response.stdout_truncated, response.stdout_bytes_produced),
         (1000, true, 300_000)
     );
-    assert_eq!((&answer.stderr[..], answer.stderr_truncated, answer.exit_code), (&b"err\n"[..], false, 4));
+    assert_eq!((&response.stderr[..], response.stderr_truncated, response.exit_code), (&b"err\n"[..], false, 4));
     let missing = pb::ExecRequest {
         command: vec!["/no/such".into()],
         ..request("", 0)
     };
-    let answer = client.exec(missing).await.unwrap().into_inner();
-    assert_eq!((answer.exit_code, answer.stderr.is_empty()), (127, false));
+    let response = client.exec(missing).await.unwrap().into_inner();
+    assert_eq!((response.exit_code, response.stderr.is_empty()), (127, false));
 }
 
 #[tokio::test]
@@ -297,13 +297,13 @@ async fn a_slow_reader_slows_the_command() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
     let script = "i=0; while [ $i -lt 400 ]; do head -c 100000 /dev/zero; i=$((i+1)); echo $i > written; done";
-    let (_input, outputs) = begin(&mut client, init(script), None).await;
+    let (_input, outputs) = start(&mut client, init(script), None).await;
     let mut outputs = outputs.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let written: u32 = std::fs::read_to_string(agent.folder.join("written")).unwrap().trim().parse().unwrap();
     assert!(
         written < 100,
-        "{written} of 400 pieces of 100 kB were taken from the command though nobody read them"
+        "{written} of 400 chunks of 100 kB were taken from the command though no client read them"
     );
     let received = rest(&mut outputs).await.unwrap();
     assert_eq!(bytes(&received, pb::exec_stream_output::Stream::Stdout).len(), 40_000_000);

@@ -24,7 +24,7 @@ fn write(path: &str, content: Vec<u8>) -> pb::WriteFileRequest {
 }
 
 #[tokio::test]
-async fn files_come_back_as_they_went() {
+async fn a_file_is_read_as_it_was_written() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
     for (path, size) in [("hello.txt", 5), ("new/folder/big", 1 << 20), ("empty", 0)] {
@@ -40,7 +40,7 @@ async fn files_come_back_as_they_went() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_file_is_told_by_reason_and_path() {
+async fn file_errors_have_a_reason_and_the_path() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
     std::fs::write(agent.folder.join("big"), vec![0; (1 << 20) + 1]).unwrap();
@@ -64,7 +64,7 @@ async fn what_is_wrong_with_a_file_is_told_by_reason_and_path() {
 }
 
 #[tokio::test]
-async fn there_must_be_such_a_container_and_it_must_run() {
+async fn the_container_must_exist_and_run() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
     let other = pb::ReadFileRequest {

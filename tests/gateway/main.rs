@@ -1,4 +1,4 @@
-//! The gateway's frame, by a client of the real protocol over a real port; the API server is one of ours.
+//! The gateway's edge, over a real port with a gRPC client. The API server is a fake.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -16,7 +16,7 @@ use tonic_types::StatusExt;
 
 use support::{AUDIENCE, good, start, token, with, with_key};
 
-/// The reason in the trailer that the SDK reads, if it is there and ours.
+/// The reason in the status details.
 fn reason(status: &Status) -> String {
     assert!(!status.details().is_empty(), "no grpc-status-details-bin: {status:?}");
     let info = status.get_details_error_info().unwrap();
@@ -24,12 +24,12 @@ fn reason(status: &Status) -> String {
     info.reason
 }
 
-fn pause(status: &Status) -> Duration {
+fn retry_delay(status: &Status) -> Duration {
     status.get_details_retry_info().unwrap().retry_delay.unwrap()
 }
 
-/// A call that ends at UNIMPLEMENTED if it is let in, whoever may do what.
-async fn knock<T>(channel: T) -> Status
+/// A call that needs no permission: UNIMPLEMENTED if the caller is authenticated and admitted.
+async fn call<T>(channel: T) -> Status
 where
     T: tonic::client::GrpcService<tonic::body::Body>,
     T::Error: Into<tower::BoxError>,
@@ -40,20 +40,20 @@ where
     SandboxServiceClient::new(channel).connect_sandbox(request).await.unwrap_err()
 }
 
-fn is_in(status: &Status) -> bool {
+fn is_admitted(status: &Status) -> bool {
     status.code() == Code::Unimplemented
 }
 
 #[tokio::test]
-async fn who_shows_no_credentials_or_wrong_ones_stays_outside() {
+async fn missing_and_invalid_credentials_are_refused() {
     let gateway = start(Config::default()).await;
     let channel = gateway.channel().await;
     for refused in [
-        knock(channel.clone()).await,
-        knock(with(channel.clone(), "nonsense")).await,
-        knock(with(channel.clone(), &token("bot", "https://kubernetes.default.svc", "good"))).await,
-        knock(with(channel.clone(), &token("bot", AUDIENCE, "forged"))).await,
-        knock(with_key(channel.clone(), "unknown")).await,
+        call(channel.clone()).await,
+        call(with(channel.clone(), "nonsense")).await,
+        call(with(channel.clone(), &token("bot", "https://kubernetes.default.svc", "good"))).await,
+        call(with(channel.clone(), &token("bot", AUDIENCE, "forged"))).await,
+        call(with_key(channel.clone(), "unknown")).await,
     ] {
         assert_eq!(
             (refused.code(), reason(&refused).as_str()),
@@ -63,41 +63,41 @@ async fn who_shows_no_credentials_or_wrong_ones_stays_outside() {
     assert_eq!(
         gateway.api.token_reviews.load(Ordering::Relaxed),
         1,
-        "only the forged one is worth a question"
+        "only the forged one costs a TokenReview"
     );
-    let entered = knock(with(channel, &good("bot"))).await;
-    assert!(is_in(&entered) && reason(&entered) == "CWSANDBOX_NOT_IMPLEMENTED");
+    let admitted = call(with(channel, &good("bot"))).await;
+    assert!(is_admitted(&admitted) && reason(&admitted) == "CWSANDBOX_NOT_IMPLEMENTED");
 }
 
 #[tokio::test]
-async fn a_token_is_asked_about_once_and_nobody_new_is_let_in_while_the_api_server_is_away() {
+async fn a_token_is_reviewed_once_and_new_ones_are_refused_while_the_api_server_is_down() {
     let gateway = start(Config::default()).await;
     let channel = gateway.channel().await;
-    // One of the next second is another.
+    // A token that is created a second later differs.
     let bot = good("bot");
-    let knocks = (0..50).map(|_| knock(with(channel.clone(), &bot)));
-    assert!(futures::future::join_all(knocks).await.iter().all(is_in));
+    let calls = (0..50).map(|_| call(with(channel.clone(), &bot)));
+    assert!(futures::future::join_all(calls).await.iter().all(is_admitted));
     assert_eq!(gateway.api.token_reviews.load(Ordering::Relaxed), 1);
     gateway.api.down.store(true, Ordering::Relaxed);
-    assert!(is_in(&knock(with(channel.clone(), &bot)).await));
-    let refused = knock(with(channel.clone(), &good("other"))).await;
+    assert!(is_admitted(&call(with(channel.clone(), &bot)).await));
+    let refused = call(with(channel.clone(), &good("other"))).await;
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
         (Code::Unavailable, "CWSANDBOX_BACKEND_UNAVAILABLE")
     );
-    assert!(pause(&refused) > Duration::ZERO);
+    assert!(retry_delay(&refused) > Duration::ZERO);
     gateway.api.down.store(false, Ordering::Relaxed);
-    assert!(is_in(&knock(with(channel, &good("other"))).await), "the failure is not remembered");
+    assert!(is_admitted(&call(with(channel, &good("other"))).await), "a failure is not cached");
 }
 
 #[tokio::test]
-async fn a_key_in_the_wandb_form_stands_for_the_service_account_in_its_file() {
-    let folder = std::env::temp_dir().join(format!("api-keys-{}", uuid::Uuid::new_v4()));
-    std::fs::create_dir(&folder).unwrap();
+async fn an_api_key_identifies_the_service_account_in_its_file() {
+    let directory = std::env::temp_dir().join(format!("api-keys-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&directory).unwrap();
     let name: String = Sha256::digest("s3cret").iter().map(|b| format!("{b:02x}")).collect();
-    std::fs::write(folder.join(name), "team-b/runner\n").unwrap();
+    std::fs::write(directory.join(name), "team-b/runner\n").unwrap();
     let authentication = Authentication {
-        api_keys: Some(folder.clone()),
+        api_keys: Some(directory.clone()),
         ..Authentication::default()
     };
     let gateway = start(Config {
@@ -106,14 +106,14 @@ async fn a_key_in_the_wandb_form_stands_for_the_service_account_in_its_file() {
     })
     .await;
     let channel = gateway.channel().await;
-    assert!(is_in(&knock(with_key(channel.clone(), "s3cret")).await));
-    assert_eq!(knock(with_key(channel, "other")).await.code(), Code::Unauthenticated);
+    assert!(is_admitted(&call(with_key(channel.clone(), "s3cret")).await));
+    assert_eq!(call(with_key(channel, "other")).await.code(), Code::Unauthenticated);
     assert_eq!(gateway.lines(1).await[0]["caller"], "system:serviceaccount:team-b:runner");
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[tokio::test]
-async fn who_may_not_is_told_what_it_may_not_and_namespaces_that_are_not_served_are_refused() {
+async fn a_denied_call_names_the_missing_permission_and_other_namespaces_are_refused() {
     let gateway = start(Config::default()).await;
     gateway.api.denies.store(true, Ordering::Relaxed);
     let mut client = SandboxServiceClient::new(with(gateway.channel().await, &good("bot")));
@@ -123,10 +123,10 @@ async fn who_may_not_is_told_what_it_may_not_and_namespaces_that_are_not_served_
             (denied.code(), reason(&denied).as_str()),
             (Code::PermissionDenied, "CWSANDBOX_PERMISSION_DENIED")
         );
-        let facts = denied.get_details_error_info().unwrap().metadata;
-        let fact = |name: &str| facts[name].clone();
+        let metadata = denied.get_details_error_info().unwrap().metadata;
+        let value = |name: &str| metadata[name].clone();
         assert_eq!(
-            [fact("verb"), fact("resource"), fact("namespace")],
+            [value("verb"), value("resource"), value("namespace")],
             ["create", "sandboxes.sandbox-operator.dev/exec", "team-a"]
         );
     }
@@ -137,12 +137,12 @@ async fn who_may_not_is_told_what_it_may_not_and_namespaces_that_are_not_served_
         ..Config::default()
     })
     .await;
-    let refused = knock(with(elsewhere.channel().await, &good("bot"))).await;
+    let refused = call(with(elsewhere.channel().await, &good("bot"))).await;
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
 
 #[tokio::test]
-async fn a_service_or_method_that_is_not_there_is_unimplemented_with_a_reason() {
+async fn an_unknown_service_or_method_is_unimplemented_with_a_reason() {
     let gateway = start(Config::default()).await;
     let channel = with(gateway.channel().await, &good("bot"));
     let no_service = SettingsServiceClient::new(channel.clone());
@@ -166,7 +166,7 @@ async fn a_service_or_method_that_is_not_there_is_unimplemented_with_a_reason() 
 }
 
 #[tokio::test]
-async fn a_caller_over_its_rate_is_told_when_to_come_back() {
+async fn a_caller_over_its_rate_gets_a_retry_delay() {
     let limits = Limits {
         requests_per_second: 1,
         burst: 2,
@@ -175,19 +175,19 @@ async fn a_caller_over_its_rate_is_told_when_to_come_back() {
     let gateway = start(Config { limits, ..Config::default() }).await;
     let channel = gateway.channel().await;
     for _ in 0..2 {
-        assert!(is_in(&knock(with(channel.clone(), &good("greedy"))).await));
+        assert!(is_admitted(&call(with(channel.clone(), &good("greedy"))).await));
     }
-    let refused = knock(with(channel.clone(), &good("greedy"))).await;
+    let refused = call(with(channel.clone(), &good("greedy"))).await;
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
         (Code::ResourceExhausted, "CWSANDBOX_RATE_LIMITED")
     );
-    assert!(pause(&refused) > Duration::ZERO && pause(&refused) <= Duration::from_secs(1));
-    assert!(is_in(&knock(with(channel, &good("modest"))).await));
+    assert!(retry_delay(&refused) > Duration::ZERO && retry_delay(&refused) <= Duration::from_secs(1));
+    assert!(is_admitted(&call(with(channel, &good("modest"))).await));
 }
 
 #[tokio::test]
-async fn large_bodies_pass_where_they_belong_and_their_room_is_given_back() {
+async fn large_requests_pass_where_they_are_allowed_and_their_memory_is_released() {
     let gateway = start(Config::default()).await;
     let channel = with(gateway.channel().await, &good("bot"));
     let mut client = SandboxServiceClient::new(channel);
@@ -198,7 +198,7 @@ async fn large_bodies_pass_where_they_belong_and_their_room_is_given_back() {
         (refused.code(), reason(&refused).as_str()),
         (Code::ResourceExhausted, "CWSANDBOX_INVALID_REQUEST")
     );
-    // Together more than there is room for.
+    // Together more than the budget.
     for _ in 0..5 {
         let request = pb::CreateSandboxRequest {
             request_id: "x".repeat(40 << 20),
@@ -210,19 +210,19 @@ async fn large_bodies_pass_where_they_belong_and_their_room_is_given_back() {
 }
 
 #[tokio::test]
-async fn health_and_reflection_are_open_and_tell_of_what_is_served() {
+async fn health_and_reflection_need_no_credentials_and_list_the_served_services() {
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::health_client::HealthClient;
     let gateway = start(Config::default()).await;
     let mut health = HealthClient::new(gateway.channel().await);
-    for (serves, status) in [
+    for (serving, status) in [
         (None, ServingStatus::NotServing),
         (Some(true), ServingStatus::Serving),
         (Some(false), ServingStatus::NotServing),
     ] {
-        if let Some(serves) = serves {
-            gateway.health.set_serving(serves).await;
+        if let Some(serving) = serving {
+            gateway.health.set_serving(serving).await;
         }
         for service in ["", "coreweave.sandbox.v1.SandboxService"] {
             let answer = health.check(HealthCheckRequest { service: service.into() }).await.unwrap();
@@ -239,7 +239,7 @@ async fn health_and_reflection_are_open_and_tell_of_what_is_served() {
 }
 
 #[tokio::test]
-async fn who_shows_no_credentials_can_say_little() {
+async fn messages_without_credentials_are_small() {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
     let gateway = start(Config::default()).await;
     let mut health = HealthClient::new(gateway.channel().await);
@@ -269,13 +269,13 @@ async fn reflected(channel: tonic::transport::Channel) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_call_leaves_one_line_and_is_counted() {
+async fn each_call_is_logged_once_and_counted() {
     let gateway = start(Config::default()).await;
     let channel = gateway.channel().await;
     let mut client = SandboxServiceClient::new(with(channel.clone(), &good("bot")));
     let request = pb::GetSandboxRequest { sandbox_id: "sbx-1".into() };
     let _ = client.get_sandbox(request).await;
-    knock(channel).await;
+    call(channel).await;
     let lines = gateway.lines(2).await;
     assert_eq!(lines.len(), 2);
     assert_eq!(
@@ -299,11 +299,11 @@ async fn each_call_leaves_one_line_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_the_calls_under_way_end_and_takes_no_new_connection() {
+async fn a_stop_lets_calls_in_flight_finish_and_accepts_no_new_connection() {
     let gateway = start(Config::default()).await;
     let channel = gateway.channel().await;
     gateway.api.slow.store(true, Ordering::Relaxed);
-    let under_way = tokio::spawn(async move { knock(with(channel, &good("bot"))).await });
+    let in_flight = tokio::spawn(async move { call(with(channel, &good("bot"))).await });
     while !gateway
         .metrics
         .text(0)
@@ -312,7 +312,7 @@ async fn a_stop_lets_the_calls_under_way_end_and_takes_no_new_connection() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     gateway.stop.cancel();
-    assert!(is_in(&under_way.await.unwrap()));
+    assert!(is_admitted(&in_flight.await.unwrap()));
     tokio::time::timeout(Duration::from_secs(5), gateway.served).await.unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(gateway.address).await.is_err());
 }

@@ -1,4 +1,4 @@
-//! A gateway on a port of this machine, and an API server that says what a test wants.
+//! A gateway on a local port, and a fake API server.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,7 +35,7 @@ use tonic::{Request, Status};
 
 pub const AUDIENCE: &str = "sandbox-operator.dev";
 
-/// An API server that knows reviews only.
+/// An API server that serves only reviews.
 #[derive(Default)]
 pub struct Api {
     pub token_reviews: AtomicU32,
@@ -46,7 +46,7 @@ pub struct Api {
 }
 
 impl Api {
-    async fn answer(&self, request: http::Request<kube::client::Body>) -> Result<http::Response<kube::client::Body>, tower::BoxError> {
+    async fn respond(&self, request: http::Request<kube::client::Body>) -> Result<http::Response<kube::client::Body>, tower::BoxError> {
         if self.slow.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -74,7 +74,7 @@ impl Api {
     }
 }
 
-/// Signatures are good if they say so.
+/// A signature is valid if it is "good".
 fn reviewed(review: TokenReview) -> Value {
     let token = review.spec.token.clone();
     let claims = token.split('.').nth(1).unwrap();
@@ -92,7 +92,7 @@ pub fn token(name: &str, audience: &str, signature: &str) -> String {
     format!("e30.{}.{signature}", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
-/// A token that is good.
+/// A valid token.
 pub fn good(name: &str) -> String {
     token(name, AUDIENCE, "good")
 }
@@ -110,10 +110,10 @@ pub struct Running {
 /// Starts a gateway with this configuration.
 pub async fn start(config: Config) -> Running {
     let api = Arc::new(Api::default());
-    let answering = api.clone();
+    let shared = api.clone();
     let service = tower::service_fn(move |request| {
-        let api = answering.clone();
-        async move { api.answer(request).await }
+        let api = shared.clone();
+        async move { api.respond(request).await }
     });
     let metrics = Metrics::default();
     let client = api_client(kube::Client::new(service, "default"), &metrics);
@@ -162,7 +162,7 @@ impl Running {
         endpoint.connect().await.unwrap()
     }
 
-    /// The access log's lines, once there are so many.
+    /// Waits for this many lines of the access log.
     pub async fn lines(&self, count: usize) -> Vec<Value> {
         for _ in 0..500 {
             let lines = self.lines.lock().unwrap().clone();
