@@ -283,7 +283,10 @@ async fn the_output_of_exec_is_bounded() {
         (response.stdout.len(), response.stdout_truncated, response.stdout_bytes_produced),
         (1000, true, 300_000)
     );
-    assert_eq!((&response.stderr[..], response.stderr_truncated, response.exit_code), (&b"err\n"[..], false, 4));
+    assert_eq!(
+        (&response.stderr[..], response.stderr_truncated, response.exit_code),
+        (&b"err\n"[..], false, 4)
+    );
     let missing = pb::ExecRequest {
         command: vec!["/no/such".into()],
         ..request("", 0)

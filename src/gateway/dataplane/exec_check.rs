@@ -35,7 +35,10 @@ pub fn check(sandbox_id: &str, command: &[String], env: &HashMap<String, String>
             wrong(FieldPath::root("env").key(name).as_str(), &error);
         }
     }
-    let lengths = command.iter().map(String::len).chain(env.iter().map(|(name, value)| name.len() + 1 + value.len()));
+    let lengths = command
+        .iter()
+        .map(String::len)
+        .chain(env.iter().map(|(name, value)| name.len() + 1 + value.len()));
     if let Some(error) = exec_total_error(lengths) {
         wrong("command", &format!("command and env {error}"));
     }
