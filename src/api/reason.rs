@@ -45,7 +45,7 @@ reasons! {
     NODE_LOST = "NodeLost";
     /// `sessionName` names a session that does not exist (yet).
     SESSION_NOT_FOUND = "SessionNotFound";
-    /// The session already has `maxSandboxes` active ones.
+    /// The session already has `maxSandboxes` active sandboxes.
     SESSION_FULL = "SessionFull";
     /// A ResourceQuota of the namespace does not allow the pod (now).
     QUOTA_EXCEEDED = "QuotaExceeded";

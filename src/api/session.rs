@@ -28,6 +28,7 @@ use super::workload::Workload;
     printcolumn(name = "Completed", type_ = "integer", json_path = ".status.completed"),
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
     printcolumn(name = "Terminated", type_ = "integer", json_path = ".status.terminated"),
+    printcolumn(name = "Active", type_ = "integer", json_path = ".status.active", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')")
         .message("metadata.name: must be a DNS label of at most 63 characters (it is the value of a label)")
@@ -39,7 +40,8 @@ pub struct SandboxSessionSpec {
     /// May be changed; a new sandbox gets the values that are set when it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Workload>,
-    /// How many sandboxes of the session may be admitted and not finished at once; further ones wait as PENDING with reason `SessionFull`. 1 to 100000; default: no limit.
+    /// How many sandboxes of the session may be active at once, that is have joined it and not ended; further ones wait as PENDING with reason
+    /// `SessionFull`. 1 to 100000; default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_sandboxes: Option<i32>,
@@ -82,10 +84,10 @@ pub struct SandboxSessionStatus {
     /// OPEN; CLOSING while some of its sandboxes have not ended yet; CLOSED when all have.
     #[serde(default)]
     pub state: SessionState,
-    /// Sandboxes that have not ended: those below from `pending` to `terminating`.
+    /// Sandboxes that have joined the session and not ended: those that `maxSandboxes` limits.
     #[serde(default)]
     pub active: i32,
-    /// Sandboxes that are PENDING.
+    /// Sandboxes that are PENDING, including those that wait to join the session.
     #[serde(default)]
     pub pending: i32,
     /// Sandboxes that are CREATING.

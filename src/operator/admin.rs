@@ -2,28 +2,31 @@
 
 use futures::FutureExt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::OnceLock;
 
-use super::caches::Caches;
 use super::metrics::Metrics;
+use super::runtime::{self, Cache};
 use crate::process;
 
-/// Serves until the end of the process. Ready when every kind was listed once: so also when the CustomResourceDefinitions came after us.
-pub async fn serve(address: SocketAddr, caches: Vec<Caches>, metrics: Metrics) -> std::io::Result<()> {
+/// Serves until the end of the process. The replica is ready when every kind was listed once; `caches` are empty until then, and set when the
+/// API server has answered.
+pub(super) async fn serve(address: SocketAddr, caches: Arc<OnceLock<Vec<Cache>>>, metrics: Metrics) -> std::io::Result<()> {
     let watched = caches.clone();
-    let waits_for = move || {
-        let all = watched.iter().map(|c| async { c.ready().await });
-        match futures::future::join_all(all).now_or_never() {
-            Some(_) => None,
-            None => Some("waiting for the first list of each kind; are the CustomResourceDefinitions there?"),
-        }
+    let not_ready = move || match watched.get() {
+        None => Some("waiting for the API server"),
+        Some(caches) => match runtime::ready(caches).now_or_never() {
+            Some(()) => None,
+            None => Some("waiting for the first list of each kind; are the CustomResourceDefinitions installed?"),
+        },
     };
     let text = move || {
-        let sum = |size: fn(&Caches) -> usize| caches.iter().map(size).sum();
-        metrics.cached("Sandbox", sum(|c| c.sandboxes.len()));
-        metrics.cached("SandboxSession", sum(|c| c.sessions.len()));
-        metrics.cached("Pod", sum(|c| c.pods.len()));
-        metrics.cached("NetworkPolicy", sum(|c| c.policies.len()));
+        let mut kinds = std::collections::BTreeMap::<&str, usize>::new();
+        for cache in caches.get().into_iter().flatten() {
+            *kinds.entry(cache.kind).or_default() += (cache.len)();
+        }
+        kinds.into_iter().for_each(|(kind, objects)| metrics.cached(kind, objects));
         metrics.text()
     };
-    process::admin(address, waits_for, text).await
+    process::admin(address, not_ready, text).await
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::reflector::Store;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,17 +15,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::apply::{Created, Writer};
-use super::caches::Caches;
 use super::error::Error;
+use super::sandbox::CachedPod;
 use crate::agent_client::KeyRing;
 use crate::kube::ApiClient;
 use crate::resources::AgentKey;
 
 /// Seconds after which new pods get a new key: a week.
 const ROTATE_AFTER: i64 = 7 * 24 * 3600;
-/// Seconds for which a superseded key is kept though no pod names it: one that is being made right now may.
+/// Seconds for which a superseded key is kept although no pod names it: a pod that is being created may.
 const SPARE: i64 = 3600;
-/// Seconds until a new key has reached all who call agents: the kubelet brings a Secret's changes to the gateway's pods within two minutes.
+/// Seconds until a new key has reached everyone who calls agents: the kubelet updates a Secret in the gateway's pods within two minutes.
 const SETTLE: i64 = 300;
 /// Attempts to write the Secret while other replicas do the same.
 const ATTEMPTS: u32 = 5;
@@ -32,9 +33,9 @@ const ATTEMPTS: u32 = 5;
 /// Key ids with their private halves (PKCS#8).
 type Keys = BTreeMap<String, Vec<u8>>;
 
-/// Seconds between two looks.
+/// Pause between two updates.
 const EVERY: Duration = Duration::from_secs(3600);
-/// Pause after a look that failed.
+/// Pause after an update that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Keeps the keys while this replica leads.
@@ -68,14 +69,14 @@ impl Keyring {
         self.private.clone()
     }
 
-    /// Brings the keys up to date, however long it takes.
-    pub async fn refresh(&self, caches: &[Caches]) {
+    /// Updates the keys, however long it takes.
+    pub async fn refresh(&self, pods: &[Store<CachedPod>]) {
         loop {
-            let in_use = caches.iter().flat_map(|c| c.pods.state()).filter_map(|pod| pod.view.agent_key.clone());
+            let in_use = pods.iter().flat_map(Store::state).filter_map(|pod| pod.view.agent_key.clone());
             let now = Timestamp::now().as_second();
             match refresh(&self.writer, &self.namespace, &self.name, &in_use.collect(), now)
                 .await
-                .map(|keys| self.hand_over(&keys, now))
+                .map(|keys| self.adopt(&keys, now))
             {
                 Ok(Some(key)) => {
                     self.newest.send_replace(key);
@@ -88,7 +89,7 @@ impl Keyring {
         }
     }
 
-    fn hand_over(&self, keys: &Keys, now: i64) -> Option<AgentKey> {
+    fn adopt(&self, keys: &Keys, now: i64) -> Option<AgentKey> {
         for (id, pkcs8) in keys {
             if let Err(error) = self.private.insert(id, pkcs8) {
                 tracing::warn!(secret = self.name, %error, "a key of the agents");
@@ -97,19 +98,19 @@ impl Keyring {
         newest(keys, now)
     }
 
-    /// Does so again and again.
-    pub async fn keep(&self, caches: &[Caches]) {
+    /// Updates the keys every hour.
+    pub async fn keep(&self, pods: &[Store<CachedPod>]) {
         loop {
             tokio::time::sleep(EVERY).await;
-            self.refresh(caches).await;
+            self.refresh(pods).await;
         }
     }
 }
 
-/// Reads the keys, makes one if the newest is old, drops those that no pod names, and says what there is.
+/// Reads the keys, creates one if the newest is old, drops those that no pod names, and returns the rest.
 ///
 /// # Errors
-/// The API server's; the Secret is then as it was.
+/// Those of the API server. The Secret is unchanged then.
 async fn refresh(writer: &Writer, namespace: &str, name: &str, in_use: &BTreeSet<String>, now: i64) -> Result<Keys, Error> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
@@ -128,7 +129,7 @@ async fn refresh(writer: &Writer, namespace: &str, name: &str, in_use: &BTreeSet
                 name: Some(name.into()),
                 namespace: Some(namespace.into()),
                 labels: Some(crate::resources::labels::managed()),
-                // A replica that wrote meanwhile makes this a conflict: then look again.
+                // A conflict if another replica wrote it after we read it: then it is read again.
                 resource_version: there.as_ref().and_then(|s| s.metadata.resource_version.clone()),
                 ..ObjectMeta::default()
             },
@@ -151,14 +152,14 @@ async fn refresh(writer: &Writer, namespace: &str, name: &str, in_use: &BTreeSet
     }))
 }
 
-/// The newest key that every caller has by now, as pods get it.
+/// The newest key that every caller has by now.
 fn newest(keys: &Keys, now: i64) -> Option<AgentKey> {
     let known: Vec<_> = keys
         .iter()
         .filter_map(|(id, pkcs8)| Some((id, Ed25519KeyPair::from_pkcs8(pkcs8).ok()?)))
         .collect();
-    let settled = known.iter().rev().find(|(id, _)| made_at(id) + SETTLE <= now);
-    // The very first one: nobody has an older one either.
+    let settled = known.iter().rev().find(|(id, _)| created_at(id) + SETTLE <= now);
+    // The very first key has no older one to fall back to.
     let (id, pair) = settled.or(known.last())?;
     Some(AgentKey {
         id: (*id).clone(),
@@ -166,23 +167,23 @@ fn newest(keys: &Keys, now: i64) -> Option<AgentKey> {
     })
 }
 
-/// Ids begin with the moment they were made, so they sort by age.
-fn made_at(id: &str) -> i64 {
+/// Ids begin with the time of creation, so they sort by age.
+fn created_at(id: &str) -> i64 {
     id.trim_start_matches('k').parse().unwrap_or_default()
 }
 
 fn renewed(old: &Keys, in_use: &BTreeSet<String>, now: i64, generate: impl FnOnce() -> Option<Vec<u8>>) -> Keys {
     let mut keys = old.clone();
-    let newest = keys.keys().next_back().map_or(i64::MIN, |id| made_at(id));
+    let newest = keys.keys().next_back().map_or(i64::MIN, |id| created_at(id));
     if newest.saturating_add(ROTATE_AFTER) <= now
         && let Some(pkcs8) = generate()
     {
         keys.insert(format!("k{now:012}"), pkcs8);
     }
     let ids: Vec<String> = keys.keys().cloned().collect();
-    // A key is superseded when the next one is made.
+    // A key is superseded when the next one is created.
     for pair in ids.windows(2) {
-        if !in_use.contains(&pair[0]) && made_at(&pair[1]) + SPARE <= now {
+        if !in_use.contains(&pair[0]) && created_at(&pair[1]) + SPARE <= now {
             keys.remove(&pair[0]);
         }
     }
@@ -213,7 +214,7 @@ mod tests {
             keys = after(&keys, &[&first], start + day * DAY);
         }
         assert!(keys.contains_key(&first));
-        assert_eq!(keys.len(), 2, "the keys between are dropped: no pod names them");
+        assert_eq!(keys.len(), 2, "the keys in between are dropped: no pod names them");
         assert_ne!(newest(&keys, start + 30 * DAY).unwrap().id, first);
         let end = after(&keys, &[], start + 30 * DAY + SPARE);
         assert!(!end.contains_key(&first));
@@ -224,9 +225,9 @@ mod tests {
         let keys = after(&Keys::new(), &[], 1_790_000_000);
         assert_eq!(after(&keys, &[], 1_790_000_000 + ROTATE_AFTER - 1), keys);
         let rotated = after(&keys, &[], 1_790_000_000 + ROTATE_AFTER);
-        assert_eq!(rotated.len(), 2, "the old one is spared for pods that are being made");
+        assert_eq!(rotated.len(), 2, "the old one is kept for pods that are being created");
         let given = |after: i64| newest(&rotated, 1_790_000_000 + ROTATE_AFTER + after).unwrap().id;
-        assert_eq!(Some(&given(SETTLE - 1)), rotated.keys().next(), "the new one has not reached everybody");
+        assert_eq!(Some(&given(SETTLE - 1)), rotated.keys().next(), "the new one has not reached everyone");
         assert_eq!(Some(&given(SETTLE)), rotated.keys().last());
         assert_eq!(after(&rotated, &[], 1_790_000_000 + ROTATE_AFTER + SPARE).len(), 1);
     }

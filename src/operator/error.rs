@@ -56,6 +56,11 @@ impl Error {
         }
     }
 
+    /// Whether somebody else wrote the object after we read it.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.status().is_some_and(|s| s.is_conflict())
+    }
+
     /// The API server's answer, if there was one.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self {

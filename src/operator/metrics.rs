@@ -21,11 +21,9 @@ pub struct Metrics {
     reconciles: Family<Labels, Histogram>,
     errors: Family<Labels, Counter>,
     time_to_running: Histogram,
-    /// Reconciles under way.
-    pub in_flight: Gauge,
-    /// Triggers that wait.
-    pub queue_depth: Gauge,
-    /// Events that were not published, since too many were.
+    in_flight: Gauge,
+    queue_depth: Family<Labels, Gauge>,
+    /// Events that were dropped because too many waited.
     pub events_dropped: Counter,
     /// 1 while this replica leads.
     pub lease_held: Gauge,
@@ -44,7 +42,7 @@ impl Default for Metrics {
             errors: Family::default(),
             time_to_running: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             in_flight: Gauge::default(),
-            queue_depth: Gauge::default(),
+            queue_depth: Family::default(),
             events_dropped: Counter::default(),
             lease_held: Gauge::default(),
             cached: Family::default(),
@@ -61,7 +59,7 @@ impl Default for Metrics {
             m.time_to_running.clone(),
         );
         registry.register("in_flight", "Reconciles under way", m.in_flight.clone());
-        registry.register("queue_depth", "Triggers that wait", m.queue_depth.clone());
+        registry.register("queue_depth", "Triggers that wait, by kind", m.queue_depth.clone());
         registry.register("events_dropped", "Events that were not published", m.events_dropped.clone());
         registry.register("lease_held", "1 while this replica leads", m.lease_held.clone());
         registry.register("cache_objects", "Objects in the caches, by kind", m.cached.clone());
@@ -70,8 +68,28 @@ impl Default for Metrics {
     }
 }
 
+/// A reconcile that is under way.
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
-    /// One reconcile has ended; `error` is its reason in one word.
+    /// Counts a reconcile as under way until the returned guard is dropped.
+    pub fn reconcile_started(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// The triggers of one kind that wait.
+    pub fn queue_depth(&self, kind: &'static str) -> Gauge {
+        self.queue_depth.get_or_create_owned(&vec![("kind", kind.into())])
+    }
+
+    /// A reconcile has ended; `error` is its reason in one word.
     pub fn reconciled(&self, kind: &'static str, took: Duration, error: Option<&'static str>) {
         let outcome = if error.is_some() { "error" } else { "ok" };
         self.reconciles
@@ -82,7 +100,7 @@ impl Metrics {
         }
     }
 
-    /// A sandbox is RUNNING, this long after it was created.
+    /// A sandbox became RUNNING, this long after its creation.
     pub fn running_after(&self, took: Duration) {
         self.time_to_running.observe(took.as_secs_f64());
     }
@@ -94,7 +112,7 @@ impl Metrics {
             .set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
-    /// The text that Prometheus reads.
+    /// The metrics in the text format of Prometheus.
     pub fn text(&self) -> String {
         telemetry::metrics_text(&self.registry)
     }

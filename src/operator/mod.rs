@@ -3,42 +3,42 @@
 mod admin;
 mod agent_keys;
 mod apply;
-mod caches;
 pub mod config;
-mod context;
+mod discovery;
 mod error;
 mod events;
+mod kinds;
 mod lease;
 mod metrics;
+mod runtime;
 mod sandbox;
 mod session;
-mod session_index;
 
-use futures::{FutureExt, StreamExt};
-use kube::runtime::controller::{Action as Next, Config as ControllerConfig, ReconcileRequest, applier};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Resource, ResourceExt};
-use std::fmt::Debug;
+use kube::runtime::reflector::Store;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
-use tokio::sync::{mpsc, watch};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+use self::agent_keys::Keyring;
 use self::config::Config;
-use self::context::{Context, Feed, Memory, Queue};
-use self::error::Error;
+use self::events::Events;
+use self::kinds::{Shared, kinds};
+use self::lease::Elector;
+use self::metrics::Metrics;
+use self::runtime::{Cache, Controllers};
+use self::sandbox::CachedPod;
 use crate::agent_client::AgentClient;
 use crate::kube::ApiClient;
 use crate::process;
-use crate::resources::pod::AgentDelivery;
-use crate::resources::{AgentKey, Settings};
 
-/// Reconciles at once where the configuration says nothing: about that many connections to the API server.
+/// Reconciles of sandboxes at once, if the configuration does not set it. Each uses about one connection to the API server.
 const CONCURRENCY: u16 = 64;
+
+/// How long a leader may finish reconciles after SIGTERM, within its pod's grace period.
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// How the operator is started.
 #[derive(Debug, clap::Args)]
@@ -66,31 +66,28 @@ pub struct Options {
     log_json: bool,
 }
 
-/// Why the operator ends.
+/// Why the operator exits.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The configuration cannot be used.
+pub enum RunError {
+    /// The configuration is invalid.
     #[error("configuration")]
     Config(#[from] process::ConfigError),
     /// Sandboxes could reach the API server.
     #[error(transparent)]
-    Unprotected(#[from] config::Unprotected),
-    /// There is no way to the API server.
+    Unprotected(#[from] discovery::Unprotected),
+    /// No client for the API server can be built.
     #[error(transparent)]
     Client(#[from] crate::kube::ConnectError),
     /// The admin server or the runtime cannot start.
     #[error("start")]
     Start(#[from] std::io::Error),
-    /// The lease was lost: another replica may lead now, so this process must not write any more.
-    #[error(transparent)]
-    Lease(#[from] lease::Lost),
     /// A task that must not end has ended.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
 }
 
-/// Runs until SIGTERM, or until something that must not end has ended.
-pub fn run(options: Options) -> Result<(), Failure> {
+/// Runs until SIGTERM, or until a task that must not end has ended.
+pub fn run(options: Options) -> Result<(), RunError> {
     crate::telemetry::init(options.log_json);
     let config: Config = options.config.as_deref().map(process::read_config).transpose()?.unwrap_or_default();
     tokio::runtime::Builder::new_multi_thread()
@@ -99,240 +96,139 @@ pub fn run(options: Options) -> Result<(), Failure> {
         .block_on(serve(options, config))
 }
 
-async fn serve(options: Options, mut config: Config) -> Result<(), Failure> {
-    let client = crate::kube::connect().await?;
-    let metrics = metrics::Metrics::default();
-    let api = ApiClient::new(client.clone(), metrics.api.clone());
-    config::discover_addresses(&client, &mut config.sandboxes).await?;
-    let agent_by = config::agent_by(&client, &config.sandboxes).await;
-    tracing::info!(?agent_by, never = ?config.sandboxes.network.never, "starting");
-    let leading = Arc::new(AtomicBool::new(false));
-    let names: Vec<Option<String>> = if config.watch_namespaces.is_empty() {
-        vec![None]
-    } else {
-        config.watch_namespaces.iter().cloned().map(Some).collect()
-    };
-    let keyring = agent_keys::Keyring::new(api.clone(), &options.namespace, &options.agent_keys_secret);
-    let shared = Shared {
-        client: api.clone(),
-        metrics: metrics.clone(),
-        settings: config.sandboxes.clone(),
-        agent_by,
-        agent_key: keyring.newest(),
-        agents: AgentClient::new(keyring.private()),
-        leading: leading.clone(),
-        identity: options.identity.clone(),
-    };
-    let scopes: Vec<Scope> = names.into_iter().map(|name| Scope::new(name, &shared)).collect();
-    let caches: Vec<_> = scopes.iter().map(|s| s.context.caches.clone()).collect();
-    let concurrency = config.concurrency.unwrap_or(CONCURRENCY);
-    let stop = CancellationToken::new();
-    let elector = lease::Elector::new(api, &options.namespace, &options.lease_name, &options.identity);
-
+async fn serve(options: Options, config: Config) -> Result<(), RunError> {
+    let metrics = Metrics::default();
+    let client = ApiClient::new(crate::kube::connect().await?, metrics.api.clone());
+    let caches = Arc::new(OnceLock::new());
+    // First of all: a probe must not restart a replica that waits for the API server.
     let admin = tokio::spawn(admin::serve(options.admin_address, caches.clone(), metrics.clone()));
-    let (watches, controllers): (Vec<_>, Vec<_>) = scopes.into_iter().map(|s| (s.watches, (s.context, s.sandboxes, s.sessions))).unzip();
-    let watching = tokio::spawn(futures::future::join_all(watches));
-    let leadership = async {
-        elector.acquire().await;
-        futures::future::join_all(caches.iter().map(caches::Caches::ready)).await;
-        // Before the first pod: without a key nobody could call its agent.
-        keyring.refresh(&caches).await;
-        tracing::info!("leading");
-        metrics.lease_held.set(1);
-        leading.store(true, Ordering::Release);
-        let running = controllers.into_iter().map(|(context, sandboxes, sessions)| {
-            context.queue.push_all();
-            control(context, sandboxes, sessions, concurrency, stop.clone())
-        });
-        let lost = elector.hold();
-        let controllers = futures::future::join_all(running);
-        tokio::select! {
-            lost = lost => Err(Failure::from(lost)),
-            () = keyring.keep(&caches) => Err(Failure::Ended("the keeper of the agents' keys")),
-            _ = controllers => if stop.is_cancelled() { Ok(()) } else { Err(Failure::Ended("a controller")) },
-        }
-    };
+    let (stop, leads) = (CancellationToken::new(), AtomicBool::new(false));
+    let replica = replicate(&options, config, client, metrics, &caches, &stop, &leads);
     let stopping = async {
         process::terminated().await;
         tracing::info!("stopping");
         stop.cancel();
-        // A standby has nothing to finish; a leader finishes what is under way within its pod's grace period.
-        if leading.load(Ordering::Acquire) {
-            tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+        // A standby has nothing to finish.
+        if leads.load(Ordering::Acquire) {
+            tokio::time::sleep(DRAIN).await;
         }
     };
-    let result = tokio::select! {
-        result = leadership => result,
-        ended = admin => Err(match ended { Ok(Err(error)) => Failure::Start(error), Ok(Ok(())) | Err(_) => Failure::Ended("the admin server") }),
-        _ = watching => Err(Failure::Ended("a watch")),
+    tokio::select! {
+        result = Box::pin(replica) => result,
+        ended = admin => Err(match ended {
+            Ok(Err(error)) => RunError::Start(error),
+            Ok(Ok(())) | Err(_) => RunError::Ended("the admin server"),
+        }),
         () = stopping => Ok(()),
-    };
-    if result.is_ok() && leading.load(Ordering::Acquire) {
-        elector.release().await;
     }
-    result
 }
 
-/// What the scopes have in common.
-struct Shared {
+/// Watches, and reconciles while it leads, until `stop`.
+async fn replicate(
+    options: &Options,
+    mut config: Config,
     client: ApiClient,
-    metrics: metrics::Metrics,
-    settings: Settings,
-    agent_by: AgentDelivery,
-    agent_key: watch::Receiver<AgentKey>,
-    agents: AgentClient,
-    leading: Arc<AtomicBool>,
-    identity: String,
-}
-
-/// One namespace, or all.
-struct Scope {
-    context: Arc<Context>,
-    watches: futures::future::BoxFuture<'static, ()>,
-    sandboxes: mpsc::UnboundedReceiver<ObjectRef<crate::api::Sandbox>>,
-    sessions: mpsc::UnboundedReceiver<ObjectRef<crate::api::SandboxSession>>,
-}
-
-impl Scope {
-    fn new(namespace: Option<String>, shared: &Shared) -> Scope {
-        let Shared { client, metrics, .. } = shared;
-        let (caches, writers) = caches::new();
-        let (send_sandbox, sandboxes) = mpsc::unbounded_channel();
-        let (send_session, sessions) = mpsc::unbounded_channel();
-        let index = Arc::<session_index::SessionIndex>::default();
-        let memory = Memory::default();
-        let queue = Queue::new(
-            shared.leading.clone(),
-            send_sandbox,
-            send_session,
-            index.clone(),
-            caches.clone(),
-            metrics.clone(),
-        );
-        let events = events::Events::start(client.clone(), metrics.clone(), &shared.identity);
-        let feed = Feed {
-            queue: queue.clone(),
-            memory: memory.clone(),
-            events: events.clone(),
-        };
-        let watch_client = client.clone();
-        let watches = async move { Box::pin(caches::run(&watch_client, namespace.as_deref(), writers, feed)).await }.boxed();
-        let context = Arc::new(Context {
-            writer: apply::Writer::new(client.clone()),
-            caches,
-            events,
-            metrics: metrics.clone(),
-            settings: shared.settings.clone(),
-            lists: shared.settings.lists(),
-            agent_by: shared.agent_by,
-            agent_key: shared.agent_key.clone(),
-            agents: shared.agents.clone(),
-            sessions: index,
-            queue,
-            memory,
-        });
-        Scope {
-            context,
-            watches,
-            sandboxes,
-            sessions,
-        }
+    metrics: Metrics,
+    caches: &OnceLock<Vec<Cache>>,
+    stop: &CancellationToken,
+    leads: &AtomicBool,
+) -> Result<(), RunError> {
+    discovery::addresses(&client, &mut config.sandboxes).await?;
+    let agent_delivery = discovery::agent_delivery(&client, &config.sandboxes).await;
+    tracing::info!(?agent_delivery, never = ?config.sandboxes.network.never, "starting");
+    let keyring = Keyring::new(client.clone(), &options.namespace, &options.agent_keys_secret);
+    let shared = Shared {
+        client: client.clone(),
+        events: Events::start(client.clone(), metrics.clone(), &options.identity),
+        metrics: metrics.clone(),
+        settings: config.sandboxes,
+        agent_delivery,
+        agent_key: keyring.newest(),
+        agents: AgentClient::new(keyring.private()),
+        concurrency: config.concurrency.unwrap_or(CONCURRENCY),
+    };
+    let namespaces: Vec<Option<String>> = match config.watch_namespaces.is_empty() {
+        true => vec![None],
+        false => config.watch_namespaces.into_iter().map(Some).collect(),
+    };
+    let (mut watches, mut cached, mut controllers, mut pods) = (vec![], vec![], vec![], vec![]);
+    for namespace in namespaces {
+        let (runtime, pods_of_scope) = kinds(namespace, &shared);
+        let (watch, cache, control) = runtime.into_parts();
+        watches.extend(watch);
+        cached.extend(cache);
+        controllers.push(control);
+        pods.push(pods_of_scope);
+    }
+    let cached = caches.get_or_init(|| cached);
+    let replica = Replica {
+        elector: Elector::new(client, &options.namespace, &options.lease_name, &options.identity),
+        keyring,
+        caches: cached,
+        controllers,
+        pods,
+        metrics,
+        stop,
+        leads,
+    };
+    let watching = tokio::spawn(futures::future::select_all(watches));
+    tokio::select! {
+        result = replica.run() => result,
+        _ = watching => Err(RunError::Ended("a watch")),
     }
 }
 
-/// Both controllers of one scope, until `stop`.
-async fn control(
-    context: Arc<Context>,
-    sandboxes: mpsc::UnboundedReceiver<ObjectRef<crate::api::Sandbox>>,
-    sessions: mpsc::UnboundedReceiver<ObjectRef<crate::api::SandboxSession>>,
-    concurrency: u16,
-    stop: CancellationToken,
-) {
-    let (sandbox_store, session_store) = (context.caches.sandboxes.clone(), context.caches.sessions.clone());
-    let sandboxes = controller(
-        "Sandbox",
-        sandboxes,
-        sandbox_store,
-        context.clone(),
-        concurrency,
-        stop.clone(),
-        sandbox::reconcile,
-    );
-    let sessions = controller(
-        "SandboxSession",
-        sessions,
-        session_store,
-        context,
-        concurrency.min(8),
-        stop,
-        session::reconcile,
-    );
-    tokio::join!(sandboxes, sessions);
+/// A replica, which leads at times.
+struct Replica<'a> {
+    elector: Elector,
+    keyring: Keyring,
+    caches: &'a [Cache],
+    controllers: Vec<Controllers>,
+    pods: Vec<Store<CachedPod>>,
+    metrics: Metrics,
+    stop: &'a CancellationToken,
+    leads: &'a AtomicBool,
 }
 
-async fn controller<K, F>(
-    kind: &'static str,
-    triggers: mpsc::UnboundedReceiver<ObjectRef<K>>,
-    store: Store<K>,
-    context: Arc<Context>,
-    concurrency: u16,
-    stop: CancellationToken,
-    reconcile: fn(Arc<K>, Arc<Context>) -> F,
-) where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    F: Future<Output = Result<Next, Error>> + Send + 'static,
-{
-    let depth = (kind == "Sandbox").then(|| context.metrics.queue_depth.clone());
-    let queue = futures::stream::unfold(triggers, |mut t| async { t.recv().await.map(|r| (r, t)) });
-    let queue = Box::pin(queue.take_until(stop.cancelled_owned()).map(move |reference| {
-        if let Some(depth) = &depth {
-            depth.dec();
-        }
-        Ok::<_, std::convert::Infallible>(ReconcileRequest::from(reference))
-    }));
-    let contained = move |object: Arc<K>, context: Arc<Context>| {
-        let run = async move {
-            let began = Instant::now();
-            let uid = object.uid().unwrap_or_default();
-            context.metrics.in_flight.inc();
-            // kube re-raises a panic, which would end the controller for all objects.
-            let result = match AssertUnwindSafe(reconcile(object, context.clone())).catch_unwind().await {
-                Ok(result) => result,
-                Err(panic) => Err(Error::Panic(panic_text(panic.as_ref()))),
-            };
-            context.metrics.in_flight.dec();
-            context
-                .metrics
-                .reconciled(kind, began.elapsed(), result.as_ref().err().map(Error::reason));
-            if result.is_ok() {
-                context.memory.note(&uid, |n| n.failures = 0);
+impl Replica<'_> {
+    /// A leader that loses its lease steps down and becomes a candidate again. It does not exit: that would count into the restart backoff of its
+    /// container, and the caches of the next leader would have to be filled anew.
+    async fn run(&self) -> Result<(), RunError> {
+        loop {
+            tokio::select! {
+                () = self.elector.acquire() => {}
+                () = self.stop.cancelled() => return Ok(()),
             }
-            result
-        };
-        run.boxed()
-    };
-    let failed = |object: Arc<K>, error: &Error, context: Arc<Context>| {
-        let pause = context.memory.back_off(&object.uid().unwrap_or_default());
-        tracing::warn!(
-            kind,
-            object = object.name_any(),
-            namespace = object.namespace(),
-            error = crate::telemetry::chain(error),
-            ?pause,
-            "reconcile failed"
-        );
-        Next::requeue(pause)
-    };
-    let config = ControllerConfig::default().concurrency(concurrency);
-    applier(contained, failed, context, store, queue, config)
-        .for_each(|_| futures::future::ready(()))
-        .await;
-}
+            self.leads.store(true, Ordering::Release);
+            // Dropping the term ends all reconciles at once.
+            let lost = tokio::select! {
+                lost = self.elector.hold() => Some(lost),
+                () = self.term() => None,
+            };
+            self.metrics.lease_held.set(0);
+            let Some(lost) = lost else {
+                self.elector.release().await;
+                return match self.stop.is_cancelled() {
+                    true => Ok(()),
+                    false => Err(RunError::Ended("a controller")),
+                };
+            };
+            self.leads.store(false, Ordering::Release);
+            tracing::warn!(?lost, "lost the lease; standing by");
+        }
+    }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "no text".into())
+    /// One term as leader: until `stop`, or until the lease is lost.
+    async fn term(&self) {
+        runtime::ready(self.caches).await;
+        // Before the first pod: without a key nobody could call its agent.
+        self.keyring.refresh(&self.pods).await;
+        tracing::info!("leading");
+        self.metrics.lease_held.set(1);
+        let controllers = futures::future::join_all(self.controllers.iter().map(|c| c.run(self.stop)));
+        tokio::select! {
+            () = self.keyring.keep(&self.pods) => {}
+            _ = controllers => {}
+        }
+    }
 }

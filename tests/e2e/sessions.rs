@@ -1,11 +1,11 @@
 //! Sessions: defaults, limits, closing, and deletion by owner references alone.
 
 use crate::release::without_operator;
-use crate::support::{Scene, outcome, sh, with};
+use crate::support::{Scene, light, outcome, sh, with};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::DeleteParams;
-use sandbox_operator::api::{Sandbox, SandboxSession};
+use kube::api::{DeleteParams, PropagationPolicy};
+use sandbox_operator::api::{Sandbox, SandboxSession, SandboxSessionStatus};
 use serde_json::json;
 
 #[tokio::test]
@@ -104,4 +104,56 @@ async fn deleting_a_session_deletes_everything_without_the_operator() {
     })
     .await;
     scene.end().await;
+}
+
+/// `kubectl delete sbxs s --cascade=orphan` with a running sandbox, then a new session of the same name.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn a_later_session_of_the_same_name_has_nothing_to_do_with_an_orphan() {
+    let scene = Scene::new("orphan").await;
+    scene.session("s", json!({})).await;
+    scene.sandbox("old", json!({"sessionName": "s"})).await;
+    let pinned = scene.running("old").await.session_uid;
+    let orphan = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    scene.api::<SandboxSession>().delete("s", &orphan).await.unwrap();
+    scene.gone::<SandboxSession>("s").await;
+
+    let session = scene.session("s", json!({"maxSandboxes": 1})).await;
+    scene.sandbox("new", json!({"sessionName": "s"})).await;
+    let status = scene.running("new").await;
+    assert_eq!(status.session_uid, session.metadata.uid, "the orphan takes no place");
+    counts(&scene, |s| (s.active, s.running, s.pending) == (1, 1, 0)).await;
+    scene.patch::<SandboxSession>("s", json!({"spec": {"desiredState": "Closed"}})).await;
+    assert_eq!(outcome(&scene.ended("new").await), ("TERMINATED", "SessionClosed", Some(0)));
+    counts(&scene, |s| (s.active, s.running, s.terminated) == (0, 0, 1)).await;
+    let old = scene.running("old").await;
+    assert!(pinned.is_some());
+    assert_eq!(old.session_uid, pinned);
+    assert_ne!(old.session_uid, session.metadata.uid);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn active_sandboxes_are_those_that_the_limit_counts() {
+    let scene = Scene::new("counts").await;
+    scene.session("s", json!({"maxSandboxes": 2})).await;
+    for i in 0..4 {
+        scene.sandbox(&format!("s{i}"), light(json!({"sessionName": "s"}))).await;
+    }
+    counts(&scene, |s| (s.active, s.running, s.pending) == (2, 2, 2)).await;
+    scene.end().await;
+}
+
+/// Waits until the session's status is as `wanted` says.
+async fn counts(scene: &Scene, wanted: impl Fn(&SandboxSessionStatus) -> bool) {
+    scene
+        .eventually("the session's counts", || async {
+            let status = scene.api::<SandboxSession>().get("s").await.unwrap().status.unwrap_or_default();
+            if wanted(&status) { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await;
 }

@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use std::time::Duration;
 
+use super::cache::{CachedPod, reference};
+use super::context::Context;
 use super::decide::Action;
 use super::launch::launch;
 use super::observe::{Observed, Session};
@@ -13,8 +15,6 @@ use super::stop::without_agent;
 use crate::agent_client;
 use crate::api::Sandbox;
 use crate::operator::apply::Target;
-use crate::operator::caches::{CachedPod, reference};
-use crate::operator::context::Context;
 use crate::operator::error::Error;
 use crate::resources::{names, service};
 

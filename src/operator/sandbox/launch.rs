@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use super::context::Context;
 use super::identity::CreatedPod;
 use super::observe::Observed;
 use super::policy::{own_policy, policies};
@@ -14,8 +15,8 @@ use super::verdict::Verdict;
 use crate::api::{State, reason};
 use crate::kube::Namespaced;
 use crate::operator::apply::Created;
-use crate::operator::context::{Context, jitter};
 use crate::operator::error::Error;
+use crate::operator::runtime::jitter;
 use crate::resources::{AgentInjection, files, names, pod, service};
 
 /// Pause before children that could not be created are tried again.
@@ -53,9 +54,9 @@ pub(super) async fn launch(o: &Observed, ctx: &Context) -> Result<Option<Duratio
                 uid: pod.metadata.uid.unwrap_or_default(),
                 at: Instant::now(),
             };
-            ctx.memory.note(&uid, |n| {
-                n.created_pod = Some(created);
-                n.launch_failure = None;
+            ctx.states.update(&uid, |s| {
+                s.created_pod = Some(created);
+                s.launch_failure = None;
             });
             return Ok(None);
         }
@@ -67,7 +68,7 @@ pub(super) async fn launch(o: &Observed, ctx: &Context) -> Result<Option<Duratio
             LaunchFailure { verdict, retry_at }
         }
     };
-    ctx.memory.note(&uid, |n| n.launch_failure = Some(failure));
+    ctx.states.update(&uid, |s| s.launch_failure = Some(failure));
     Ok(Some(Duration::ZERO))
 }
 
@@ -76,7 +77,7 @@ async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
     let policy = own_policy(o, ctx).map_err(invalid)?;
     let secret = files::secret(&o.sandbox, &o.effective).map_err(invalid)?;
     let agent = AgentInjection {
-        by: ctx.agent_by,
+        by: ctx.agent_delivery,
         key: ctx.agent_key.borrow().clone(),
     };
     let mut pod = pod::build(&o.sandbox, &o.effective, &ctx.settings, &agent).map_err(invalid)?;

@@ -2,12 +2,14 @@
 
 mod act;
 mod after_end;
+mod cache;
+mod context;
 mod decide;
 mod identity;
 mod launch;
 mod observe;
-pub(crate) mod pod;
-pub(crate) mod pod_events;
+mod pod;
+mod pod_events;
 mod policy;
 mod status;
 mod stop;
@@ -23,12 +25,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::act::act;
+pub(crate) use self::cache::{CachedPod, Caches, slim, slim_policy};
+pub(crate) use self::context::Context;
 use self::decide::decide;
-pub(crate) use self::identity::CreatedPod;
-pub(crate) use self::launch::LaunchFailure;
 use self::observe::observe;
 use self::tell::tell;
-use super::context::Context;
 use super::error::Error;
 use crate::api::Sandbox;
 

@@ -9,16 +9,16 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cache::{CachedPod, reference};
+use super::context::Context;
 use super::identity::PodRecord;
 use super::launch::LaunchFailure;
 use super::pod::PodView;
 use super::{pod_events, status};
 use crate::api::conditions::SCHEDULING_GATED;
 use crate::api::{Sandbox, SandboxSession, SandboxStatus, State, reason};
-use crate::operator::caches::{CachedPod, reference};
-use crate::operator::context::Context;
 use crate::operator::error::Error;
-use crate::operator::session_index::owner_uid;
+use crate::operator::session::session_uid;
 use crate::resources::network_policy::spec_hash;
 use crate::resources::{Effective, names};
 
@@ -147,27 +147,27 @@ impl PolicyView {
 /// Collects what is known of a sandbox. Breaks with a pause while its new pod has yet to arrive in the cache.
 pub(super) async fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp) -> Result<ControlFlow<Duration, Observed>, Error> {
     let uid = sandbox.uid().unwrap_or_default();
-    let memory = ctx.memory.recall(&uid);
+    let state = ctx.states.get(&uid);
     let cached = sandbox.status.clone().unwrap_or_default();
     // The first write counts too: this operator may have started later.
-    let first_seen = [memory.seen, status::first_written(&cached)]
+    let first_seen = [state.first_seen, status::first_written(&cached)]
         .into_iter()
         .flatten()
         .fold(now, Timestamp::min);
-    ctx.memory.note(&uid, |n| {
-        // What the cache has need not be remembered.
-        n.status = n.status.take().filter(|written| **written != cached);
-        n.created_pod = n.created_pod.take().filter(|_| cached.pod_name.is_none());
-        n.launch_failure = n.launch_failure.take().filter(|_| !cached.state.is_final());
-        n.seen = Some(first_seen).filter(|_| matches!(cached.state, State::Pending | State::Creating));
+    ctx.states.update(&uid, |s| {
+        // What the cache has need not be kept here.
+        s.written_status = s.written_status.take().filter(|written| **written != cached);
+        s.created_pod = s.created_pod.take().filter(|_| cached.pod_name.is_none());
+        s.launch_failure = s.launch_failure.take().filter(|_| !cached.state.is_final());
+        s.first_seen = Some(first_seen).filter(|_| matches!(cached.state, State::Pending | State::Creating));
     });
-    let status = memory.status.map_or(cached, |written| *written);
-    let pod_record = PodRecord::find(&sandbox, &status, memory.created_pod.as_ref());
+    let status = state.written_status.map_or(cached, |written| *written);
+    let pod_record = PodRecord::find(&sandbox, &status, state.created_pod.as_ref());
     let session = session_of(&sandbox, &status, pod_record.is_some(), ctx);
     let mut observed = Observed {
         effective: effective(&sandbox, &status, session.get(), pod_record.is_some(), ctx),
         policy: policy_of(&sandbox, ctx),
-        launch_failure: memory.launch_failure,
+        launch_failure: state.launch_failure,
         agent_image: ctx.settings.agent.image.clone(),
         sandbox,
         status,
@@ -177,12 +177,12 @@ pub(super) async fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp
         pod: None,
         poll_at: None,
     };
-    observed.pod = match pod_of(&observed, ctx, memory.created_pod.map(|created| created.at)).await? {
+    observed.pod = match pod_of(&observed, ctx, state.created_pod.map(|created| created.at)).await? {
         Continue(pod) => pod,
         Break(pause) => return Ok(Break(pause)),
     };
     if !observed.status.state.is_final() {
-        pod_events::complete(&mut observed, memory.asked, ctx, now).await;
+        pod_events::complete(&mut observed, state.polled, ctx, now).await;
     }
     Ok(Continue(observed))
 }
@@ -209,7 +209,7 @@ fn session_of(sandbox: &Sandbox, status: &SandboxStatus, has_pod: bool, ctx: &Co
     };
     let found = ctx.caches.sessions.get(&reference(&sandbox.namespace().unwrap_or_default(), name));
     // A sandbox that outlived its session does not join a later one of the same name.
-    let owner = owner_uid(sandbox).or(status.session_uid.as_deref());
+    let owner = session_uid(sandbox).or(status.session_uid.as_deref());
     if owner.is_some() || has_pod {
         return Session::Settled(found.filter(|s| owner.is_some() && s.uid().as_deref() == owner));
     }

@@ -5,10 +5,10 @@ use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt;
 
 use super::act::target;
+use super::context::Context;
 use super::observe::Observed;
 use super::pod::{MainState, PodView, StartProblem};
 use crate::api::reason;
-use crate::operator::context::Context;
 
 /// When the events of a pod were last read, and the problem that they reported.
 pub(crate) type Polled = (Timestamp, Option<StartProblem>);
@@ -42,7 +42,8 @@ pub(super) async fn complete(o: &mut Observed, polled: Option<Polled>, ctx: &Con
             let events = ctx.writer.events_of(target(&namespace, pod)).await;
             // A read that fails is no reason to stop; it shows in the metrics of API calls.
             let polled = (now, events.ok().and_then(|events| problem(&events)));
-            ctx.memory.note(&o.sandbox.uid().unwrap_or_default(), |n| n.asked = Some(polled.clone()));
+            ctx.states
+                .update(&o.sandbox.uid().unwrap_or_default(), |s| s.polled = Some(polled.clone()));
             polled
         }
     };

@@ -4,12 +4,12 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use std::time::{Duration, Instant};
 
+use super::cache::reference;
+use super::context::Context;
 use super::launch::{Stop, create, invalid, later, refused, taken, vanished};
 use super::observe::Observed;
 use crate::api::{FieldError, reason};
 use crate::operator::apply::Created;
-use crate::operator::caches::reference;
-use crate::operator::context::Context;
 use crate::operator::error::Error;
 use crate::resources::network_policy::spec_hash;
 use crate::resources::{labels, names, network_policy};
@@ -77,11 +77,11 @@ async fn restore_drift(o: &Observed, ctx: &Context, found: NetworkPolicy, wanted
             format!("NetworkPolicy {name} is changed repeatedly by somebody else"),
         )
     };
-    if ctx.memory.recall(&uid).written.is_some_and(|at| at.elapsed() < REPAIR_PAUSE) {
+    if ctx.policy_restores.get(&uid).is_some_and(|at| at.elapsed() < REPAIR_PAUSE) {
         return Err(contended());
     }
     let written = ctx.writer.replace("NetworkPolicy", &repaired).await?;
-    ctx.memory.note(&uid, |n| n.written = Some(Instant::now()));
+    ctx.policy_restores.update(&uid, |at| *at = Some(Instant::now()));
     let text = format!("NetworkPolicy {name} was changed by somebody else; it was restored");
     ctx.events.warn(o.sandbox.as_ref(), reason::POLICY_CHANGED, &text);
     match network_policy::repaired(&written, wanted) {

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use std::time::Duration;
 
+use super::context::Context;
 use super::observe::Observed;
 use super::status;
 use super::verdict::Verdict;
 use crate::api::{SandboxStatus, State};
-use crate::operator::context::Context;
 use crate::operator::error::Error;
 
 /// Writes the status of a verdict; without one, that of a sandbox that has ended.
@@ -22,7 +22,8 @@ pub(super) async fn tell(o: &Observed, verdict: Option<&Verdict>, ctx: &Context,
     };
     ctx.writer.sandbox_status(&o.sandbox, &o.status, &new).await?;
     report(o, &new, ctx, now);
-    ctx.memory.note(&o.sandbox.uid().unwrap_or_default(), |n| n.status = Some(Box::new(new)));
+    ctx.states
+        .update(&o.sandbox.uid().unwrap_or_default(), |s| s.written_status = Some(Box::new(new)));
     Ok(())
 }
 

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::LaunchFailure;
 use super::decide::{Action, Decision, decide};
 use super::identity::{CreatedPod, PodRecord};
+use super::launch::LaunchFailure;
 use super::observe::{Observed, PolicyView, Session};
 use super::pod::{PodView, StartProblem};
 use super::status::status;

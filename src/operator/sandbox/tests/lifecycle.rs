@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::LaunchFailure;
+use super::super::launch::LaunchFailure;
 use super::super::observe::PolicyView;
 use super::super::verdict::Verdict;
 use super::{Action, Case, at, ended, main, sandbox};
