@@ -22,7 +22,7 @@ pub struct DeclaredBlock {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn check(cidr: (&FieldPath, &str), except: (&FieldPath, &[String]), never: &[IpNet]) -> Result<DeclaredBlock, Vec<FieldError>> {
+pub(crate) fn check(cidr: (&FieldPath, &str), except: (&FieldPath, &[String]), never: &[IpNet]) -> Result<DeclaredBlock, Vec<FieldError>> {
     let ((cidr_path, cidr), (except_path, except)) = (cidr, except);
     let (mut errors, mut parts) = (vec![], vec![]);
     let whole = parse(cidr_path, cidr).map_err(|e| errors.push(e)).ok();

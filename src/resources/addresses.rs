@@ -1,8 +1,8 @@
-//! Which addresses a sandbox may never reach, which only by name, and how a range is written without them.
+//! Address ranges that sandboxes never reach or reach only by an explicit rule, and how they are subtracted from others.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Reached by no sandbox, whatever it asks for: the clouds' metadata services (AWS, GCP, Azure and most others; Azure's wire server;
+/// Never reachable, whatever a rule allows: the clouds' metadata services (AWS, GCP, Azure and most others; Azure's wire server;
 /// Alibaba; AWS, Google, Oracle and Scaleway over IPv6), and link-local.
 const NEVER: [&str; 8] = [
     "169.254.0.0/16",
@@ -15,7 +15,7 @@ const NEVER: [&str; 8] = [
     "fd00:42::42/128",
 ];
 
-/// Reached only by a rule that names them: everything that IANA does not list as globally reachable, and transition prefixes that lead to such.
+/// Reachable only by a rule that contains them: what IANA does not list as globally reachable, and transition prefixes that lead there.
 const NOT_BY_DEFAULT: [&str; 28] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -50,7 +50,7 @@ const NOT_BY_DEFAULT: [&str; 28] = [
 /// The two address lists.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lists {
-    /// Subtracted from every rule: what is never reached, also through NAT64.
+    /// Subtracted from every rule, also in the form that NAT64 translates.
     pub never: Vec<IpNet>,
     /// Subtracted from what is allowed by default, together with `never`.
     pub not_by_default: Vec<IpNet>,
@@ -58,7 +58,7 @@ pub struct Lists {
 
 impl Lists {
     /// The built-in lists, and what the configuration adds.
-    pub fn new(never: &[IpNet], not_by_default: &[IpNet]) -> Lists {
+    pub(crate) fn new(never: &[IpNet], not_by_default: &[IpNet]) -> Lists {
         let with = |built_in: &[&str], more: &[IpNet]| -> Vec<IpNet> {
             built_in
                 .iter()
@@ -74,13 +74,13 @@ impl Lists {
         }
     }
 
-    /// Both.
-    pub fn not_internet(&self) -> Vec<IpNet> {
+    /// Both lists together.
+    pub(crate) fn not_internet(&self) -> Vec<IpNet> {
         self.never.iter().chain(&self.not_by_default).copied().collect()
     }
 }
 
-/// The IPv6 addresses by which a translator with the well-known prefix 64:ff9b::/96 (RFC 6052) leads to these IPv4 addresses.
+/// The IPv6 addresses that a translator with the well-known prefix 64:ff9b::/96 (RFC 6052) maps to these IPv4 addresses.
 fn through_nat64(net: &IpNet) -> Option<IpNet> {
     let IpNet::V4(v4) = net else { return None };
     let [a, b, c, d] = v4.network().octets();
@@ -89,17 +89,17 @@ fn through_nat64(net: &IpNet) -> Option<IpNet> {
     Ipv6Net::new(address, 96 + v4.prefix_len()).ok().map(IpNet::V6)
 }
 
-/// An address range and the parts that are taken out of it; each is a strict subset, as the API demands.
+/// An address range without some of its parts. Each is a strict subset, as the API requires.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// The range.
     pub cidr: IpNet,
-    /// What is not in it: the fewest ranges, sorted.
+    /// The excluded parts: as few ranges as possible, sorted.
     pub except: Vec<IpNet>,
 }
 
-/// `cidr` without `minus`; nothing if that leaves nothing.
-pub fn subtract(cidr: IpNet, minus: &[IpNet]) -> Option<Block> {
+/// `cidr` without `minus`; `None` if nothing remains.
+pub(crate) fn subtract(cidr: IpNet, minus: &[IpNet]) -> Option<Block> {
     let inside: Vec<IpNet> = minus.iter().map(IpNet::trunc).filter(|m| cidr.contains(m) || m.contains(&cidr)).collect();
     let except = aggregate(&inside);
     if except.iter().any(|e| e.contains(&cidr)) {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_reached_is_not_reached_through_a_translator_either() {
+    fn never_includes_the_addresses_that_nat64_translates() {
         let never = Lists::new(&[net("172.18.0.2/32"), net("2001:db8::/32")], &[]).never;
         for translated in [
             "64:ff9b::a9fe:0/112",

@@ -23,7 +23,7 @@ pub struct Effective {
 }
 
 impl Effective {
-    /// Merges. `session` is the sandbox's session where it has one and that one is known.
+    /// Merges the fields. `session`: the sandbox's session, if it has one and it is known.
     pub fn new(sandbox: &Sandbox, session: Option<&SandboxSession>, settings: &Settings) -> Effective {
         let workload = match session.and_then(|s| s.spec.defaults.as_ref()) {
             Some(defaults) => sandbox.spec.workload.clone().or(defaults.clone()),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_the_operators_defaults_hold() {
+    fn unset_fields_get_the_operators_defaults() {
         let e = effective(Workload::default(), Workload::default());
         assert_eq!(
             (e.image.as_str(), e.lifetime, e.grace, e.start_timeout, e.ttl),

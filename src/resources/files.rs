@@ -16,7 +16,7 @@ use crate::agent_contract::FILES_DIRECTORY;
 use crate::api::{Container, FieldError, FieldPath, File, KeyRef, Sandbox, Sidecar, limits};
 
 /// Name of the pod's volume that holds the main container's files.
-pub const VOLUME: &str = "sandbox-operator-files";
+pub(crate) const VOLUME: &str = "sandbox-operator-files";
 /// Name of the pod's volume with the contents of files that are copied for the container's user.
 const SOURCES_VOLUME: &str = "sandbox-operator-file-sources";
 /// Name of the pod's volume that holds those with relative paths, each at its path.
@@ -41,7 +41,7 @@ pub struct Files<'a> {
 
 impl<'a> Files<'a> {
     /// The main container's.
-    pub fn of_main(effective: &'a Effective) -> Files<'a> {
+    pub(crate) fn of_main(effective: &'a Effective) -> Files<'a> {
         Files {
             files: effective.workload.container.files.as_deref().unwrap_or_default(),
             sidecar: None,
@@ -50,7 +50,7 @@ impl<'a> Files<'a> {
     }
 
     /// A sidecar's. `main`: the main container's fields, which have the default for its user.
-    pub fn of_sidecar(place: usize, sidecar: &'a Sidecar, main: &Container) -> Files<'a> {
+    pub(crate) fn of_sidecar(place: usize, sidecar: &'a Sidecar, main: &Container) -> Files<'a> {
         Files {
             files: sidecar.container.files.as_deref().unwrap_or_default(),
             sidecar: Some(place),
@@ -74,7 +74,7 @@ impl<'a> Files<'a> {
     }
 
     /// One mount per file with an absolute path, and one for all the others.
-    pub fn mounts(self) -> Vec<VolumeMount> {
+    pub(crate) fn mounts(self) -> Vec<VolumeMount> {
         let copied = self.need_copies();
         let absolute = self.numbered(false).map(|(i, file)| {
             let sub_path = if copied { format!("{ABSOLUTE}/{}", key(i)) } else { key(i) };
@@ -114,7 +114,7 @@ impl<'a> Files<'a> {
     }
 
     /// Whether there are some that the agent has to copy.
-    pub fn have_relative_paths(self) -> bool {
+    pub(crate) fn have_relative_paths(self) -> bool {
         self.numbered(true).next().is_some()
     }
 
@@ -201,7 +201,7 @@ impl<'a> Files<'a> {
 }
 
 /// The Secret with the inline contents; none without such files. An error names the field.
-pub fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<Secret>, FieldError> {
+pub(crate) fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<Secret>, FieldError> {
     let mut data = BTreeMap::new();
     for of in Files::of_all(effective) {
         for (i, file) in of.files.iter().enumerate() {
@@ -228,7 +228,7 @@ pub fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<Secret>
 }
 
 /// The pod's volumes with files.
-pub fn volumes(sandbox: &Sandbox, effective: &Effective) -> Vec<Volume> {
+pub(crate) fn volumes(sandbox: &Sandbox, effective: &Effective) -> Vec<Volume> {
     Files::of_all(effective).flat_map(|of| of.volumes(sandbox)).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Every label and annotation of a child is made here and nowhere else.
+//! Labels and annotations of child objects. No other module creates any.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use kube::ResourceExt;
@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, RESERVED_DOMAINS, RESERVED_PREFIXES, Sandbox};
 
 /// Kubernetes' label with a namespace's name.
-pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// Annotation of a policy: a hash of its spec as it was made, which tells one that somebody edited.
-pub const SPEC_HASH: &str = "sandbox-operator.dev/spec-hash";
+/// Annotation of a policy: a hash of the spec with which it was created, by which an edit is detected.
+pub(crate) const SPEC_HASH: &str = "sandbox-operator.dev/spec-hash";
 
 /// Labels of every child of a Sandbox.
-pub fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
+pub(crate) fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
     let mut labels = managed();
     labels.insert(LABEL_SANDBOX.into(), sandbox.name_any());
     labels.insert(LABEL_SANDBOX_UID.into(), sandbox.uid().unwrap_or_default());
@@ -23,23 +23,23 @@ pub fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
     labels
 }
 
-/// The label by which our watches select.
-pub fn managed() -> BTreeMap<String, String> {
+/// The label that watches select.
+pub(crate) fn managed() -> BTreeMap<String, String> {
     BTreeMap::from([(LABEL_MANAGED_BY.into(), MANAGER.into())])
 }
 
 /// Whether an object has that label.
-pub fn is_managed(meta: &ObjectMeta) -> bool {
+pub(crate) fn is_managed(meta: &ObjectMeta) -> bool {
     meta.labels.as_ref().and_then(|l| l.get(LABEL_MANAGED_BY)).is_some_and(|v| v == MANAGER)
 }
 
-/// The watches' selector.
-pub fn managed_selector() -> String {
+/// Label selector of the watches.
+pub(crate) fn managed_selector() -> String {
     format!("{LABEL_MANAGED_BY}={MANAGER}")
 }
 
 /// Selects the pod of one Sandbox.
-pub fn selector(sandbox: &Sandbox) -> LabelSelector {
+pub(crate) fn selector(sandbox: &Sandbox) -> LabelSelector {
     LabelSelector {
         match_labels: Some(BTreeMap::from([(LABEL_SANDBOX_UID.into(), sandbox.uid().unwrap_or_default())])),
         match_expressions: None,
@@ -47,7 +47,7 @@ pub fn selector(sandbox: &Sandbox) -> LabelSelector {
 }
 
 /// Selects the pods of all Sandboxes.
-pub fn all_sandboxes() -> LabelSelector {
+pub(crate) fn all_sandboxes() -> LabelSelector {
     let exists = LabelSelectorRequirement {
         key: LABEL_SANDBOX_UID.into(),
         operator: "Exists".into(),
@@ -59,24 +59,24 @@ pub fn all_sandboxes() -> LabelSelector {
     }
 }
 
-/// Annotations that keep autoscalers from evicting a pod: its outcome cannot be had a second time.
-pub fn undisturbed() -> BTreeMap<String, String> {
+/// Annotations that keep autoscalers from evicting a pod: a sandbox never gets a second one.
+pub(crate) fn undisturbed() -> BTreeMap<String, String> {
     BTreeMap::from([
         ("cluster-autoscaler.kubernetes.io/safe-to-evict".into(), "false".into()),
         ("karpenter.sh/do-not-disrupt".into(), "true".into()),
     ])
 }
 
-/// Whether only we, or Kubernetes, may set this key of a pod's labels and annotations. The custom resources have the same as a rule.
-pub fn is_reserved(key: &str) -> bool {
+/// Whether users may not set this key in a pod's labels and annotations. The CRDs have the same rule.
+pub(crate) fn is_reserved(key: &str) -> bool {
     match key.split_once('/') {
         Some((domain, _)) => RESERVED_DOMAINS.iter().any(|r| domain == *r || domain.ends_with(&format!(".{r}"))),
         None => RESERVED_PREFIXES.iter().any(|r| key.starts_with(r)),
     }
 }
 
-/// Whether Kubernetes takes `text` as the value of a label, and as more than nothing.
-pub fn is_value(text: &str) -> bool {
+/// Whether `text` is a valid and non-empty label value.
+pub(crate) fn is_value(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     text.len() <= 63
         && edge(text.chars().next())
@@ -84,8 +84,8 @@ pub fn is_value(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
-/// Whether Kubernetes takes `key` as the key of a label or an annotation.
-pub fn is_key(key: &str) -> bool {
+/// Whether `key` is a valid key of a label or annotation.
+pub(crate) fn is_key(key: &str) -> bool {
     let part = |l: &str| is_value(l) && l.chars().all(|c| !c.is_ascii_uppercase() && c != '_');
     match key.split_once('/') {
         None => is_value(key),

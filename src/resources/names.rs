@@ -1,4 +1,4 @@
-//! Every name and owner reference of a child is made here and nowhere else.
+//! Names and owner references of child objects. No other module creates any.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
@@ -7,26 +7,26 @@ use super::labels;
 use crate::api::{Sandbox, SandboxSession};
 
 /// The standing policy of each namespace that denies all traffic of our pods.
-pub const DENY_ALL: &str = "sandbox-operator-deny-all";
-/// The finalizer with which Kubernetes' garbage collector keeps an object until its dependents are gone.
-pub const FOREGROUND_DELETION: &str = "foregroundDeletion";
+pub(crate) const DENY_ALL: &str = "sandbox-operator-deny-all";
+/// The finalizer by which the garbage collector keeps an object until its dependents are deleted.
+pub(crate) const FOREGROUND_DELETION: &str = "foregroundDeletion";
 const POLICY: &str = "NetworkPolicy";
 /// Longest name of a pod that is also a label value and a host name.
 const MAX: usize = 63;
 
-/// Name of the sandbox's pod, policy and file Secret, and of its Service if its own name is taken. It ends in 8 hex digits of the Sandbox's UID: a sandbox that is created
-/// again under its old name must not meet the children of its predecessor, which are still being deleted.
-pub fn child(sandbox: &Sandbox) -> String {
+/// Name of the sandbox's pod, policy and file Secret, and of its Service if its own name is taken. It ends in 8 hex digits of
+/// the Sandbox's UID: a Sandbox that is created again under its old name must not collide with its predecessor's children while they are deleted.
+pub(crate) fn child(sandbox: &Sandbox) -> String {
     with_uid(sandbox, "")
 }
 
-/// Name of the sandbox's Service, if no other object has it: it can be known before the sandbox exists, and its users need not look it up.
-pub fn service(sandbox: &Sandbox) -> String {
+/// Name of the sandbox's Service unless another object has it: users know it before the sandbox exists.
+pub(crate) fn service(sandbox: &Sandbox) -> String {
     sandbox.name_any()
 }
 
-/// Name of the Service by which public ports are reached from outside of the cluster.
-pub fn public_service(sandbox: &Sandbox) -> String {
+/// Name of the Service that publishes ports outside the cluster.
+pub(crate) fn public_service(sandbox: &Sandbox) -> String {
     with_uid(sandbox, "-public")
 }
 
@@ -39,8 +39,8 @@ fn with_uid(sandbox: &Sandbox, end: &str) -> String {
     format!("{head}-{suffix}{end}")
 }
 
-/// Metadata of a child that goes when its Sandbox goes.
-pub fn child_meta(sandbox: &Sandbox) -> ObjectMeta {
+/// Metadata of a child that is deleted with its Sandbox.
+pub(crate) fn child_meta(sandbox: &Sandbox) -> ObjectMeta {
     ObjectMeta {
         name: Some(child(sandbox)),
         namespace: sandbox.namespace(),
@@ -59,16 +59,16 @@ fn controlled_by(sandbox: &Sandbox) -> OwnerReference {
 }
 
 /// Reference from a Sandbox to the session that owns it.
-pub fn session_owner(session: &SandboxSession) -> OwnerReference {
+pub(crate) fn session_owner(session: &SandboxSession) -> OwnerReference {
     OwnerReference {
         block_owner_deletion: Some(true),
         ..owner(session)
     }
 }
 
-/// Makes the policy an owner of the pod, in place of one of its name that is gone: the garbage collector then deletes the policy after the
-/// pod, so that a pod that takes its time to die does so behind its policy.
-pub fn set_policy_owner(pod: &mut ObjectMeta, policy_uid: &str) {
+/// Makes the policy an owner of the pod, instead of a deleted one with its name. The garbage collector then deletes the policy after the pod,
+/// which stays restricted while it terminates.
+pub(crate) fn set_policy_owner(pod: &mut ObjectMeta, policy_uid: &str) {
     let name = pod.name.clone().unwrap_or_default();
     let owners = pod.owner_references.get_or_insert_default();
     owners.retain(|o| !(o.kind == POLICY && o.name == name));
@@ -82,46 +82,46 @@ pub fn set_policy_owner(pod: &mut ObjectMeta, policy_uid: &str) {
     });
 }
 
-/// UID of the policy that is an owner of the pod.
-pub fn policy_owner(pod: &ObjectMeta) -> Option<&str> {
+/// UID of the policy that owns the pod.
+pub(crate) fn policy_owner(pod: &ObjectMeta) -> Option<&str> {
     let mut owners = pod.owner_references.iter().flatten();
     owners
         .find(|o| o.kind == POLICY && Some(&o.name) == pod.name.as_ref())
         .map(|o| o.uid.as_str())
 }
 
-/// Name of a sandbox made through the gateway, from 32 bytes: of a hash of who asked for it and by which request, or random ones.
-pub fn of_request(bytes: &[u8; 32]) -> String {
+/// Name of a sandbox created through the gateway, from 32 bytes: a hash of caller and request, or random ones.
+pub(crate) fn of_request(bytes: &[u8; 32]) -> String {
     // 120 bits are far from colliding by chance, and leave room in the children's names.
     let digits: String = bytes[..15].iter().map(|b| format!("{b:02x}")).collect();
     format!("sbx-{digits}")
 }
 
-/// Name of the Secret with the contents of a request's files; there may be several.
-pub fn files_secret(sandbox: &str, number: usize) -> String {
+/// Name of a Secret with contents of a request's files.
+pub(crate) fn files_secret(sandbox: &str, number: usize) -> String {
     format!("{sandbox}-files-{number}")
 }
 
-/// Name of the Secret with the values of variables that a request takes out of its secret stores.
-pub fn values_secret(sandbox: &str) -> String {
+/// Name of the Secret with the values that a request reads from secret stores.
+pub(crate) fn values_secret(sandbox: &str) -> String {
     format!("{sandbox}-values")
 }
 
 /// Name of the Secret with the credentials for a request's images.
-pub fn registry_secret(sandbox: &str) -> String {
+pub(crate) fn registry_secret(sandbox: &str) -> String {
     format!("{sandbox}-registry")
 }
 
-/// Metadata of an object of that name which the Sandbox owns, and which goes when it goes.
-pub fn owned_meta(sandbox: &Sandbox, name: String) -> ObjectMeta {
+/// Metadata of an object with this name that the Sandbox owns and that is deleted with it.
+pub(crate) fn owned_meta(sandbox: &Sandbox, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
         ..child_meta(sandbox)
     }
 }
 
-/// Whether Kubernetes takes `text` as the name of an object. What callers name is checked by it before it becomes a part of a URL.
-pub fn is_name(text: &str) -> bool {
+/// Whether `text` is a valid name of an object. Names from callers are checked before they become part of a URL.
+pub(crate) fn is_name(text: &str) -> bool {
     let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let label = |l: &str| {
         let bytes = l.as_bytes();
@@ -141,8 +141,8 @@ fn owner<K: Resource<DynamicType = ()>>(object: &K) -> OwnerReference {
     }
 }
 
-/// Whether `meta` is a child of this very Sandbox: decided by UID, never by name.
-pub fn is_child(meta: &ObjectMeta, sandbox: &Sandbox) -> bool {
+/// Whether `meta` is a child of this Sandbox: decided by UID, never by name.
+pub(crate) fn is_child(meta: &ObjectMeta, sandbox: &Sandbox) -> bool {
     let uid = sandbox.uid();
     uid.is_some() && meta.owner_references.iter().flatten().any(|o| Some(&o.uid) == uid.as_ref())
 }
@@ -172,12 +172,12 @@ mod tests {
     fn names_of_requests_are_stable_and_fit_with_their_children() {
         let name = of_request(&[0xab; 32]);
         assert_eq!((name.len(), name.starts_with("sbx-abab")), (34, true));
-        assert!(is_name(&name) && child(&named(&name)).starts_with(&name), "nothing of it is cut off");
+        assert!(is_name(&name) && child(&named(&name)).starts_with(&name), "not truncated");
         assert_ne!(of_request(&[0xac; 32]), name);
     }
 
     #[test]
-    fn nothing_that_leads_elsewhere_is_a_name() {
+    fn text_that_would_change_a_url_is_not_a_name() {
         for text in [
             "",
             "..",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_is_known_by_uid_not_by_name() {
+    fn a_child_is_recognised_by_uid_not_by_name() {
         let sandbox = named("train");
         let mut meta = child_meta(&sandbox);
         assert!(is_child(&meta, &sandbox));

@@ -15,9 +15,9 @@ use super::{Effective, Settings, labels, names};
 use crate::api::network::Dns;
 use crate::api::{EgressMode, EgressRule, FieldError, FieldPath, IngressRule, NetworkPort, Sandbox};
 
-/// The policy of a namespace that denies all traffic of our pods. No API says when a policy is enforced, so this one is there before the
-/// namespace's first sandbox, and a sandbox's own policy only adds to it.
-pub fn deny_all(namespace: &str) -> NetworkPolicy {
+/// The policy of a namespace that denies all traffic of sandboxes. No API says when a policy is enforced, so this one exists before the
+/// namespace's first pod, and a sandbox's own policy only adds to it.
+pub(crate) fn deny_all(namespace: &str) -> NetworkPolicy {
     let metadata = ObjectMeta {
         name: Some(names::DENY_ALL.into()),
         namespace: Some(namespace.into()),
@@ -27,10 +27,10 @@ pub fn deny_all(namespace: &str) -> NetworkPolicy {
     policy(metadata, labels::all_sandboxes(), vec![], vec![])
 }
 
-/// The sandbox's own policy. `lists`: [`Settings::lists`]. An error names the field of a rule that can never hold.
-pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, lists: &Lists) -> Result<NetworkPolicy, FieldError> {
+/// The sandbox's own policy. `lists`: [`Settings::lists`]. An error names the rule that cannot be allowed.
+pub(crate) fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, lists: &Lists) -> Result<NetworkPolicy, FieldError> {
     let mut metadata = names::child_meta(sandbox);
-    // With it the garbage collector keeps the policy until the pod, which names it as an owner, is gone.
+    // By it the garbage collector keeps the policy until the pod, which it owns, is deleted.
     metadata.finalizers = Some(vec![names::FOREGROUND_DELETION.into()]);
     let in_document = |e: FieldError| e.within(&path_of(sandbox, "network"));
     let ingress = ingress(effective, settings).map_err(in_document)?;
@@ -47,15 +47,15 @@ fn policy(
     let spec = NetworkPolicySpec {
         pod_selector: Some(pods),
         policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
-        ingress: some(ingress),
-        egress: some(egress),
+        ingress: non_empty(ingress),
+        egress: non_empty(egress),
     };
     metadata.annotations = Some(BTreeMap::from([(labels::SPEC_HASH.into(), hash(&spec))]));
     NetworkPolicy { metadata, spec: Some(spec) }
 }
 
 /// The API server drops empty lists and maps; leaving them out keeps ours equal to what it returns.
-fn some<C: Default + PartialEq>(all: C) -> Option<C> {
+fn non_empty<C: Default + PartialEq>(all: C) -> Option<C> {
     (all != C::default()).then_some(all)
 }
 
@@ -68,18 +68,18 @@ fn hash(spec: &NetworkPolicySpec) -> String {
     format!("{hash:016x}")
 }
 
-/// The hash of its spec that a policy carries.
-pub fn spec_hash(policy: &NetworkPolicy) -> Option<&String> {
+/// The spec hash in a policy's annotation.
+pub(crate) fn spec_hash(policy: &NetworkPolicy) -> Option<&String> {
     policy.metadata.annotations.as_ref()?.get(labels::SPEC_HASH)
 }
 
-/// Whether that is the hash of the spec it has: nobody edited it.
-pub fn is_unmodified(policy: &NetworkPolicy) -> bool {
+/// Whether that is the hash of the actual spec.
+pub(crate) fn is_unmodified(policy: &NetworkPolicy) -> bool {
     policy.spec.as_ref().is_some_and(|spec| spec_hash(policy) == Some(&hash(spec)))
 }
 
 /// `current` with the labels, the hash and the spec of `wanted`; none if it has them already.
-pub fn repaired(current: &NetworkPolicy, wanted: &NetworkPolicy) -> Option<NetworkPolicy> {
+pub(crate) fn repaired(current: &NetworkPolicy, wanted: &NetworkPolicy) -> Option<NetworkPolicy> {
     let mut repaired = current.clone();
     let meta = &mut repaired.metadata;
     meta.labels
@@ -92,8 +92,8 @@ pub fn repaired(current: &NetworkPolicy, wanted: &NetworkPolicy) -> Option<Netwo
     (repaired != *current).then_some(repaired)
 }
 
-/// Whether the sandbox may ask the cluster's DNS.
-pub fn dns(effective: &Effective) -> Dns {
+/// Whether the sandbox may use the cluster's DNS.
+pub(crate) fn dns(effective: &Effective) -> Dns {
     let network = effective.workload.network.as_ref();
     network.and_then(|n| n.dns).unwrap_or_else(|| match mode(effective) {
         EgressMode::None => Dns::None,
@@ -135,7 +135,7 @@ fn egress(effective: &Effective, settings: &Settings, lists: &Lists) -> Result<V
     Ok(rules)
 }
 
-/// The cluster's DNS pods by selector, and configured addresses; never port 53 anywhere. A rule without ports would be for all ports.
+/// The cluster's DNS pods by selector, and configured addresses; never port 53 of any address. A rule without ports would allow all ports.
 fn dns_rule(settings: &Settings) -> Option<NetworkPolicyEgressRule> {
     let dns = &settings.network.dns;
     let addresses = dns.addresses.iter().map(|net| block_peer(*net, &[]));
@@ -145,17 +145,17 @@ fn dns_rule(settings: &Settings) -> Option<NetworkPolicyEgressRule> {
         .flat_map(|p| [policy_port("UDP", i32::from(*p), None), policy_port("TCP", i32::from(*p), None)]);
     Some(NetworkPolicyEgressRule {
         to: Some(std::iter::once(pods_of(&dns.namespace, &dns.pod_labels)).chain(addresses).collect()),
-        ports: Some(some(ports.collect())?),
+        ports: Some(non_empty(ports.collect())?),
     })
 }
 
-/// All that may be reached by default. A rule without peers would be for all peers.
+/// What is reachable by default. A rule without peers would allow all peers.
 fn internet(lists: &Lists) -> Option<NetworkPolicyEgressRule> {
     let minus = lists.not_internet();
     let whole = ["0.0.0.0/0", "::/0"].into_iter().filter_map(|s| s.parse().ok());
     let peers = whole.filter_map(|net| subtract(net, &minus)).map(|b| block_peer(b.cidr, &b.except));
     Some(NetworkPolicyEgressRule {
-        to: Some(some(peers.collect())?),
+        to: Some(non_empty(peers.collect())?),
         ports: None,
     })
 }
@@ -174,13 +174,13 @@ fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRu
         )?;
         Some(vec![peer])
     };
-    // A rule without peers would be for all peers.
+    // A rule without peers would allow all peers.
     let Some(to) = to else {
         return Err(FieldPath::default()
             .field("internet")
             .error("must be left out: the operator's configuration excludes every public address"));
     };
-    let ports = some(rule.ports.iter().flatten().map(declared_port).collect());
+    let ports = non_empty(rule.ports.iter().flatten().map(declared_port).collect());
     Ok(NetworkPolicyEgressRule { to: Some(to), ports })
 }
 
@@ -229,8 +229,8 @@ fn ingress_rule(rule: &IngressRule, agent: i32) -> Result<NetworkPolicyIngressRu
     })
 }
 
-/// The agent's port taken out of a declared range.
-pub fn without_agent(port: &NetworkPort, agent: i32) -> Vec<NetworkPort> {
+/// A declared range without the agent's port.
+pub(crate) fn without_agent(port: &NetworkPort, agent: i32) -> Vec<NetworkPort> {
     let last = port.end_port.unwrap_or(port.port);
     let other_protocol = port.protocol.unwrap_or_default() != crate::api::network::Protocol::TCP;
     if other_protocol || !(port.port..=last).contains(&agent) {
@@ -255,8 +255,8 @@ fn peer(
 ) -> Result<NetworkPolicyPeer, FieldError> {
     let Some(text) = cidr else {
         return Ok(NetworkPolicyPeer {
-            pod_selector: pods.as_ref().map(plain),
-            namespace_selector: namespaces.as_ref().map(plain),
+            pod_selector: pods.as_ref().map(without_empty),
+            namespace_selector: namespaces.as_ref().map(without_empty),
             ip_block: None,
         });
     };
@@ -272,7 +272,7 @@ fn block_peer(cidr: IpNet, except: &[IpNet]) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
         ip_block: Some(IPBlock {
             cidr: cidr.to_string(),
-            except: some(except.iter().map(ToString::to_string).collect()),
+            except: non_empty(except.iter().map(ToString::to_string).collect()),
         }),
         ..NetworkPolicyPeer::default()
     }
@@ -281,7 +281,7 @@ fn block_peer(cidr: IpNet, except: &[IpNet]) -> NetworkPolicyPeer {
 /// Pods with these labels in the namespace of this name, as one peer: an intersection.
 fn pods_of(namespace: &str, pod_labels: &BTreeMap<String, String>) -> NetworkPolicyPeer {
     let by = |match_labels: BTreeMap<String, String>| LabelSelector {
-        match_labels: some(match_labels),
+        match_labels: non_empty(match_labels),
         match_expressions: None,
     };
     NetworkPolicyPeer {
@@ -291,13 +291,13 @@ fn pods_of(namespace: &str, pod_labels: &BTreeMap<String, String>) -> NetworkPol
     }
 }
 
-/// A user's selector without what is empty in it.
-fn plain(selector: &LabelSelector) -> LabelSelector {
+/// A user's selector without empty lists and maps.
+fn without_empty(selector: &LabelSelector) -> LabelSelector {
     let mut selector = selector.clone();
-    selector.match_labels = selector.match_labels.and_then(some);
-    selector.match_expressions = selector.match_expressions.and_then(some);
+    selector.match_labels = selector.match_labels.and_then(non_empty);
+    selector.match_expressions = selector.match_expressions.and_then(non_empty);
     for expression in selector.match_expressions.iter_mut().flatten() {
-        expression.values = expression.values.take().and_then(some);
+        expression.values = expression.values.take().and_then(non_empty);
     }
     selector
 }

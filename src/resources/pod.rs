@@ -25,8 +25,8 @@ pub enum AgentDelivery {
 }
 
 impl AgentDelivery {
-    /// Decides `Auto` by what all nodes can.
-    pub fn resolve(delivery: Delivery, every_node_mounts_images: bool) -> AgentDelivery {
+    /// Decides `Auto` by whether all nodes support image volumes.
+    pub(crate) fn resolve(delivery: Delivery, every_node_mounts_images: bool) -> AgentDelivery {
         match (delivery, every_node_mounts_images) {
             (Delivery::ImageVolume, _) | (Delivery::Auto, true) => AgentDelivery::ImageVolume,
             (Delivery::InitContainer, _) | (Delivery::Auto, false) => AgentDelivery::InitContainer,
@@ -34,16 +34,16 @@ impl AgentDelivery {
     }
 }
 
-/// The key of those who may call a pod's agent.
+/// The key that signs the tokens of a pod's agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentKey {
-    /// Its id: the private half is found by it.
+    /// Its ID, by which the private key is found.
     pub id: String,
-    /// Its public half, in base64.
+    /// The public key, in base64.
     pub public_key: String,
 }
 
-/// The agent, as the pods get it.
+/// How a pod gets its agent, and who may call it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentInjection {
     /// How it reaches them.
@@ -52,8 +52,8 @@ pub struct AgentInjection {
     pub key: AgentKey,
 }
 
-/// Builds the pod. Its policy becomes an owner of it once that is made: [`names::set_policy_owner`].
-pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: &AgentInjection) -> Result<Pod, FieldError> {
+/// Builds the pod. Its policy becomes an owner of it when that exists: [`names::set_policy_owner`].
+pub(crate) fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: &AgentInjection) -> Result<Pod, FieldError> {
     check(sandbox, effective, settings)?;
     let w = &effective.workload;
     let mut metadata = names::child_meta(sandbox);
@@ -91,7 +91,7 @@ pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agen
             affinity: w.pod.affinity.clone(),
             automount_service_account_token: Some(false),
             containers: vec![main],
-            // Refused at once beats a time-out: nothing listens there.
+            // Nothing listens there: queries are refused at once instead of timing out.
             dns_config: no_dns.then(|| PodDNSConfig {
                 nameservers: Some(vec!["127.0.0.1".into()]),
                 ..PodDNSConfig::default()
@@ -153,7 +153,7 @@ fn check(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Resul
     Ok(())
 }
 
-/// One path of the main container is for one thing, and without the agent nobody copies files with relative paths.
+/// Nothing else uses a path of the main container, and files have absolute paths where no agent copies them.
 fn check_paths(sandbox: &Sandbox, effective: &Effective) -> Result<(), FieldError> {
     let w = &effective.workload;
     let mut used = BTreeSet::new();
@@ -176,7 +176,7 @@ fn check_paths(sandbox: &Sandbox, effective: &Effective) -> Result<(), FieldErro
     Ok(())
 }
 
-/// The user's, and a bounded stay on a lost node unless the user said otherwise for that taint.
+/// The user's, and a bounded stay on a lost node unless the user tolerates that taint.
 fn tolerations(own: &[Toleration], settings: &Settings) -> Vec<Toleration> {
     let bounded = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
         .into_iter()

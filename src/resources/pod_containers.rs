@@ -12,17 +12,17 @@ use super::{AgentKey, Effective, Settings};
 use crate::agent_contract::{AgentCommand, BINARY, DIRECTORY, FILES_DIRECTORY, IMAGE_BINARY, POD_UID_VARIABLE, RunArgs};
 use crate::api::{Container, Sandbox, SecurityProfile, Sidecar};
 
-/// Name of the main container, whose end is the sandbox's.
-pub const MAIN: &str = "main";
+/// Name of the main container, whose exit decides the outcome.
+pub(crate) const MAIN: &str = "main";
 /// Name of the init container that copies the agent.
-pub const INSTALL_AGENT: &str = "sandbox-operator-agent";
+pub(crate) const INSTALL_AGENT: &str = "sandbox-operator-agent";
 pub(super) const AGENT_VOLUME: &str = "sandbox-operator-agent";
 pub(super) const SHM_VOLUME: &str = "sandbox-operator-shm";
 const SHM: &str = "/dev/shm";
 /// The environment variable with the sandbox's name; the hosted service sets the same.
 const SANDBOX_ID: &str = "CW_SANDBOX_ID";
-/// What package managers and `su` need of root's capabilities; all are in Pod Security's `baseline`.
-pub const BASELINE_CAPABILITIES: [&str; 8] = [
+/// The capabilities that package managers and `su` need; Pod Security's `baseline` allows all of them.
+pub(crate) const BASELINE_CAPABILITIES: [&str; 8] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",
@@ -223,7 +223,7 @@ fn security_context(profile: Option<SecurityProfile>, user: Option<i64>, group: 
         read_only_root_filesystem: read_only_root,
         run_as_user: user,
         run_as_group: group,
-        // Known to be true where a uid is named; never guessed for an image's own user.
+        // Known if a uid is set; never guessed for the image's own user.
         run_as_non_root: user.filter(|uid| *uid != 0).map(|_| true),
         ..SecurityContext::default()
     }

@@ -21,17 +21,17 @@ const SUFFIXES: [(&str, f64); 15] = [
     ("E", 1e21),
 ];
 
-/// The thousandths of a quantity, rounded up as Kubernetes does; none if it is not one. Good to 53 bits.
-pub fn thousandths(quantity: &Quantity) -> Option<i64> {
+/// A quantity in thousandths, rounded up as Kubernetes does; `None` if it is invalid. Exact to 53 bits.
+pub(crate) fn thousandths(quantity: &Quantity) -> Option<i64> {
     let text = quantity.0.as_str();
     let (digits, factor) = SUFFIXES
         .iter()
         .find_map(|(suffix, factor)| text.strip_suffix(suffix).map(|digits| (digits, *factor)))
         .unwrap_or((text, 1e3));
-    // Rust reads more than Kubernetes does: inf, NaN and the like. A suffix is there instead of an exponent.
+    // Rust accepts more than Kubernetes: inf, NaN and the like. A suffix replaces the exponent.
     let exponent = digits.len() == text.len();
     let plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-') || (exponent && matches!(c, 'e' | 'E'));
-    // Nor does Kubernetes come to an end with exponents of many digits.
+    // Kubernetes takes forever to parse exponents of many digits.
     let small = digits
         .split_once(['e', 'E'])
         .is_none_or(|(_, e)| e.trim_start_matches(['+', '-']).len() <= 2);
@@ -40,8 +40,8 @@ pub fn thousandths(quantity: &Quantity) -> Option<i64> {
     Some((number * factor).ceil() as i64)
 }
 
-/// The whole units of a quantity, rounded up.
-pub fn units(quantity: &Quantity) -> Option<i64> {
+/// A quantity in whole units, rounded up.
+pub(crate) fn units(quantity: &Quantity) -> Option<i64> {
     thousandths(quantity).map(|t| t.saturating_add(999).div_euclid(1000))
 }
 

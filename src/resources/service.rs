@@ -12,7 +12,7 @@ use crate::api::network::Protocol;
 use crate::api::{Port, Sandbox};
 
 /// One for all declared ports, under the sandbox's own name, and one for public ports where the installation publishes them.
-pub fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Vec<Service> {
+pub(crate) fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Vec<Service> {
     let declared = effective.workload.ports.as_deref().unwrap_or_default();
     let all: Vec<&Port> = declared.iter().collect();
     let internal = (!all.is_empty()).then(|| service(sandbox, names::owned_meta(sandbox, names::service(sandbox)), &all));
@@ -34,7 +34,7 @@ fn public(sandbox: &Sandbox, effective: &Effective, settings: &PublicServices) -
 
 /// The same Service under the pod's name, for a sandbox whose own name belongs to another Service. None for the one of public ports, which
 /// has a name of its own.
-pub fn with_pod_name(service: &Service, sandbox: &Sandbox) -> Option<Service> {
+pub(crate) fn with_pod_name(service: &Service, sandbox: &Sandbox) -> Option<Service> {
     let named_as_sandbox = service.metadata.name.as_deref() == Some(names::service(sandbox).as_str());
     named_as_sandbox.then(|| Service {
         metadata: names::child_meta(sandbox),
@@ -43,7 +43,7 @@ pub fn with_pod_name(service: &Service, sandbox: &Sandbox) -> Option<Service> {
 }
 
 /// Host name of the sandbox's Service inside the cluster.
-pub fn host(sandbox: &Sandbox) -> String {
+pub(crate) fn host(sandbox: &Sandbox) -> String {
     let name = sandbox.status.as_ref().and_then(|s| s.service_name.clone());
     format!(
         "{}.{}.svc",
@@ -100,7 +100,7 @@ pub fn node_address(node: &Node) -> Option<&str> {
 }
 
 /// The ports that are published outside the cluster.
-pub fn public_ports(effective: &Effective) -> impl Iterator<Item = &Port> {
+pub(crate) fn public_ports(effective: &Effective) -> impl Iterator<Item = &Port> {
     effective.workload.ports.iter().flatten().filter(|p| p.public == Some(true))
 }
 

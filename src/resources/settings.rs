@@ -1,4 +1,4 @@
-//! What the cluster's administrator says about every sandbox: the part of the configuration file that shapes children.
+//! The administrator's settings for all sandboxes: the part of the configuration file that shapes children.
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -12,17 +12,17 @@ use crate::api::limits;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// The agent and how it gets into the pods.
+    /// The agent, and how pods get it.
     pub agent: Agent,
     /// Values for fields that neither sandbox nor session sets.
     pub defaults: Defaults,
     /// Addresses and peers of network policies.
     pub network: NetworkSettings,
-    /// How public ports are reached from outside of the cluster.
+    /// How public ports are published outside the cluster.
     pub public_services: PublicServices,
 }
 
-/// The agent and how it gets into the pods.
+/// The agent, and how pods get it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Agent {
@@ -30,7 +30,7 @@ pub struct Agent {
     pub image: String,
     /// When the kubelet pulls it.
     pub image_pull_policy: String,
-    /// How it gets into the containers.
+    /// How containers get it.
     pub delivery: Delivery,
     /// The one port of a sandbox that gateway and operator may connect to.
     pub port: u16,
@@ -38,10 +38,10 @@ pub struct Agent {
     pub max_processes: u64,
 }
 
-/// How the agent gets into the containers.
+/// How containers get the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Delivery {
-    /// By image volume where every node can (kubelet ≥ 1.35, and containerd ≥ 2.1 or CRI-O), else by init container.
+    /// By image volume if every node supports it (kubelet ≥ 1.35, and containerd ≥ 2.1 or CRI-O), else by init container.
     #[default]
     Auto,
     /// As a read-only image volume.
@@ -74,13 +74,13 @@ pub struct Defaults {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkSettings {
-    /// Further addresses that no sandbox may reach, whatever it asks for: node ranges, for instance.
+    /// Further addresses that no sandbox may reach, whatever its rules: node ranges, for instance.
     pub never: Vec<IpNet>,
-    /// Further addresses that a sandbox reaches only by a rule that names them: pod and Service ranges that are public, for instance.
+    /// Further addresses that are reachable only by a rule that contains them: pod and Service ranges that are public, for instance.
     pub not_by_default: Vec<IpNet>,
     /// The cluster's DNS.
     pub dns: DnsSettings,
-    /// Namespace of gateway and operator, by its name.
+    /// Name of the namespace of gateway and operator.
     pub peer_namespace: String,
     /// Labels of the pods of gateway and operator.
     pub peer_labels: BTreeMap<String, String>,
@@ -100,24 +100,24 @@ pub struct DnsSettings {
     pub ports: Vec<u16>,
 }
 
-/// How public ports are reached from outside of the cluster.
+/// How public ports are published outside the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PublicServices {
     /// Type of the Service in front of a sandbox's public ports.
     #[serde(rename = "type")]
     pub kind: ServiceKind,
-    /// Its annotations: for the cloud that makes load balancers, for instance.
+    /// Its annotations, for instance those that configure a cloud's load balancer.
     pub annotations: BTreeMap<String, String>,
-    /// Host in the URLs of node ports: a name or address that leads to the nodes. Empty: the address of the sandbox's node, the external
-    /// one if it has one.
+    /// Host in the URLs of node ports: a name or address of the nodes. If it is empty, the address of the sandbox's node, preferably its external
+    /// one.
     pub host: String,
 }
 
 /// Type of a Service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum ServiceKind {
-    /// Public ports are not reached from outside.
+    /// Public ports are not published.
     #[default]
     ClusterIP,
     /// By a port of every node.
@@ -127,8 +127,8 @@ pub enum ServiceKind {
 }
 
 impl ServiceKind {
-    /// Kubernetes' word for a type that leads in from outside.
-    pub fn outside(self) -> Option<&'static str> {
+    /// The type that publishes ports; `None` if they are not published.
+    pub(crate) fn outside(self) -> Option<&'static str> {
         match self {
             ServiceKind::ClusterIP => None,
             ServiceKind::NodePort => Some("NodePort"),
@@ -139,7 +139,7 @@ impl ServiceKind {
 
 impl Settings {
     /// The two address lists: the built-in ones and the configured ones.
-    pub fn lists(&self) -> Lists {
+    pub(crate) fn lists(&self) -> Lists {
         Lists::new(&self.network.never, &self.network.not_by_default)
     }
 }

@@ -140,7 +140,7 @@ async fn a_claim_binds_and_a_declared_port_gets_a_service() {
         .await;
     let status = scene.ended("reader").await;
     assert_eq!(outcome(&status), ("COMPLETED", "Completed", Some(0)));
-    let service = scene.api::<Service>().get(&status.pod_name.unwrap()).await.unwrap();
+    let service = scene.api::<Service>().get("reader").await.unwrap();
     assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 8000);
     scene.end().await;
 }
