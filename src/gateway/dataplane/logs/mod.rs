@@ -7,6 +7,7 @@ pub mod render;
 mod rotation;
 pub mod session;
 mod source;
+mod tail;
 
 use jiff::Timestamp;
 use kube::ResourceExt;

@@ -10,11 +10,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Status;
 
 use super::follow::Log;
-use super::render::{Line, RenderError, Renderer, Start, whole_characters};
-use super::rotation::{Files, Missed, SMALL};
+use super::render::{RenderError, Renderer, Start, whole_characters};
+use super::rotation::{Files, Missed};
 use super::session::Session;
 use super::source::{Chunk, ENTRY, IDLE, LogReader, Part, PodLog, STALLED, unavailable};
-use crate::gateway::edge::log_search::LogSearchPermits;
+use super::tail;
 use crate::proto::sandbox as pb;
 
 /// Bytes after which a session gets a new id. Nodes give out the newest file of a log only, of 10 MiB by default: the later the line in an
@@ -32,11 +32,6 @@ const QUIET: Duration = Duration::from_millis(1_100);
 const QUIET_READS: u32 = 2;
 /// Wait for more of what the kubelet is sending.
 const NO_MORE: Duration = Duration::from_millis(20);
-/// Entries of the log beyond the lines that are requested: one line may be several, and several lines may have one timestamp.
-const SPARE_ENTRIES: usize = 64;
-/// Bytes of a line above which container runtimes make another entry of it.
-const RUNTIME_ENTRY: usize = 16 << 10;
-
 /// Why a read ended early.
 pub(super) enum ReadError {
     /// The node does not keep what comes next.
@@ -102,24 +97,35 @@ impl Log {
     pub(super) async fn read_and_follow(&mut self, pod: &Pod) -> Result<(), ReadError> {
         let log = self.pod_log(pod);
         self.find_tail(&log).await?;
+        let is_rotated = self.identify_files(&log).await?;
+        let mut newest = if is_rotated { None } else { Some(log.open(self.part(true)).await?) };
+        loop {
+            if let Some(reader) = newest
+                && let Newest::End = self.read_newest(reader, pod).await?
+            {
+                return Ok(());
+            }
+            let last = self.read_rotated(pod).await?;
+            let files = self.files.as_mut().ok_or(ReadError::Gap)?;
+            files.advance(last)?;
+            self.start = Start::File(files.first());
+            newest = files.follow_newest().await?;
+        }
+    }
+
+    /// Identifies the file that is read next. Returns whether there is a newer one: the files that are known from the last connection are
+    /// still open.
+    async fn identify_files(&mut self, log: &PodLog) -> Result<bool, ReadError> {
+        if let Some(files) = self.files.as_mut().filter(|files| files.is_watching()) {
+            files.check().await?;
+            return Ok(files.is_rotated());
+        }
         let mut files = Files::new(log.clone());
         if self.start != Start::Beginning {
             files.identify().await?;
         }
         self.files = Some(files);
-        let mut reader = log.open(self.part(true)).await?;
-        while let Newest::Rotated = self.read_newest(reader, pod).await? {
-            reader = loop {
-                let last = self.read_rotated(pod).await?;
-                let files = self.files.as_mut().ok_or(ReadError::Gap)?;
-                files.advance(last)?;
-                self.start = Start::File(files.first());
-                if let Some(reader) = files.follow_newest().await? {
-                    break reader;
-                }
-            };
-        }
-        Ok(())
+        Ok(false)
     }
 
     /// Reads the newest file, and sends what is in it while it is the newest.
@@ -132,7 +138,7 @@ impl Log {
     }
 
     async fn render_newest(&mut self, reader: &mut LogReader, renderer: &mut Renderer, pod: &Pod) -> Result<Newest, ReadError> {
-        let (mut held, mut read) = (BytesMut::new(), 0);
+        let mut held = BytesMut::new();
         loop {
             let due = self.files.as_ref().and_then(|files| match held.len() {
                 0 => files.next_check(),
@@ -149,8 +155,7 @@ impl Log {
             let files = self.files.as_mut().ok_or(ReadError::Gap)?;
             if let Some(Chunk::Bytes(bytes)) = &next {
                 held.extend_from_slice(bytes);
-                read += bytes.len();
-                files.received();
+                files.received(bytes.len());
                 if files.is_watching() {
                     continue;
                 }
@@ -167,7 +172,7 @@ impl Log {
             renderer.feed(&held)?;
             held.clear();
             self.deliver(renderer, false, pod).await;
-            if read >= SMALL {
+            if self.files.as_ref().is_some_and(Files::is_large) {
                 self.watch_files();
             }
             match next {
@@ -306,26 +311,11 @@ impl Log {
     /// Sets the start to the last lines, if the caller wants those.
     async fn find_tail(&mut self, log: &PodLog) -> Result<(), ReadError> {
         if let Some(lines) = self.tail {
-            let tail = Log::last_lines(log, lines, self.searches.as_ref()).await?;
-            self.start = later_start(tail, self.start);
+            let tail = tail::find(log, lines, self.searches.as_ref()).await?;
+            self.start = tail::later(tail, self.start);
             self.tail = None;
         }
         Ok(())
-    }
-
-    /// Where the last lines begin.
-    async fn last_lines(log: &PodLog, lines: usize, searches: Option<&LogSearchPermits>) -> Result<Start, ReadError> {
-        let _permit = LogSearchPermits::acquire(searches).await;
-        let mut entries = lines + SPARE_ENTRIES;
-        loop {
-            let (renderer, bytes) = last_entries(log, lines, entries).await?;
-            let complete = renderer.lines() + bytes / RUNTIME_ENTRY < entries;
-            if complete || renderer.lines() > lines {
-                return Ok(renderer.start_of_last());
-            }
-            // The lines are long ones.
-            entries = entries.saturating_mul(8);
-        }
     }
 
     fn part(&self, follow: bool) -> Part {
@@ -346,60 +336,10 @@ impl Log {
     }
 }
 
-/// Finds the last lines among the last entries of the log. Returns also the number of bytes that were read.
-async fn last_entries(log: &PodLog, lines: usize, entries: usize) -> Result<(Renderer, usize), ReadError> {
-    let mut reader = log
-        .open(Part {
-            tail: Some(entries),
-            ..Part::default()
-        })
-        .await?;
-    let (mut renderer, mut read) = (Renderer::last_lines(lines), 0);
-    loop {
-        match reader.next(IDLE).await {
-            Chunk::Bytes(bytes) => {
-                read += bytes.len();
-                renderer.feed(&bytes)?;
-            }
-            Chunk::End => {
-                renderer.end()?;
-                return Ok((renderer, read));
-            }
-            Chunk::Idle => return Err(unavailable(STALLED).into()),
-            Chunk::Failed(text) => return Err(unavailable(&text).into()),
-        }
-        renderer.take(true);
-    }
-}
-
-/// The later of the beginning of the last lines and a time.
-fn later_start(tail: Start, since: Start) -> Start {
-    match (tail, since) {
-        (Start::From(Line { at, .. }), Start::Since(since)) if since > at => Start::Since(since),
-        (Start::Beginning, since) => since,
-        (tail, _) => tail,
-    }
-}
-
 /// Length of the first entry of `data`: it does not cut a character.
 fn entry_length(data: &[u8]) -> usize {
     if data.len() <= ENTRY {
         return data.len();
     }
     whole_characters(&data[..ENTRY])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_lines_do_not_begin_before_the_requested_time() {
-        let at = |n| Timestamp::from_second(n).unwrap();
-        let tail = Start::From(Line { at: at(5), nth: 1 });
-        assert_eq!(later_start(tail, Start::Beginning), tail);
-        assert_eq!(later_start(tail, Start::Since(at(4))), tail);
-        assert_eq!(later_start(tail, Start::Since(at(6))), Start::Since(at(6)));
-        assert_eq!(later_start(Start::Beginning, Start::Since(at(6))), Start::Since(at(6)));
-    }
 }

@@ -38,6 +38,10 @@ pub struct Files {
     log: PodLog,
     /// Empty while the log is small.
     files: VecDeque<File>,
+    /// First timestamp of the file that is read, if it is not read from its beginning.
+    identified: Option<Option<Timestamp>>,
+    /// Bytes of that file, as far as they were read.
+    bytes: usize,
     /// Beginning of the last check.
     checked: Instant,
     /// When the first bytes after the last check came in.
@@ -78,6 +82,8 @@ impl Files {
         Files {
             log,
             files: VecDeque::new(),
+            identified: None,
+            bytes: 0,
             checked: now,
             unchecked_since: None,
             grew: now,
@@ -85,11 +91,11 @@ impl Files {
         }
     }
 
-    /// Checks the files from now on. `first`: the first timestamp of the file that is read.
+    /// Checks the files from now on. `first`: the first timestamp of the file that is read, if it is read from its beginning.
     pub fn watch(&mut self, first: Option<Timestamp>) {
         if self.files.is_empty() {
             self.files.push_back(File {
-                first,
+                first: self.identified.unwrap_or(first),
                 reserve: None,
                 opened: Instant::now(),
                 adjacent: true,
@@ -102,10 +108,16 @@ impl Files {
         !self.files.is_empty()
     }
 
-    /// Bytes came in.
-    pub fn received(&mut self) {
+    /// `bytes` came in.
+    pub fn received(&mut self, bytes: usize) {
+        self.bytes += bytes;
         self.grew = Instant::now();
         self.unchecked_since.get_or_insert(self.grew);
+    }
+
+    /// Whether the file is so large that it may be rotated soon.
+    pub fn is_large(&self) -> bool {
+        self.bytes >= SMALL
     }
 
     /// The time of the check that releases bytes which came in, unless more come before.
@@ -127,15 +139,18 @@ impl Files {
         self.checked + CHECK_INTERVAL
     }
 
-    /// Identifies the newest file, before it is opened.
+    /// Identifies and measures the newest file, before it is opened somewhere else than at its beginning.
     ///
     /// # Errors
     /// The log's.
     pub async fn identify(&mut self) -> Result<(), Status> {
         let started = Instant::now();
-        let first = self.log.first_timestamp().await?;
-        self.watch(first);
+        let (first, bytes) = self.log.measure(SMALL).await?;
+        (self.identified, self.bytes) = (Some(first), bytes);
         (self.checked, self.unchecked_since) = (started, None);
+        if bytes >= SMALL {
+            self.watch(first);
+        }
         Ok(())
     }
 
@@ -245,5 +260,30 @@ impl Files {
             return Ok(None);
         }
         Ok(Some(reader))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Option<Timestamp> {
+        Some(format!("2026-11-28T14:00:{text}Z").parse().unwrap())
+    }
+
+    #[test]
+    fn a_file_is_the_same_while_its_first_line_is() {
+        assert!(is_same(at("01.5"), at("01.5")));
+        assert!(is_same(None, None) && is_same(None, at("01")), "an empty file gets its first line");
+        assert!(!is_same(at("01"), at("01.000000001")));
+        assert!(!is_same(at("01"), None), "the next file is empty");
+    }
+
+    #[test]
+    fn only_lines_that_are_close_rule_out_a_file_between_them() {
+        assert!(adjoin(at("01"), at("01.019")));
+        assert!(adjoin(at("01.001"), at("01")), "stdout and stderr may be out of order");
+        assert!(!adjoin(at("01"), at("01.02")));
+        assert!(!adjoin(None, at("01")) && !adjoin(at("01"), None));
     }
 }

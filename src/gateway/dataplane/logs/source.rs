@@ -17,7 +17,7 @@ pub const ENTRY: usize = 32 * 1024;
 /// A connection that brings nothing for this long is replaced: nothing else shows that its other end is gone.
 pub const IDLE: Duration = Duration::from_secs(60);
 /// Bytes with which a log is read to find its first timestamp, and the longest time for that.
-const FIRST_BYTES: i64 = 48;
+const FIRST_BYTES: usize = 48;
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The log of one container of a pod.
@@ -60,20 +60,31 @@ impl PodLog {
     /// # Errors
     /// As [`PodLog::open`].
     pub async fn first_timestamp(&self) -> Result<Option<Timestamp>, Status> {
+        Ok(self.measure(FIRST_BYTES).await?.0)
+    }
+
+    /// The first timestamp in the newest file of the log, and the number of its bytes up to `most`.
+    ///
+    /// # Errors
+    /// As [`PodLog::open`].
+    pub async fn measure(&self, most: usize) -> Result<(Option<Timestamp>, usize), Status> {
         let read = async {
             let mut reader = self
                 .request(LogParams {
-                    limit_bytes: Some(FIRST_BYTES),
+                    limit_bytes: i64::try_from(most).ok(),
                     ..LogParams::default()
                 })
                 .await?;
-            let mut head = Vec::new();
+            let (mut head, mut bytes) = (Vec::new(), 0);
             loop {
                 match reader.next(IDLE).await {
-                    Chunk::Bytes(bytes) => head.extend_from_slice(&bytes),
-                    Chunk::End if head.is_empty() => return Ok(None),
+                    Chunk::Bytes(more) => {
+                        bytes += more.len();
+                        head.extend_from_slice(&more[..more.len().min(FIRST_BYTES.saturating_sub(head.len()))]);
+                    }
+                    Chunk::End if head.is_empty() => return Ok((None, 0)),
                     Chunk::End => {
-                        let first = first_timestamp(&head).map(Some);
+                        let first = first_timestamp(&head).map(|first| (Some(first), bytes));
                         return first.ok_or_else(|| unavailable(String::from_utf8_lossy(&head).trim()));
                     }
                     Chunk::Idle => return Err(unavailable(STALLED)),
