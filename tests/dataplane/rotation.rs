@@ -24,8 +24,8 @@ struct State {
     ended: bool,
     /// The file system cannot be read.
     broken: bool,
-    /// All that is sent goes into buffers on the way, so that an unread connection does not keep the kubelet from reading on.
-    endless_buffers: bool,
+    /// Messages that fit into the buffers on the way: an unread connection keeps the kubelet from reading on only when they are full.
+    buffers: usize,
 }
 
 /// The kubelet's place in a file.
@@ -46,7 +46,7 @@ impl Node {
             text: String::new(),
             ended: false,
             broken: false,
-            endless_buffers: false,
+            buffers: 0,
         })));
         let kubelet = node.clone();
         world.set_kubelet(Arc::new(move |query| kubelet.answer(query)));
@@ -99,15 +99,15 @@ impl Node {
             return parts(vec![Ok(lines.cloned().collect::<String>().into_bytes())]);
         }
         let followed = self.clone().follow(newest, since);
-        if !state.endless_buffers {
+        if state.buffers == 0 {
             return followed;
         }
-        let (sent, buffer) = tokio::sync::mpsc::unbounded_channel();
+        let (sent, buffer) = tokio::sync::mpsc::channel(state.buffers);
         tokio::spawn(async move {
             use futures::StreamExt;
             let mut followed = followed;
             while let Some(bytes) = followed.next().await {
-                if sent.send(bytes).is_err() {
+                if sent.send(bytes).await.is_err() {
                     return;
                 }
             }
@@ -246,7 +246,7 @@ async fn a_caller_that_does_not_read_for_some_files_gets_every_line() {
 async fn lines_that_cannot_be_had_are_an_error_before_any_later_line() {
     let world = World::new();
     let node = Node::new(&world);
-    node.0.lock().unwrap().endless_buffers = true;
+    node.0.lock().unwrap().buffers = 1_000_000;
     let mut client = Replica::new(&world).await.client;
     let writer = async {
         node.write(2_000);
@@ -261,6 +261,30 @@ async fn lines_that_cannot_be_had_are_an_error_before_any_later_line() {
     let ((text, error), before) = tokio::join!(follow(&mut client, async {}), writer);
     assert_same(&text, &before);
     assert_eq!(error.as_deref(), Some("STREAM_TRUNCATED"));
+}
+
+#[tokio::test]
+async fn a_kubelet_that_reads_ahead_until_the_buffers_are_full_loses_nothing() {
+    let world = World::new();
+    let node = Node::new(&world);
+    node.0.lock().unwrap().buffers = 64;
+    let mut client = Replica::new(&world).await.client;
+    let writer = async {
+        node.write(2_000);
+        // It has read to the end and sees each next file.
+        seconds(1.0).await;
+        node.write(10_000);
+        seconds(2.0).await;
+        node.rotate();
+        seconds(0.05).await;
+        node.write_to(0, 3);
+        node.write(100);
+        seconds(4.0).await;
+        node.end(&world);
+    };
+    let ((text, error), ()) = tokio::join!(follow(&mut client, async {}), writer);
+    assert_same(&text, &node.text());
+    assert_eq!(error, None);
 }
 
 #[tokio::test]

@@ -30,6 +30,9 @@ const SWITCH: Duration = Duration::from_millis(200);
 /// longer than this, twice, was read to its end.
 const QUIET: Duration = Duration::from_millis(1_100);
 const QUIET_READS: u32 = 2;
+/// Most bytes that fit between a kubelet and an unread connection here: 4 MiB of HTTP/2's window in the API server and 4 MiB of its socket.
+/// A kubelet that has sent more was not at the end of the file before the connection was read.
+const BUFFERS: usize = 8 << 20;
 /// Wait for more of what the kubelet is sending.
 const NO_MORE: Duration = Duration::from_millis(20);
 /// Why a read ended early.
@@ -42,7 +45,7 @@ pub(super) enum ReadError {
 impl From<RenderError> for ReadError {
     fn from(error: RenderError) -> ReadError {
         match error {
-            RenderError::Gap => ReadError::Gap,
+            RenderError::Gap | RenderError::NextFile => ReadError::Gap,
             RenderError::Kubelet(text) => ReadError::Failed(unavailable(&text)),
         }
     }
@@ -204,7 +207,7 @@ impl Log {
     }
 
     async fn render_rotated(&mut self, reader: &mut LogReader, renderer: &mut Renderer, pod: &Pod) -> Result<(), ReadError> {
-        let (mut held, mut quiet) = (BytesMut::new(), 0);
+        let (mut held, mut quiet, mut read) = (BytesMut::new(), 0, 0);
         loop {
             let mut end = None;
             while held.len() < HELD && end.is_none() {
@@ -218,7 +221,12 @@ impl Log {
             let later = files.later();
             let next_has_lines = !later.is_empty();
             renderer.stop_at_files(later);
-            renderer.feed(&held)?;
+            match renderer.feed(&held) {
+                // It was at the end of this file after the rotation, and then went on.
+                Err(RenderError::NextFile) if read >= BUFFERS => return Ok(()),
+                result => result?,
+            }
+            read += held.len();
             quiet = if held.is_empty() { quiet + 1 } else { 0 };
             held.clear();
             self.deliver(renderer, false, pod).await;
@@ -226,7 +234,7 @@ impl Log {
                 Some(Chunk::Failed(_)) => return Err(ReadError::Gap),
                 Some(Chunk::End) if self.container_ends().await? => return Ok(()),
                 Some(Chunk::End) => return Err(ReadError::Gap),
-                // Had the kubelet left this file, it would have sent the first line of the next one.
+                // A kubelet that had left this file would have sent the first line of the next one.
                 _ if quiet >= QUIET_READS && next_has_lines => return Ok(()),
                 _ => {}
             }

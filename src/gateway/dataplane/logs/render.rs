@@ -61,6 +61,8 @@ impl Start {
 pub enum RenderError {
     /// The log does not have what comes next.
     Gap,
+    /// The read went on in the next file.
+    NextFile,
     /// The kubelet wrote into the log why it could not read on.
     Kubelet(String),
 }
@@ -139,8 +141,7 @@ impl Renderer {
         }
     }
 
-    /// First timestamps of the files after the one that is read. A read that continues in one of them is a gap: the kubelet may have left
-    /// the file before its end.
+    /// First timestamps of the files after the one that is read. Nothing of them is rendered.
     pub fn stop_at_files(&mut self, later: Vec<Timestamp>) {
         self.later_files = later;
     }
@@ -246,6 +247,10 @@ impl Renderer {
         let opens = self.line.is_none();
         let nth = self.line.filter(|l| l.at == at).map_or(0, |l| l.nth + 1);
         let line = Line { at, nth };
+        if self.later_files.contains(&at) {
+            self.head.clear();
+            return Err(RenderError::NextFile);
+        }
         if opens && self.file.is_some_and(|first| first != at) || self.is_of_later_file(at) {
             return Err(RenderError::Gap);
         }
@@ -269,7 +274,7 @@ impl Renderer {
 
     /// Whether the line belongs to a file after the one that is read.
     fn is_of_later_file(&self, at: Timestamp) -> bool {
-        self.later_files.iter().any(|first| at == *first || at.duration_since(*first) > DISORDER)
+        self.later_files.iter().any(|first| at.duration_since(*first) > DISORDER)
     }
 
     /// Bytes after the beginning of a line, at most to its end.

@@ -293,15 +293,23 @@ fn a_read_that_needs_a_file_takes_no_other() {
 }
 
 #[test]
-fn a_read_that_leaves_its_file_is_a_gap_and_delivers_nothing_of_the_next_one() {
+fn nothing_of_the_next_file_is_delivered() {
     let later = vec![at("06"), at("09")];
-    for (next, leaves) in [("06", true), ("09", true), ("07.1", true), ("06.3", false)] {
+    for (next, expected) in [
+        ("06", Err(RenderError::NextFile)),
+        ("09", Err(RenderError::NextFile)),
+        ("07.1", Err(RenderError::Gap)),
+        ("06.3", Ok(())),
+    ] {
         let mut renderer = Renderer::new(Start::Beginning, false);
         renderer.stop_at_files(later.clone());
         let log = log(&[("05", "a\n"), (next, "b\n")]);
         let result = renderer.feed(log.as_bytes());
-        assert_eq!(result, if leaves { Err(RenderError::Gap) } else { Ok(()) }, "{next}");
-        assert_eq!(&renderer.take(true)[..], if leaves { &b"a\n"[..] } else { b"a\nb\n" });
+        assert_eq!(&renderer.take(true)[..], if result.is_ok() { &b"a\nb\n"[..] } else { b"a\n" });
+        assert_eq!(result, expected, "{next}");
+        if result != Err(RenderError::Gap) {
+            assert_eq!(renderer.end(), Ok(()), "{next}");
+        }
     }
 }
 
