@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// The configuration file cannot be used.
+/// The configuration file is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
@@ -18,7 +18,7 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is not what it should be; the text names the field.
+    /// It cannot be parsed; the text names the field.
     #[error("{path}: {text}")]
     Parse {
         /// The file.
@@ -31,7 +31,7 @@ pub enum ConfigError {
 /// Reads a configuration file.
 ///
 /// # Errors
-/// Names the file, and the field that is wrong.
+/// Names the file, and the field that is invalid.
 pub fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
@@ -53,17 +53,17 @@ pub async fn terminated() {
     }
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until the end of the process. `waits_for`: why it is not ready, if it is not.
+/// Serves `/healthz`, `/readyz` and `/metrics` until the end of the process. `not_ready` returns what the process waits for.
 ///
 /// # Errors
-/// The address cannot be used.
+/// It cannot listen at the address.
 pub async fn admin(
     address: SocketAddr,
-    waits_for: impl Fn() -> Option<&'static str> + Clone + Send + Sync + 'static,
+    not_ready: impl Fn() -> Option<&'static str> + Clone + Send + Sync + 'static,
     metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
 ) -> std::io::Result<()> {
     let ready = move || {
-        let answer = match waits_for() {
+        let answer = match not_ready() {
             None => (StatusCode::OK, "ok"),
             Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
         };

@@ -1,6 +1,6 @@
-//! Logs, metrics and the way a process ends.
+//! Logs, metrics and exit codes.
 
-pub mod usage;
+pub(crate) mod usage;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 /// Starts structured logs on stderr; `RUST_LOG` filters them.
-pub fn init(json: bool) {
+pub(crate) fn init(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
@@ -20,15 +20,15 @@ pub fn init(json: bool) {
 }
 
 /// Labels of a metric.
-pub type Labels = Vec<(&'static str, String)>;
+pub(crate) type Labels = Vec<(&'static str, String)>;
 
-/// A histogram of times, from a millisecond to half a minute.
-pub fn seconds() -> Histogram {
+/// A histogram of durations from 1 ms to 33 s.
+pub(crate) fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 16))
 }
 
-/// The text that Prometheus reads.
-pub fn metrics_text(registry: &Registry) -> String {
+/// The metrics in the text format of Prometheus.
+pub(crate) fn metrics_text(registry: &Registry) -> String {
     let mut text = String::new();
     match encode(&mut text, registry) {
         Ok(()) => text,
@@ -36,7 +36,7 @@ pub fn metrics_text(registry: &Registry) -> String {
     }
 }
 
-/// Says why a process fails, once, with the whole chain of causes.
+/// The exit code of a role. An error is printed with its causes.
 pub fn exit_code<E: std::error::Error>(result: Result<(), E>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -46,7 +46,7 @@ pub fn exit_code<E: std::error::Error>(result: Result<(), E>) -> ExitCode {
 }
 
 /// An error and its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

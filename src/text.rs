@@ -1,11 +1,11 @@
-//! Text for people, where a protocol has room for so much of it.
+//! Text for people, where a protocol limits its length.
 
-/// At most `most` bytes of a text, whole characters; what was cut off leaves an ellipsis.
-pub fn short(text: &str, most: usize) -> String {
-    if text.len() <= most {
+/// A text of at most `max` bytes, cut between characters; an ellipsis marks the cut.
+pub fn short(text: &str, max: usize) -> String {
+    if text.len() <= max {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(most.saturating_sub('…'.len_utf8()));
+    let end = text.floor_char_boundary(max.saturating_sub('…'.len_utf8()));
     format!("{}…", &text[..end])
 }
 

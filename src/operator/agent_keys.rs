@@ -1,5 +1,5 @@
-//! The key pairs behind the agents' tokens, in one Secret beside the operator: each pod comes with the public half of the newest, and names it.
-//! A private half is kept until the last pod that names it is gone, so a pod is reachable however long it lives.
+//! The key pairs behind the agents' tokens, in one Secret beside the operator: each pod gets the public half of the newest, and names it.
+//! A private half is kept until the last pod that names it is gone, so that a pod can be called however long it lives.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,9 +24,9 @@ use crate::resources::AgentKey;
 /// Seconds after which new pods get a new key: a week.
 const ROTATE_AFTER: i64 = 7 * 24 * 3600;
 /// Seconds for which a superseded key is kept although no pod names it: a pod that is being created may.
-const SPARE: i64 = 3600;
+const KEEP_SUPERSEDED: i64 = 3600;
 /// Seconds until a new key has reached everyone who calls agents: the kubelet updates a Secret in the gateway's pods within two minutes.
-const SETTLE: i64 = 300;
+const PROPAGATION: i64 = 300;
 /// Attempts to write the Secret while other replicas do the same.
 const ATTEMPTS: u32 = 5;
 
@@ -34,12 +34,12 @@ const ATTEMPTS: u32 = 5;
 type Keys = BTreeMap<String, Vec<u8>>;
 
 /// Pause between two updates.
-const EVERY: Duration = Duration::from_secs(3600);
+const UPDATE_PAUSE: Duration = Duration::from_secs(3600);
 /// Pause after an update that failed.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Keeps the keys while this replica leads.
-pub struct Keyring {
+pub(crate) struct Keyring {
     writer: Writer,
     namespace: String,
     name: String,
@@ -49,7 +49,7 @@ pub struct Keyring {
 
 impl Keyring {
     /// A keyring without keys.
-    pub fn new(client: ApiClient, namespace: &str, name: &str) -> Keyring {
+    pub(crate) fn new(client: ApiClient, namespace: &str, name: &str) -> Keyring {
         Keyring {
             writer: Writer::new(client),
             namespace: namespace.into(),
@@ -60,17 +60,17 @@ impl Keyring {
     }
 
     /// The key that new pods get.
-    pub fn newest(&self) -> watch::Receiver<AgentKey> {
+    pub(crate) fn newest(&self) -> watch::Receiver<AgentKey> {
         self.newest.subscribe()
     }
 
     /// The private halves, for our own calls.
-    pub fn private(&self) -> KeyRing {
+    pub(crate) fn private(&self) -> KeyRing {
         self.private.clone()
     }
 
     /// Updates the keys, however long it takes.
-    pub async fn refresh(&self, pods: &[Store<CachedPod>]) {
+    pub(crate) async fn refresh(&self, pods: &[Store<CachedPod>]) {
         loop {
             let in_use = pods.iter().flat_map(Store::state).filter_map(|pod| pod.view.agent_key.clone());
             let now = Timestamp::now().as_second();
@@ -82,26 +82,30 @@ impl Keyring {
                     self.newest.send_replace(key);
                     return;
                 }
-                Ok(None) => tracing::error!(secret = self.name, "no usable key of the agents; sandboxes wait"),
-                Err(error) => tracing::warn!(secret = self.name, error = crate::telemetry::chain(&error), "keys of the agents"),
+                Ok(None) => tracing::error!(secret = self.name, "no valid key for the agents; sandboxes wait"),
+                Err(error) => tracing::warn!(
+                    secret = self.name,
+                    error = crate::telemetry::chain(&error),
+                    "cannot update the keys for the agents"
+                ),
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
     fn adopt(&self, keys: &Keys, now: i64) -> Option<AgentKey> {
         for (id, pkcs8) in keys {
             if let Err(error) = self.private.insert(id, pkcs8) {
-                tracing::warn!(secret = self.name, %error, "a key of the agents");
+                tracing::warn!(secret = self.name, key = id, %error, "invalid key for the agents");
             }
         }
         newest(keys, now)
     }
 
     /// Updates the keys every hour.
-    pub async fn keep(&self, pods: &[Store<CachedPod>]) {
+    pub(crate) async fn refresh_hourly(&self, pods: &[Store<CachedPod>]) {
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(UPDATE_PAUSE).await;
             self.refresh(pods).await;
         }
     }
@@ -114,8 +118,8 @@ impl Keyring {
 async fn refresh(writer: &Writer, namespace: &str, name: &str, in_use: &BTreeSet<String>, now: i64) -> Result<Keys, Error> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let there: Option<Secret> = writer.get("Secret", namespace, name).await?;
-        let old: Keys = there
+        let found: Option<Secret> = writer.get("Secret", namespace, name).await?;
+        let old: Keys = found
             .iter()
             .flat_map(|s| s.data.iter().flatten())
             .map(|(id, pkcs8)| (id.clone(), pkcs8.0.clone()))
@@ -130,13 +134,13 @@ async fn refresh(writer: &Writer, namespace: &str, name: &str, in_use: &BTreeSet
                 namespace: Some(namespace.into()),
                 labels: Some(crate::resources::labels::managed()),
                 // A conflict if another replica wrote it after we read it: then it is read again.
-                resource_version: there.as_ref().and_then(|s| s.metadata.resource_version.clone()),
+                resource_version: found.as_ref().and_then(|s| s.metadata.resource_version.clone()),
                 ..ObjectMeta::default()
             },
             data: Some(new.iter().map(|(id, pkcs8)| (id.clone(), ByteString(pkcs8.clone()))).collect()),
             ..Secret::default()
         };
-        if there.is_some() {
+        if found.is_some() {
             match writer.replace("Secret", &secret).await {
                 Ok(_) => return Ok(new),
                 Err(error) if error.status().is_some_and(|s| s.is_conflict() || s.is_not_found()) => last = Some(error),
@@ -158,7 +162,7 @@ fn newest(keys: &Keys, now: i64) -> Option<AgentKey> {
         .iter()
         .filter_map(|(id, pkcs8)| Some((id, Ed25519KeyPair::from_pkcs8(pkcs8).ok()?)))
         .collect();
-    let settled = known.iter().rev().find(|(id, _)| created_at(id) + SETTLE <= now);
+    let settled = known.iter().rev().find(|(id, _)| created_at(id) + PROPAGATION <= now);
     // The very first key has no older one to fall back to.
     let (id, pair) = settled.or(known.last())?;
     Some(AgentKey {
@@ -183,7 +187,7 @@ fn renewed(old: &Keys, in_use: &BTreeSet<String>, now: i64, generate: impl FnOnc
     let ids: Vec<String> = keys.keys().cloned().collect();
     // A key is superseded when the next one is created.
     for pair in ids.windows(2) {
-        if !in_use.contains(&pair[0]) && created_at(&pair[1]) + SPARE <= now {
+        if !in_use.contains(&pair[0]) && created_at(&pair[1]) + KEEP_SUPERSEDED <= now {
             keys.remove(&pair[0]);
         }
     }
@@ -216,7 +220,7 @@ mod tests {
         assert!(keys.contains_key(&first));
         assert_eq!(keys.len(), 2, "the keys in between are dropped: no pod names them");
         assert_ne!(newest(&keys, start + 30 * DAY).unwrap().id, first);
-        let end = after(&keys, &[], start + 30 * DAY + SPARE);
+        let end = after(&keys, &[], start + 30 * DAY + KEEP_SUPERSEDED);
         assert!(!end.contains_key(&first));
     }
 
@@ -227,8 +231,12 @@ mod tests {
         let rotated = after(&keys, &[], 1_790_000_000 + ROTATE_AFTER);
         assert_eq!(rotated.len(), 2, "the old one is kept for pods that are being created");
         let given = |after: i64| newest(&rotated, 1_790_000_000 + ROTATE_AFTER + after).unwrap().id;
-        assert_eq!(Some(&given(SETTLE - 1)), rotated.keys().next(), "the new one has not reached everyone");
-        assert_eq!(Some(&given(SETTLE)), rotated.keys().last());
-        assert_eq!(after(&rotated, &[], 1_790_000_000 + ROTATE_AFTER + SPARE).len(), 1);
+        assert_eq!(
+            Some(&given(PROPAGATION - 1)),
+            rotated.keys().next(),
+            "the new one has not reached everyone"
+        );
+        assert_eq!(Some(&given(PROPAGATION)), rotated.keys().last());
+        assert_eq!(after(&rotated, &[], 1_790_000_000 + ROTATE_AFTER + KEEP_SUPERSEDED).len(), 1);
     }
 }

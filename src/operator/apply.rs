@@ -10,17 +10,17 @@ use super::error::Error;
 use crate::api::{Sandbox, SandboxSession, SandboxSessionStatus, SandboxStatus};
 use crate::kube::{ApiClient, Namespaced};
 
-pub use crate::kube::Target;
+pub(crate) use crate::kube::Target;
 
 /// Most events of one pod that are read.
 const MAX_EVENTS: u32 = 50;
 
 /// Writes, and uncached reads.
 #[derive(Clone)]
-pub struct Writer(ApiClient);
+pub(crate) struct Writer(ApiClient);
 
 /// The outcome of a create.
-pub enum Created<K> {
+pub(crate) enum Created<K> {
     /// It was created.
     New(K),
     /// An object of this name exists.
@@ -31,12 +31,12 @@ pub enum Created<K> {
 
 impl Writer {
     /// A writer that uses `client`.
-    pub fn new(client: ApiClient) -> Writer {
+    pub(crate) fn new(client: ApiClient) -> Writer {
         Writer(client)
     }
 
     /// Creates a child. Refusals are values, since the caller handles each in its own way.
-    pub async fn create<K: Namespaced>(&self, kind: &'static str, object: &K) -> Result<Created<K>, Error> {
+    pub(crate) async fn create<K: Namespaced>(&self, kind: &'static str, object: &K) -> Result<Created<K>, Error> {
         match self.0.create(object).await {
             Ok(created) => Ok(Created::New(created)),
             Err(kube::Error::Api(s)) if s.is_already_exists() => Ok(Created::Exists),
@@ -47,20 +47,20 @@ impl Writer {
     }
 
     /// Reads an object past the cache; `None` if it does not exist.
-    pub async fn get<K: Namespaced>(&self, kind: &'static str, namespace: &str, name: &str) -> Result<Option<K>, Error> {
+    pub(crate) async fn get<K: Namespaced>(&self, kind: &'static str, namespace: &str, name: &str) -> Result<Option<K>, Error> {
         let found = self.0.get(namespace, name).await;
         found.map_err(|e| Error::api("get", kind, Target { namespace, name, uid: "" }, e))
     }
 
     /// A pod's events.
-    pub async fn events_of(&self, pod: Target<'_>) -> Result<Vec<Event>, Error> {
+    pub(crate) async fn events_of(&self, pod: Target<'_>) -> Result<Vec<Event>, Error> {
         let params = ListParams::default().fields(&format!("involvedObject.uid={}", pod.uid)).limit(MAX_EVENTS);
         let list = self.0.list(pod.namespace, &params).await;
         Ok(list.map_err(|e| Error::api("list", "Event", pod, e))?.items)
     }
 
     /// Replaces an object on condition of its UID and resourceVersion.
-    pub async fn replace<K: Namespaced>(&self, kind: &'static str, object: &K) -> Result<K, Error> {
+    pub(crate) async fn replace<K: Namespaced>(&self, kind: &'static str, object: &K) -> Result<K, Error> {
         let replaced = self.0.replace(object).await;
         replaced.map_err(|e| Error::api("update", kind, object.meta().into(), e))
     }
@@ -82,36 +82,36 @@ impl Writer {
     }
 
     /// Writes a sandbox's status. Without resourceVersion: the leading operator is the only writer of status.
-    pub async fn sandbox_status(&self, sandbox: &Sandbox, old: &SandboxStatus, status: &SandboxStatus) -> Result<(), Error> {
+    pub(crate) async fn sandbox_status(&self, sandbox: &Sandbox, old: &SandboxStatus, status: &SandboxStatus) -> Result<(), Error> {
         self.merge_status::<Sandbox>("Sandbox/status", (&sandbox.metadata).into(), with_nulls(status, old))
             .await
     }
 
     /// Writes a session's status; as above.
-    pub async fn session_status(&self, session: &SandboxSession, status: &SandboxSessionStatus) -> Result<(), Error> {
+    pub(crate) async fn session_status(&self, session: &SandboxSession, status: &SandboxSessionStatus) -> Result<(), Error> {
         self.merge_status::<SandboxSession>("SandboxSession/status", (&session.metadata).into(), json!(status))
             .await
     }
 
     /// Writes an object's owner references on condition of its resourceVersion: others may write them, too.
-    pub async fn set_owners<K: Namespaced>(&self, kind: &'static str, meta: &ObjectMeta) -> Result<(), Error> {
+    pub(crate) async fn set_owners<K: Namespaced>(&self, kind: &'static str, meta: &ObjectMeta) -> Result<(), Error> {
         let body = json!({"metadata": {"resourceVersion": meta.resource_version, "ownerReferences": meta.owner_references}});
         self.merge::<K>(kind, meta.into(), body).await
     }
 
     /// Lowers a pod's `activeDeadlineSeconds`.
-    pub async fn pod_deadline(&self, pod: Target<'_>, seconds: i64) -> Result<(), Error> {
+    pub(crate) async fn pod_deadline(&self, pod: Target<'_>, seconds: i64) -> Result<(), Error> {
         self.merge::<Pod>("Pod", pod, json!({"spec": {"activeDeadlineSeconds": seconds}})).await
     }
 
     /// Deletes the object with this UID. It is no error if that object is gone or was replaced.
-    pub async fn delete<K: Namespaced>(&self, kind: &'static str, target: Target<'_>) -> Result<(), Error> {
+    pub(crate) async fn delete<K: Namespaced>(&self, kind: &'static str, target: Target<'_>) -> Result<(), Error> {
         let deleted = self.0.delete::<K>(target).await;
         deleted.map_err(|e| Error::api("delete", kind, target, e))
     }
 
     /// As `delete`, with a grace period in seconds that replaces the object's own.
-    pub async fn delete_within<K: Namespaced>(&self, kind: &'static str, target: Target<'_>, grace: u32) -> Result<(), Error> {
+    pub(crate) async fn delete_within<K: Namespaced>(&self, kind: &'static str, target: Target<'_>, grace: u32) -> Result<(), Error> {
         let deleted = self.0.delete_within::<K>(target, grace).await;
         deleted.map_err(|e| Error::api("delete", kind, target, e))
     }

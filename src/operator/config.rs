@@ -7,7 +7,7 @@ use crate::resources::Settings;
 /// The configuration file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Config {
+pub(crate) struct Config {
     /// Namespaces that are watched; none named: all.
     pub watch_namespaces: Vec<String>,
     /// Reconciles at once.

@@ -4,27 +4,18 @@ use crate::kube::{Target, timed_out};
 
 /// A failed reconcile.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A call to the API server failed, or was not answered in time.
     #[error("{verb} {kind} {name}")]
     Api {
-        /// The call's verb.
         verb: &'static str,
-        /// The object's kind.
         kind: &'static str,
-        /// The object's name.
         name: String,
-        /// The cause.
         source: Box<kube::Error>,
     },
     /// Others kept changing an object that we tried to write.
     #[error("{kind} {name}: others kept changing it")]
-    Contended {
-        /// The object's kind.
-        kind: &'static str,
-        /// The object's name.
-        name: String,
-    },
+    Contended { kind: &'static str, name: String },
     /// A bug. Contained, so that it affects one object only.
     #[error("panic in reconcile: {0}")]
     Panic(String),
@@ -41,7 +32,7 @@ impl Error {
     }
 
     /// One of a few words, for metrics.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Error::Api { source, .. } if timed_out(source) => "Timeout",
             Error::Api { .. } => match self.status() {
@@ -62,7 +53,7 @@ impl Error {
     }
 
     /// The API server's answer, if there was one.
-    pub fn status(&self) -> Option<&kube::core::Status> {
+    pub(crate) fn status(&self) -> Option<&kube::core::Status> {
         match self {
             Error::Api { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => Some(status),

@@ -23,14 +23,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Passes events to the task that publishes them.
 #[derive(Clone)]
-pub struct Events {
+pub(crate) struct Events {
     queue: mpsc::Sender<(Event, ObjectReference)>,
     metrics: Metrics,
 }
 
 impl Events {
     /// Starts the publishing task. It ends when the last handle is dropped.
-    pub fn start(client: ApiClient, metrics: Metrics, instance: &str) -> Events {
+    pub(crate) fn start(client: ApiClient, metrics: Metrics, instance: &str) -> Events {
         let (queue, mut waiting) = mpsc::channel::<(Event, ObjectReference)>(CAPACITY);
         let client = client.with_timeout(TIMEOUT);
         let recorder = Recorder::new(
@@ -51,7 +51,7 @@ impl Events {
     }
 
     /// A normal event about an object. Dropped and counted while many events wait.
-    pub fn normal<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, note: &str) {
+    pub(crate) fn normal<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, note: &str) {
         if self.queue.capacity() > CAPACITY - CAPACITY_FOR_NORMAL {
             self.send(object, EventType::Normal, reason, note);
         } else {
@@ -60,7 +60,7 @@ impl Events {
     }
 
     /// A warning about an object. Dropped and counted while the queue is full.
-    pub fn warn<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, note: &str) {
+    pub(crate) fn warn<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, note: &str) {
         self.send(object, EventType::Warning, reason, note);
     }
 

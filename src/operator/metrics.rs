@@ -14,19 +14,19 @@ use crate::telemetry::{self, Labels, seconds};
 
 /// All metrics of the operator.
 #[derive(Clone)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Arc<Registry>,
     /// Metrics of the client of the API server.
-    pub api: ApiMetrics,
+    pub(crate) api: ApiMetrics,
     reconciles: Family<Labels, Histogram>,
     errors: Family<Labels, Counter>,
     time_to_running: Histogram,
     in_flight: Gauge,
     queue_depth: Family<Labels, Gauge>,
     /// Events that were dropped because too many waited.
-    pub events_dropped: Counter,
+    pub(crate) events_dropped: Counter,
     /// 1 while this replica leads.
-    pub lease_held: Gauge,
+    pub(crate) lease_held: Gauge,
     cached: Family<Labels, Gauge>,
 }
 
@@ -69,7 +69,7 @@ impl Default for Metrics {
 }
 
 /// A reconcile that is under way.
-pub struct InFlight(Gauge);
+pub(crate) struct InFlight(Gauge);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -79,18 +79,18 @@ impl Drop for InFlight {
 
 impl Metrics {
     /// Counts a reconcile as under way until the returned guard is dropped.
-    pub fn reconcile_started(&self) -> InFlight {
+    pub(crate) fn reconcile_started(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
     }
 
     /// The triggers of one kind that wait.
-    pub fn queue_depth(&self, kind: &'static str) -> Gauge {
+    pub(crate) fn queue_depth(&self, kind: &'static str) -> Gauge {
         self.queue_depth.get_or_create_owned(&vec![("kind", kind.into())])
     }
 
     /// A reconcile has ended; `error` is its reason in one word.
-    pub fn reconciled(&self, kind: &'static str, took: Duration, error: Option<&'static str>) {
+    pub(crate) fn reconciled(&self, kind: &'static str, took: Duration, error: Option<&'static str>) {
         let outcome = if error.is_some() { "error" } else { "ok" };
         self.reconciles
             .get_or_create(&vec![("kind", kind.into()), ("outcome", outcome.into())])
@@ -101,19 +101,19 @@ impl Metrics {
     }
 
     /// A sandbox became RUNNING, this long after its creation.
-    pub fn running_after(&self, took: Duration) {
+    pub(crate) fn running_after(&self, took: Duration) {
         self.time_to_running.observe(took.as_secs_f64());
     }
 
     /// The size of a cache, over all scopes.
-    pub fn cached(&self, kind: &'static str, objects: usize) {
+    pub(crate) fn cached(&self, kind: &'static str, objects: usize) {
         self.cached
             .get_or_create(&vec![("kind", kind.into())])
             .set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
     /// The metrics in the text format of Prometheus.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         telemetry::metrics_text(&self.registry)
     }
 }

@@ -3,7 +3,7 @@
 mod admin;
 mod agent_keys;
 mod apply;
-pub mod config;
+mod config;
 mod discovery;
 mod error;
 mod events;
@@ -227,7 +227,7 @@ impl Replica<'_> {
         self.metrics.lease_held.set(1);
         let controllers = futures::future::join_all(self.controllers.iter().map(|c| c.run(self.stop)));
         tokio::select! {
-            () = self.keyring.keep(&self.pods) => {}
+            () = self.keyring.refresh_hourly(&self.pods) => {}
             _ = controllers => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What the process itself uses, read anew for each scrape, under the names that Prometheus' own client libraries give it.
+//! Resource usage of the process, read at each scrape, under the names that Prometheus' client libraries use.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -8,7 +8,7 @@ use std::fmt::Error;
 
 /// Resident memory and processor time.
 #[derive(Debug)]
-pub struct Process;
+pub(crate) struct Process;
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
@@ -26,7 +26,7 @@ impl Collector for Process {
     }
 }
 
-/// Fields 14 and 15, user and system, counted from behind the name, which may have spaces in it.
+/// Fields 14 and 15, user and system time. They are counted from the end of the name, which may contain spaces.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
