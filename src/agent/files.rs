@@ -1,13 +1,13 @@
 //! ReadFile and WriteFile. Each step that may wait for a disk runs on a file thread; no step waits for the network there.
 
 use super::file_error::FileError;
+use super::regular_file::{nonblocking, require_regular};
 use super::replacement::Replacement;
 use crate::proto::agent::write_file_request::Message;
 use crate::proto::agent::{ReadFileRequest, ReadFileResponse, WriteFileRequest};
 use bytes::Bytes;
 use futures::stream::{Stream, StreamExt, try_unfold};
-use rustix::fs::OFlags;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -72,19 +72,6 @@ fn open(path: &Path, max_bytes: u64) -> Result<(File, u64), FileError> {
         return Err(FileError::TooLarge(Some(metadata.len())));
     }
     Ok((file, metadata.len()))
-}
-
-/// Flags with which `open` does not block, even if the path has become a pipe since it was checked.
-pub(super) fn nonblocking() -> i32 {
-    (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed()
-}
-
-pub(super) fn require_regular(metadata: &Metadata) -> Result<(), FileError> {
-    match metadata.file_type() {
-        kind if kind.is_file() => Ok(()),
-        kind if kind.is_dir() => Err(FileError::IsDirectory),
-        _ => Err(FileError::NotRegular),
-    }
 }
 
 fn chunk(file: File) -> Result<(File, Bytes), FileError> {

@@ -1,9 +1,10 @@
 //! PID 1: runs the main command as its child, and does what the kernel expects of the first process.
 
+use super::copy_files;
 use super::reaper::{Reaper, Started};
+use super::report::{report, write_termination_log};
 use super::server::{self, TokenVerifier};
 use super::start_error::{NOT_EXECUTABLE, StartError};
-use super::{copy_files, report, write_termination_log};
 use crate::agent_contract::{DEFAULT_PORT, MAIN_EXITED_WITH_255, POD_UID_VARIABLE, RunArgs};
 use futures::future::{Either, pending};
 use futures::stream::{SelectAll, Stream, StreamExt, poll_fn};

@@ -11,16 +11,17 @@ mod main_process;
 mod output;
 mod prepare;
 mod reaper;
+mod regular_file;
 mod replacement;
+mod report;
 mod server;
 mod start_error;
 mod terminal;
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use self::report::{log, report};
 use crate::agent_contract::{AgentCommand, BINARY_NAME};
 
 /// Runs a subcommand. Returns the exit code.
@@ -55,28 +56,4 @@ fn install(directory: &Path) -> std::io::Result<()> {
     let (temporary, path) = (directory.join(format!(".{BINARY_NAME}")), directory.join(BINARY_NAME));
     std::fs::copy("/proc/self/exe", &temporary)?;
     std::fs::rename(temporary, path)
-}
-
-/// The kubelet copies this file into the container's status.
-const TERMINATION_LOG: &str = "/dev/termination-log";
-
-/// Logs why the process exits, also into the container's status.
-fn report(text: &str) {
-    log(text);
-    // Where the file does not exist or cannot be written, the log has to do.
-    let _ = write_termination_log(text);
-}
-
-/// Keeps a message that is already there: the main command may have written one.
-fn write_termination_log(text: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).open(TERMINATION_LOG)?;
-    if file.metadata()?.len() == 0 {
-        file.write_all(text.as_bytes())?;
-    }
-    Ok(())
-}
-
-/// Writes a line to stderr, which is the sandbox's log. A closed stderr is ignored.
-fn log(text: &str) {
-    let _ = writeln!(std::io::stderr(), "sandbox-operator agent: {text}");
 }

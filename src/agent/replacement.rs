@@ -1,7 +1,7 @@
 //! Replaces a file atomically.
 
 use super::file_error::FileError;
-use super::files::{nonblocking, require_regular};
+use super::regular_file::{nonblocking, require_regular};
 use rustix::fs::Access;
 use rustix::io::Errno;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};

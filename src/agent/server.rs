@@ -3,8 +3,8 @@
 use super::exec::{self, ResponseStream};
 use super::fd::Fd;
 use super::files::{self, Chunks};
-use super::log;
 use super::reaper::Reaper;
+use super::report::log;
 use crate::net::{self, Connection, Peer, UnauthenticatedConn};
 use crate::proto::agent::agent_server::{Agent, AgentServer};
 use crate::proto::agent::{ExecRequest, ReadFileRequest, StopRequest, StopResponse, WriteFileRequest, WriteFileResponse};

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::kube::{ApiClient, ClusterScoped};
+use crate::resources::AgentDelivery;
 use crate::resources::Settings;
-use crate::resources::pod::AgentDelivery;
 
 /// Pause before a call is repeated while the API server does not answer.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

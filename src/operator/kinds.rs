@@ -16,7 +16,7 @@ use super::session::{self, SessionIndex};
 use crate::agent_client::AgentClient;
 use crate::api::{LABEL_SANDBOX, Sandbox, SandboxSession};
 use crate::kube::ApiClient;
-use crate::resources::pod::AgentDelivery;
+use crate::resources::AgentDelivery;
 use crate::resources::{AgentKey, Settings, labels};
 
 /// What the kinds of all namespaces share.

@@ -2,6 +2,7 @@
 
 pub mod address_block;
 pub mod addresses;
+mod agent_injection;
 pub mod effective;
 pub mod exec_limits;
 pub mod files;
@@ -15,8 +16,8 @@ pub mod quantity;
 pub mod service;
 pub mod settings;
 
+pub use agent_injection::{AgentDelivery, AgentInjection, AgentKey};
 pub use effective::Effective;
-pub use pod::{AgentInjection, AgentKey};
 pub use settings::Settings;
 
 #[cfg(test)]

@@ -7,50 +7,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeSet;
 
+use super::agent_injection::{AgentDelivery, AgentInjection};
 use super::effective::path_of;
 use super::network_policy::dns;
 use super::pod_containers::{AGENT_VOLUME, SHM_VOLUME, install_agent, main, sidecar};
-use super::settings::Delivery;
 use super::{Effective, Settings, exec_limits, files, labels, names, prepare};
 use crate::api::network::Dns;
 use crate::api::{ANNOTATION_AGENT_KEY, Entrypoint, FieldError, FieldPath, Medium, Mount, Port, Sandbox};
-
-/// How the agent reaches the pods of this cluster; [`Delivery::Auto`] is decided before a pod is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AgentDelivery {
-    /// As a read-only image volume.
-    ImageVolume,
-    /// By an init container.
-    InitContainer,
-}
-
-impl AgentDelivery {
-    /// Decides `Auto` by whether all nodes support image volumes.
-    pub(crate) fn resolve(delivery: Delivery, every_node_mounts_images: bool) -> AgentDelivery {
-        match (delivery, every_node_mounts_images) {
-            (Delivery::ImageVolume, _) | (Delivery::Auto, true) => AgentDelivery::ImageVolume,
-            (Delivery::InitContainer, _) | (Delivery::Auto, false) => AgentDelivery::InitContainer,
-        }
-    }
-}
-
-/// The key that signs the tokens of a pod's agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AgentKey {
-    /// Its ID, by which the private key is found.
-    pub id: String,
-    /// The public key, in base64.
-    pub public_key: String,
-}
-
-/// How a pod gets its agent, and who may call it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentInjection {
-    /// How it reaches them.
-    pub by: AgentDelivery,
-    /// Who may call it.
-    pub key: AgentKey,
-}
 
 /// Builds the pod. Its policy becomes an owner of it when that exists: [`names::set_policy_owner`].
 pub(crate) fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: &AgentInjection) -> Result<Pod, FieldError> {

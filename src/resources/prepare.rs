@@ -110,8 +110,8 @@ fn below<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
     use crate::api::Sandbox;
-    use crate::resources::pod::{self, AgentDelivery};
-    use crate::resources::{AgentInjection, AgentKey, Settings};
+    use crate::resources::pod;
+    use crate::resources::{AgentDelivery, AgentInjection, AgentKey, Settings};
     use serde_json::{Value, json};
 
     fn mount(name: &str, path: &str) -> VolumeMount {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::pod::{AgentDelivery, AgentInjection, AgentKey};
+use super::{AgentDelivery, AgentInjection, AgentKey};
 use super::{Effective, Settings, files, network_policy, pod};
 use crate::api::{FieldError, Sandbox, SandboxSession};
 

@@ -4,7 +4,7 @@
 use super::context::ConvertContext;
 use super::problems::Problems;
 use crate::api::{FieldError, FieldPath, Sandbox, SandboxSpec, Workload};
-use crate::resources::pod::{self, AgentDelivery, AgentInjection, AgentKey};
+use crate::resources::{AgentDelivery, AgentInjection, AgentKey, pod};
 use crate::resources::{Effective, Settings, files, network_policy};
 
 /// Checks the workload of the sandbox `name`.

@@ -16,8 +16,8 @@ use crate::operator::events::Events;
 use crate::operator::metrics::Metrics;
 use crate::operator::runtime::States;
 use crate::operator::session::SessionIndex;
+use crate::resources::AgentDelivery;
 use crate::resources::addresses::Lists;
-use crate::resources::pod::AgentDelivery;
 use crate::resources::{AgentKey, Settings};
 
 /// What the reconciles of sandboxes share.

@@ -4,8 +4,9 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::{AgentDelivery, AgentInjection, AgentKey, build};
+use super::build;
 use crate::api::{ANNOTATION_AGENT_KEY, Sandbox, Sidecar, Workload};
+use crate::resources::{AgentDelivery, AgentInjection, AgentKey};
 use crate::resources::{Effective, Settings, names};
 
 fn pod(spec: &Value, agent: AgentDelivery) -> Pod {
