@@ -42,7 +42,7 @@ pub type Agent = Stub<Connection>;
 
 /// An agent's address and the key that it accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct AgentEndpoint {
     /// UID of its pod.
     pub pod_uid: String,
     /// Address of its pod.
@@ -63,7 +63,7 @@ pub struct AgentClient {
 }
 
 struct Cached {
-    target: Target,
+    endpoint: AgentEndpoint,
     connection: Connection,
     last_used: Instant,
 }
@@ -81,26 +81,26 @@ impl AgentClient {
     ///
     /// # Errors
     /// The pod's key is not known.
-    pub fn agent(&self, target: &Target) -> Result<Agent, KeyError> {
+    pub fn agent(&self, endpoint: &AgentEndpoint) -> Result<Agent, KeyError> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cached) = connections.get_mut(&target.pod_uid)
-            && cached.target == *target
+        if let Some(cached) = connections.get_mut(&endpoint.pod_uid)
+            && cached.endpoint == *endpoint
         {
             cached.last_used = Instant::now();
             return Ok(stub(cached.connection.clone()));
         }
-        let credentials = Credentials::new(self.keys.get(&target.key_id)?, &target.pod_uid);
-        let (address, started_at) = (SocketAddr::new(target.ip, target.port), target.started_at);
+        let credentials = Credentials::new(self.keys.get(&endpoint.key_id)?, &endpoint.pod_uid);
+        let (address, started_at) = (SocketAddr::new(endpoint.ip, endpoint.port), endpoint.started_at);
         let connector = tower::service_fn(move |_| async move { dial::connect(address, started_at).await.map(TokioIo::new) });
-        let channel = endpoint(address).connect_with_connector_lazy(connector);
+        let channel = http_endpoint(address).connect_with_connector_lazy(connector);
         let connection = Connection::new(channel, Some(credentials));
         evict(&mut connections);
         let cached = Cached {
-            target: target.clone(),
+            endpoint: endpoint.clone(),
             connection: connection.clone(),
             last_used: Instant::now(),
         };
-        connections.insert(target.pod_uid.clone(), cached);
+        connections.insert(endpoint.pod_uid.clone(), cached);
         Ok(stub(connection))
     }
 
@@ -108,8 +108,8 @@ impl AgentClient {
     ///
     /// # Errors
     /// Why the call failed, for the log. The sandboxed code may have made it up.
-    pub async fn stop(&self, target: &Target, grace_seconds: u32) -> Result<(), String> {
-        let mut agent = self.agent(target).map_err(|e| e.to_string())?;
+    pub async fn stop(&self, endpoint: &AgentEndpoint, grace_seconds: u32) -> Result<(), String> {
+        let mut agent = self.agent(endpoint).map_err(|e| e.to_string())?;
         match tokio::time::timeout(STOP_TIMEOUT, agent.stop(StopRequest { grace_seconds })).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(status)) => Err(status.code().to_string()),
@@ -127,12 +127,12 @@ impl AgentClient {
             let stream = stream.take().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected));
             async move { stream }
         });
-        let channel = endpoint(SocketAddr::from(([127, 0, 0, 1], 80))).connect_with_connector(once).await?;
+        let channel = http_endpoint(SocketAddr::from(([127, 0, 0, 1], 80))).connect_with_connector(once).await?;
         Ok(stub(Connection::new(channel, None)))
     }
 }
 
-fn endpoint(address: SocketAddr) -> Endpoint {
+fn http_endpoint(address: SocketAddr) -> Endpoint {
     let uri = http::Uri::builder()
         .scheme("http")
         .authority(address.to_string())

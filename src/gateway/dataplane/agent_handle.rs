@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
 
-use crate::agent_client::{Agent, AgentClient, Target};
+use crate::agent_client::{Agent, AgentClient, AgentEndpoint};
 use crate::api::{ANNOTATION_AGENT_KEY, Sandbox, State};
 use crate::gateway::config;
 use crate::gateway::convert::request_metadata::main_name;
@@ -36,16 +36,16 @@ pub struct Agents {
 
 /// Addresses of agents by the UID of the Sandbox.
 #[derive(Clone, Default)]
-struct Targets(Arc<Mutex<HashMap<String, (Instant, Target)>>>);
+struct Targets(Arc<Mutex<HashMap<String, (Instant, AgentEndpoint)>>>);
 
 impl Targets {
-    fn get(&self, sandbox_uid: &str) -> Option<Target> {
+    fn get(&self, sandbox_uid: &str) -> Option<AgentEndpoint> {
         let targets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, target) = targets.get(sandbox_uid)?;
         (since.elapsed() < TARGET_TTL).then(|| target.clone())
     }
 
-    fn insert(&self, sandbox_uid: &str, target: Target) {
+    fn insert(&self, sandbox_uid: &str, target: AgentEndpoint) {
         let mut targets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if targets.len() >= MAX_TARGETS {
             targets.retain(|_, (since, _)| since.elapsed() < TARGET_TTL);
@@ -129,7 +129,7 @@ impl Agents {
     }
 
     /// The address of the container's agent, if it has one of its own, and the pod's name.
-    async fn find(&self, sandbox: &Sandbox, container: &str) -> Result<(Option<Target>, String), Status> {
+    async fn find(&self, sandbox: &Sandbox, container: &str) -> Result<(Option<AgentEndpoint>, String), Status> {
         let pod = self.lookup.pod(sandbox).await?.ok_or_else(|| not_running(sandbox))?;
         let state = container_state(&pod, container).ok_or_else(|| no_container(container))?;
         if state.running.is_none() {
@@ -142,7 +142,7 @@ impl Agents {
         Ok((target, pod.name_any()))
     }
 
-    fn direct(&self, id: &str, target: &Target) -> Result<Agent, Status> {
+    fn direct(&self, id: &str, target: &AgentEndpoint) -> Result<Agent, Status> {
         self.client.agent(target).map_err(|error| {
             tracing::warn!(sandbox = id, error = crate::telemetry::chain(&error), "no key for an agent");
             unavailable("the gateway does not have the key of the sandbox's agent")
@@ -159,9 +159,9 @@ fn container_not_running(sandbox: &Sandbox, container: &str) -> Status {
 
 /// The address of the pod's own agent; `None` if the image's entrypoint runs instead. It comes from the live pod, since that in the Sandbox's
 /// status may belong to another pod by now.
-fn target(pod: &Pod, port: u16) -> Option<Target> {
+fn target(pod: &Pod, port: u16) -> Option<AgentEndpoint> {
     let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    Some(Target {
+    Some(AgentEndpoint {
         pod_uid: pod.uid()?,
         ip,
         port,

@@ -103,7 +103,7 @@ async fn set_policy_owner(o: &Observed, ctx: &Context, policy_uid: &str) -> Resu
 }
 
 async fn stop_agent(pod: &PodView, grace: i64, ctx: &Context) -> Result<(), String> {
-    let agent = agent_client::Target {
+    let agent = agent_client::AgentEndpoint {
         pod_uid: pod.uid.clone(),
         ip: pod
             .ip

@@ -1,15 +1,20 @@
 //! What decisions need to know of a pod: plain data, read from the API object.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec};
 
+use crate::agent_contract::MAIN_EXITED_WITH_255;
 use crate::api::{ANNOTATION_AGENT_KEY, reason};
 use crate::resources::names;
 use crate::resources::pod_containers::{INSTALL_AGENT, MAIN};
+use crate::resources::prepare::is_preparation;
 use crate::text::short;
 
 /// Most bytes that are shown of what a main command writes to `/dev/termination-log`.
 const MAX_TERMINATION_MESSAGE: usize = 1024;
+
+/// Longest time between start and end of a container whose process could not be executed: the kubelet reports whole seconds.
+const A_MOMENT: SignedDuration = SignedDuration::from_secs(1);
 
 /// The fields of a pod that decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,6 +117,7 @@ impl PodView {
         let node = spec.and_then(|s| s.node_name.clone()).filter(|n| !n.is_empty());
         let has_final_phase = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         let deletes_at = pod.metadata.deletion_timestamp.as_ref().map(|t| t.0);
+        let agent_key = pod.metadata.annotations.as_ref().and_then(|a| a.get(ANNOTATION_AGENT_KEY).cloned());
         // Before the final phase also a container may start that has no status yet. A pod that is deleted is not bound to a node any more.
         let declared = spec.map_or(0, |s| s.containers.len()).max(1);
         let may_start =
@@ -136,8 +142,12 @@ impl PodView {
             grace: spec.and_then(|s| s.termination_grace_period_seconds),
             disruption: condition("DisruptionTarget").filter(|c| c.status == "True").map(disruption),
             scheduling: condition("PodScheduled").map(|c| scheduling(c, spec)).unwrap_or_default(),
-            agent_key: pod.metadata.annotations.as_ref().and_then(|a| a.get(ANNOTATION_AGENT_KEY).cloned()),
-            main: ordinary.iter().find(|s| s.name == MAIN).map(main_state).unwrap_or_default(),
+            main: ordinary
+                .iter()
+                .find(|s| s.name == MAIN)
+                .map(|s| main_state(s, agent_key.is_some()))
+                .unwrap_or_default(),
+            agent_key,
             problem: init.iter().chain(ordinary).find_map(start_problem),
         }
     }
@@ -174,6 +184,12 @@ impl PodView {
 impl Exit {
     fn failed_to_start(&self) -> bool {
         matches!(self.reason.as_str(), "StartError" | "ContainerCannotRun")
+    }
+
+    fn lasted_at_most(&self, most: SignedDuration) -> bool {
+        self.started_at
+            .zip(self.finished_at)
+            .is_some_and(|(start, end)| end.duration_since(start) <= most)
     }
 }
 
@@ -215,7 +231,8 @@ fn single_line(text: &str) -> String {
     short(&plain, MAX_TERMINATION_MESSAGE)
 }
 
-fn main_state(status: &ContainerStatus) -> MainState {
+/// `has_agent`: whether the agent runs the main command.
+fn main_state(status: &ContainerStatus, has_agent: bool) -> MainState {
     let state = status.state.as_ref();
     if let Some(t) = state.and_then(|s| s.terminated.as_ref()) {
         let mut exit = Exit {
@@ -229,11 +246,28 @@ fn main_state(status: &ContainerStatus) -> MainState {
         if exit.failed_to_start() || exit.reason == "ContainerStatusUnknown" {
             (exit.code, exit.started_at, exit.finished_at) = (None, None, None);
         }
+        if has_agent && exit.code == Some(255) {
+            exit.message = explain_255(&exit);
+        }
         return MainState::Terminated(exit);
     }
     match state.and_then(|s| s.running.as_ref()) {
         Some(r) => MainState::Running(r.started_at.as_ref().map(|t| t.0)),
         None => MainState::Waiting,
+    }
+}
+
+/// What the container runtime reports for an agent that it could not execute is exit code 255 without any message. A main command may exit
+/// with 255 as well, but then the agent leaves a message.
+fn explain_255(exit: &Exit) -> Option<String> {
+    match exit.message.as_deref() {
+        Some(MAIN_EXITED_WITH_255) => None,
+        None if exit.lasted_at_most(A_MOMENT) => Some(
+            "the container's process could not be executed; most likely a variable, an argument, or all of them together are longer than Linux \
+             accepts: 131071 bytes for each, about 2 MiB in all; values of Secrets, ConfigMaps and $(VAR) count too"
+                .into(),
+        ),
+        other => other.map(Into::into),
     }
 }
 
@@ -244,6 +278,18 @@ fn start_problem(status: &ContainerStatus) -> Option<StartProblem> {
         return Some(StartProblem {
             reason: reason::AGENT_IMAGE_FAILED,
             message: t.message.clone().unwrap_or_default(),
+            is_fatal: true,
+        });
+    }
+    if let Some(t) = state.terminated.as_ref().filter(|t| is_preparation(&status.name) && t.exit_code != 0) {
+        let message = t
+            .message
+            .as_deref()
+            .map(single_line)
+            .unwrap_or_else(|| format!("exit code {}", t.exit_code));
+        return Some(StartProblem {
+            reason: reason::START_ERROR,
+            message: format!("container {}: {message}", status.name),
             is_fatal: true,
         });
     }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::pod::StartProblem;
 use super::super::pod_events;
-use super::{Case, at, ended, main, sandbox, waiting};
-use crate::api::{SandboxStatus, State};
+use super::{Case, at, containers, ended, main, sandbox, waiting};
+use crate::api::{ANNOTATION_AGENT_KEY, SandboxStatus, State};
 
 #[test]
 fn the_first_cause_that_explains_the_others_is_the_outcome() {
@@ -356,4 +356,34 @@ fn a_problem_from_events_is_shown_at_once_polled_again_and_becomes_the_reason() 
     case.now = 400;
     assert_eq!(case.outcome(), (State::Failed, "VolumeNotReady", None));
     assert_eq!(case.decide().wake, Some(at(400)), "cleaned up at once");
+}
+
+#[test]
+fn an_agent_that_could_not_be_executed_is_told_apart_from_a_main_command_that_exits_with_255() {
+    const TOO_LONG: &str = "the main command ended with exit code 255: the container's process could not be executed";
+    const OF_MAIN: &str = "the main command ended with exit code 255";
+    let case = |message: Option<&str>, finished: &str, has_agent: bool| {
+        let state = json!({"terminated": {"exitCode": 255, "reason": "Error", "message": message, "startedAt": "1970-01-01T00:01:43Z", "finishedAt": finished}});
+        let mut case = Case::pod(json!({"phase": "Failed", "containerStatuses": main(state)}));
+        let annotations = has_agent.then(|| [(ANNOTATION_AGENT_KEY.to_owned(), "k".to_owned())].into());
+        case.pod.as_mut().unwrap().metadata.annotations = annotations;
+        case.decide().verdict.unwrap().message
+    };
+    let at_once = "1970-01-01T00:01:43Z";
+    assert!(case(None, at_once, true).starts_with(TOO_LONG));
+    assert_eq!(case(Some("the main command exited with 255"), at_once, true), OF_MAIN);
+    assert_eq!(case(None, "1970-01-01T00:02:43Z", true), OF_MAIN);
+    assert_eq!(case(None, at_once, false), OF_MAIN);
+    assert_eq!(case(Some("own words"), at_once, true), format!("{OF_MAIN}: own words"));
+}
+
+#[test]
+fn a_failed_preparation_of_files_is_a_start_error() {
+    let state = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "prepare files: /a: No space left on device"}});
+    let init = containers(&[("sandbox-operator-files-0", state)]);
+    let waiting = waiting("PodInitializing", "");
+    let case = Case::pod(json!({"phase": "Failed", "initContainerStatuses": init, "containerStatuses": waiting}));
+    assert_eq!(case.outcome(), (State::Failed, "StartError", None));
+    let message = case.decide().verdict.unwrap().message;
+    assert!(message.contains("No space left"), "{message}");
 }
