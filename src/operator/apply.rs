@@ -1,7 +1,7 @@
 //! Writes of sandboxes, sessions, their children and the agents' keys, and the few reads that must not come from a cache. The Lease is
 //! written in `lease.rs`, events in `events.rs`.
 
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -97,6 +97,11 @@ impl Writer {
     pub(crate) async fn set_owners<K: Namespaced>(&self, kind: &'static str, meta: &ObjectMeta) -> Result<(), Error> {
         let body = json!({"metadata": {"resourceVersion": meta.resource_version, "ownerReferences": meta.owner_references}});
         self.merge::<K>(kind, meta.into(), body).await
+    }
+
+    /// Reads a node. None also where the operator has no right to: with `watchNamespaces` it may read nothing outside of them.
+    pub async fn node(&self, name: &str) -> Option<Node> {
+        self.0.get_cluster_scoped::<Node>(name).await.ok().flatten()
     }
 
     /// Lowers a pod's `activeDeadlineSeconds`.

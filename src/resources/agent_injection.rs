@@ -34,7 +34,7 @@ pub struct AgentKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentInjection {
     /// How it reaches them.
-    pub by: AgentDelivery,
+    pub delivery: AgentDelivery,
     /// Who may call it.
     pub key: AgentKey,
 }

@@ -24,7 +24,7 @@ pub struct Effective {
 
 impl Effective {
     /// Merges the fields. `session`: the sandbox's session, if it has one and it is known.
-    pub fn new(sandbox: &Sandbox, session: Option<&SandboxSession>, settings: &Settings) -> Effective {
+    pub(crate) fn new(sandbox: &Sandbox, session: Option<&SandboxSession>, settings: &Settings) -> Effective {
         let workload = match session.and_then(|s| s.spec.defaults.as_ref()) {
             Some(defaults) => sandbox.spec.workload.clone().or(defaults.clone()),
             None => sandbox.spec.workload.clone(),

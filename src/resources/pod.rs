@@ -40,7 +40,7 @@ pub(crate) fn build(sandbox: &Sandbox, effective: &Effective, settings: &Setting
         exec_limits::check_sidecar(sandbox, i, &own.container, &built)?;
         sidecars.push(built);
     }
-    let install = (agent.by == AgentDelivery::InitContainer).then(|| install_agent(settings, effective));
+    let install = (agent.delivery == AgentDelivery::InitContainer).then(|| install_agent(settings, effective));
     let init: Vec<_> = install
         .into_iter()
         .chain(prepare::init_containers(effective, &main, &sidecars))
@@ -79,7 +79,7 @@ pub(crate) fn build(sandbox: &Sandbox, effective: &Effective, settings: &Setting
             service_account_name: w.pod.service_account_name.clone(),
             termination_grace_period_seconds: Some(effective.grace),
             tolerations: Some(tolerations(w.pod.tolerations.as_deref().unwrap_or_default(), settings)),
-            volumes: Some(volumes(sandbox, effective, settings, agent.by)),
+            volumes: Some(volumes(sandbox, effective, settings, agent.delivery)),
             ..PodSpec::default()
         }),
         ..Pod::default()

@@ -159,7 +159,7 @@ mod tests {
         let sandbox: Sandbox = serde_json::from_value(object).unwrap();
         let settings = Settings::default();
         let agent = AgentInjection {
-            by: AgentDelivery::ImageVolume,
+            delivery: AgentDelivery::ImageVolume,
             key: AgentKey::default(),
         };
         let effective = Effective::new(&sandbox, None, &settings);

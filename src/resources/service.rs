@@ -53,7 +53,7 @@ pub(crate) fn host(sandbox: &Sandbox) -> String {
 }
 
 /// The URL of a port at an address with its port number.
-pub fn url(port: &Port, address: &str) -> String {
+pub(crate) fn url(port: &Port, address: &str) -> String {
     let scheme = match port.protocol.unwrap_or_default() {
         Protocol::TCP => "http",
         Protocol::UDP => "udp",
@@ -63,7 +63,7 @@ pub fn url(port: &Port, address: &str) -> String {
 }
 
 /// The URLs of all ports at the Service of this name, then those of public ports at `endpoints`.
-pub fn urls(sandbox: &Sandbox, effective: &Effective, service_name: &str, endpoints: &BTreeMap<String, String>) -> Vec<String> {
+pub(crate) fn urls(sandbox: &Sandbox, effective: &Effective, service_name: &str, endpoints: &BTreeMap<String, String>) -> Vec<String> {
     let namespace = sandbox.namespace().unwrap_or_default();
     let internal = effective.workload.ports.iter().flatten();
     let internal = internal.map(|p| url(p, &format!("{service_name}.{namespace}.svc:{}", p.port)));
@@ -72,7 +72,7 @@ pub fn urls(sandbox: &Sandbox, effective: &Effective, service_name: &str, endpoi
 }
 
 /// Addresses with port numbers outside the cluster, by the names of ports. `node`: where node ports are reached.
-pub fn public_endpoints(service: &Service, node: Option<&str>) -> BTreeMap<String, String> {
+pub(crate) fn public_endpoints(service: &Service, node: Option<&str>) -> BTreeMap<String, String> {
     let spec = service.spec.as_ref();
     let balancer = service.status.as_ref().and_then(|s| s.load_balancer.as_ref());
     let balancer = balancer.and_then(|b| b.ingress.as_ref()?.first());
@@ -93,7 +93,7 @@ pub fn public_endpoints(service: &Service, node: Option<&str>) -> BTreeMap<Strin
 }
 
 /// The address of a node: the one outside of the cluster's network if it has one.
-pub fn node_address(node: &Node) -> Option<&str> {
+pub(crate) fn node_address(node: &Node) -> Option<&str> {
     let addresses = node.status.as_ref()?.addresses.as_ref()?;
     let of_type = |kind: &str| addresses.iter().find(|a| a.type_ == kind).map(|a| a.address.as_str());
     of_type("ExternalIP").or_else(|| of_type("InternalIP"))

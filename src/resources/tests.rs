@@ -11,7 +11,7 @@ use crate::api::{FieldError, Sandbox, SandboxSession};
 fn refusal(sandbox: &Sandbox, session: Option<&SandboxSession>, settings: &Settings) -> Option<FieldError> {
     let effective = Effective::new(sandbox, session, settings);
     let agent = AgentInjection {
-        by: AgentDelivery::ImageVolume,
+        delivery: AgentDelivery::ImageVolume,
         key: AgentKey::default(),
     };
     network_policy::build(sandbox, &effective, settings, &settings.lists())

@@ -29,7 +29,11 @@ async fn every_example_runs() {
     for object in sandboxes {
         let name = object.name_any();
         if ["workbench", "web"].contains(&name.as_str()) {
-            scene.running(&name).await;
+            let status = scene.running(&name).await;
+            if name == "web" {
+                let url = format!("http://web.{}.svc:8080", scene.namespace);
+                assert_eq!((status.service_name.as_deref(), status.urls), (Some("web"), vec![url]));
+            }
             continue;
         }
         let status = scene.ended(&name).await;

@@ -144,3 +144,31 @@ async fn a_claim_binds_and_a_declared_port_gets_a_service() {
     assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 8000);
     scene.end().await;
 }
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn the_status_names_the_service_and_its_urls_and_a_foreign_service_is_left_alone() {
+    let scene = Scene::new("service").await;
+    let foreign: Service = scene
+        .create(json!({"metadata": {"name": "taken"}, "spec": {"ports": [{"port": 1}]}}))
+        .await;
+    let ports = json!({"ports": [{"name": "http", "port": 8000}, {"name": "dns", "port": 53, "protocol": "UDP"}]});
+    let mut names = vec![];
+    for sandbox in ["free", "taken"] {
+        scene.sandbox(sandbox, ports.clone()).await;
+        let status = scene.running(sandbox).await;
+        let name = status.service_name.clone().unwrap();
+        let host = format!("{name}.{}.svc", scene.namespace);
+        assert_eq!(status.urls, [format!("http://{host}:8000"), format!("udp://{host}:53")]);
+        let service = scene.api::<Service>().get(&name).await.unwrap();
+        assert_eq!(service.spec.unwrap().ports.unwrap().len(), 2);
+        names.push((name, status.pod_name.unwrap()));
+    }
+    assert_eq!(names[0].0, "free");
+    assert_eq!(names[1].0, names[1].1, "the name of the pod instead");
+    let kept = scene.api::<Service>().get("taken").await.unwrap();
+    assert_eq!((kept.metadata.uid, kept.spec), (foreign.metadata.uid, foreign.spec));
+    scene.stop("free").await;
+    assert_eq!(scene.ended("free").await.urls, Vec::<String>::new());
+    scene.end().await;
+}

@@ -30,7 +30,7 @@ fn build(name: &str, workload: &Workload, context: &ConvertContext<'_>) -> Resul
     let sandbox = Sandbox::new(name, spec);
     let effective = Effective::new(&sandbox, None, &settings);
     let agent = AgentInjection {
-        by: AgentDelivery::ImageVolume,
+        delivery: AgentDelivery::ImageVolume,
         key: AgentKey::default(),
     };
     network_policy::build(&sandbox, &effective, &settings, &settings.lists())?;

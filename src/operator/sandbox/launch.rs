@@ -77,7 +77,7 @@ async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
     let policy = own_policy(o, ctx).map_err(invalid)?;
     let secret = files::secret(&o.sandbox, &o.effective).map_err(invalid)?;
     let agent = AgentInjection {
-        by: ctx.agent_delivery,
+        delivery: ctx.agent_delivery,
         key: ctx.agent_key.borrow().clone(),
     };
     let mut pod = pod::build(&o.sandbox, &o.effective, &ctx.settings, &agent).map_err(invalid)?;

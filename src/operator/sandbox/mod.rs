@@ -11,6 +11,7 @@ mod observe;
 mod pod;
 mod pod_events;
 mod policy;
+mod service;
 mod status;
 mod stop;
 mod tell;

@@ -14,7 +14,8 @@ use super::context::Context;
 use super::identity::PodRecord;
 use super::launch::LaunchFailure;
 use super::pod::PodView;
-use super::{pod_events, status};
+use super::service::ServiceAddress;
+use super::{pod_events, service, status};
 use crate::api::conditions::SCHEDULING_GATED;
 use crate::api::{Sandbox, SandboxSession, SandboxStatus, State, reason};
 use crate::operator::error::Error;
@@ -44,6 +45,8 @@ pub(crate) struct Observed {
     /// When the pod's events are due to be read.
     pub poll_at: Option<Timestamp>,
     pub policy: Option<PolicyView>,
+    /// How its ports are reached, where the status does not say it yet.
+    pub service: Option<ServiceAddress>,
     /// Why the children could not be created when it was last tried.
     pub launch_failure: Option<LaunchFailure>,
     /// The operator's own image, which contains the agent.
@@ -175,6 +178,7 @@ pub(super) async fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp
         pod_record,
         first_seen,
         pod: None,
+        service: None,
         poll_at: None,
     };
     observed.pod = match pod_of(&observed, ctx, state.created_pod.map(|created| created.at)).await? {
@@ -182,6 +186,7 @@ pub(super) async fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp
         Break(pause) => return Ok(Break(pause)),
     };
     if !observed.status.state.is_final() {
+        observed.service = service::observe(&observed, ctx).await?;
         pod_events::complete(&mut observed, state.polled, ctx, now).await;
     }
     Ok(Continue(observed))

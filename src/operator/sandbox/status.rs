@@ -30,8 +30,13 @@ pub(super) fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> Sandbox
         exit_code: verdict.exit.as_ref().map_or(old.exit_code, |e| e.code),
         pod_name: pod.map(|p| p.name.clone()).or_else(|| old.pod_name.clone()),
         pod: identity::status(o),
-        service_name: old.service_name.clone(),
-        urls: old.urls.clone(),
+        service_name: o.service.as_ref().map(|s| s.name.clone()).or_else(|| old.service_name.clone()),
+        // Nothing answers after the end.
+        urls: match &o.service {
+            _ if has_ended => vec![],
+            Some(service) => service.urls.clone(),
+            None => old.urls.clone(),
+        },
         pod_ip: pod.and_then(|p| p.ip.clone()).or_else(|| old.pod_ip.clone()),
         node_name: pod.and_then(|p| p.node.clone()).or_else(|| old.node_name.clone()),
         started_at: started.map(Time).or_else(|| old.started_at.clone()),
@@ -127,5 +132,6 @@ pub(super) fn is_worth_writing(o: &Observed, new: &SandboxStatus, now: Timestamp
     }
     let news = |s: &SandboxStatus| (s.state, s.reason.clone(), s.message.clone(), s.exit_code, s.observed_generation);
     let has_run = !matches!(new.state, State::Pending | State::Creating);
-    news(old) != news(new) || has_run && (&old.pod_ip, &old.expires_at) != (&new.pod_ip, &new.expires_at)
+    let addresses = |s: &SandboxStatus| (s.pod_ip.clone(), s.expires_at.clone(), s.service_name.clone());
+    news(old) != news(new) || has_run && addresses(old) != addresses(new)
 }

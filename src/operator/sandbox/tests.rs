@@ -152,6 +152,7 @@ impl Case {
             pod,
             poll_at: self.poll_at,
             policy: self.policy.clone(),
+            service: None,
             launch_failure: self.launch_failure.clone(),
             agent_image: "agent:1".into(),
         }

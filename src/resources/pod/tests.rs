@@ -18,7 +18,7 @@ fn pod(spec: &Value, agent: AgentDelivery) -> Pod {
     let sandbox: Sandbox = serde_json::from_value(object).unwrap();
     let settings = Settings::default();
     let agent = AgentInjection {
-        by: agent,
+        delivery: agent,
         key: AgentKey {
             id: "k001790000000".into(),
             public_key: "cHVibGljIGtleQ==".into(),

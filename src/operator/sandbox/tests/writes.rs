@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::service::ServiceAddress;
 use super::super::status::{acknowledged, is_worth_writing, status};
 use super::{Case, at, ended, main, sandbox, waiting};
 use crate::api::{SandboxStatus, State};
@@ -62,6 +63,31 @@ fn a_slow_start_takes_two_writes_and_the_end_one() {
     assert_eq!(written(life), ["CREATING", "RUNNING", "COMPLETED"]);
     assert_eq!(written(vec![Case::default(), unbound(), running(), done()]), ["RUNNING", "COMPLETED"]);
     assert_eq!(written(vec![Case::default(), done()]), ["COMPLETED"]);
+}
+
+#[test]
+fn the_service_is_written_with_running_and_its_urls_are_removed_at_the_end() {
+    let address = ServiceAddress {
+        name: "a".into(),
+        urls: vec!["http://a.n.svc:80".into()],
+    };
+    let case = running();
+    let mut observed = case.observed();
+    let without = status(&observed, &case.verdict(), at(110));
+    observed.service = Some(address.clone());
+    let with = status(&observed, &case.verdict(), at(110));
+    assert_eq!((with.service_name.as_deref(), &with.urls), (Some("a"), &address.urls));
+    observed.status = without;
+    assert!(is_worth_writing(&observed, &with, at(110)), "a sandbox that an older version started");
+    let done = Case {
+        status: with,
+        ..Case::pod(json!({"phase": "Succeeded", "containerStatuses": ended(0, "Completed")}))
+    };
+    let last = status(&done.observed(), &done.verdict(), at(120));
+    assert_eq!(
+        (last.state, last.service_name.as_deref(), last.urls),
+        (State::Completed, Some("a"), vec![])
+    );
 }
 
 #[test]
