@@ -2,7 +2,7 @@
 
 use crate::support::{Scene, light, outcome, sh, with};
 use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
@@ -16,8 +16,8 @@ struct Mutation {
 }
 
 impl Mutation {
-    /// `spec`: the fields of the pod's spec that are added, as a CEL object. Returns once it is in force.
-    async fn new(scene: &Scene, spec: &str) -> Mutation {
+    /// `patch`: a list of JSON patches in CEL. Returns once a pod is as `is_mutated` says.
+    async fn new(scene: &Scene, patch: &str, is_mutated: fn(&PodSpec) -> bool) -> Mutation {
         let name = scene.namespace.clone();
         let mutation = Mutation {
             policies: Api::all(scene.client.clone()),
@@ -30,10 +30,7 @@ impl Mutation {
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
                 "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
             },
-            "mutations": [{
-                "patchType": "ApplyConfiguration",
-                "applyConfiguration": {"expression": format!("Object{{metadata: Object.metadata{{annotations: {{\"mutated\": \"true\"}}}}, spec: {spec}}}")},
-            }],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}],
         }});
         let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
         let create = PostParams::default();
@@ -52,8 +49,8 @@ impl Mutation {
         scene
             .eventually("the mutation to be in force", || async {
                 let pod = scene.api::<Pod>().create(&dry_run, &probe).await.map_err(|e| e.to_string())?;
-                let is_mutated = pod.metadata.annotations.is_some_and(|a| a.contains_key("mutated"));
-                is_mutated.then_some(()).ok_or_else(|| "not mutated".into())
+                let spec = pod.spec.unwrap();
+                if is_mutated(&spec) { Ok(()) } else { Err(format!("{spec:?}")) }
             })
             .await;
         mutation
@@ -66,9 +63,12 @@ impl Mutation {
 }
 
 /// What a service mesh adds: an ordinary container that never ends by itself.
-const MESH: &str = r#"Object.spec{containers: [Object.spec.containers{
+const MESH: &str = r#"[JSONPatch{op: "add", path: "/spec/containers/-", value: Object.spec.containers{
     name: "mesh", image: "python:3.11", command: ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-}]}"#;
+}}]"#;
+
+/// What a queue adds.
+const GATE: &str = r#"[JSONPatch{op: "add", path: "/spec/schedulingGates", value: [Object.spec.schedulingGates{name: "example.com/queue"}]}]"#;
 
 /// A container's exit code, and when it ended.
 type End = (i32, Option<Time>);
@@ -89,7 +89,7 @@ fn ends(pod: &Pod) -> Vec<(String, Option<End>)> {
 #[ignore = "needs a cluster"]
 async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
     let scene = Scene::new("mesh").await;
-    let mutation = Mutation::new(&scene, MESH).await;
+    let mutation = Mutation::new(&scene, MESH, |spec| spec.containers.len() == 2).await;
     for (name, script, wanted) in [
         ("completed", "echo out", ("COMPLETED", "Completed", Some(0))),
         ("failed", "echo out; exit 3", ("FAILED", "Error", Some(3))),
@@ -128,8 +128,7 @@ async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
 #[ignore = "needs a cluster"]
 async fn a_gated_pod_is_shown_and_its_start_timeout_does_not_run() {
     let scene = Scene::new("gated").await;
-    let gates = r#"Object.spec{schedulingGates: [Object.spec.schedulingGates{name: "example.com/queue"}]}"#;
-    let mutation = Mutation::new(&scene, gates).await;
+    let mutation = Mutation::new(&scene, GATE, |spec| spec.scheduling_gates.is_some()).await;
     let timeout = 10;
     let spec = json!({"startTimeoutSeconds": timeout});
     let made = scene.sandbox("a", light(with(sh("true"), spec.clone()))).await;
