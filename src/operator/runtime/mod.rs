@@ -7,14 +7,12 @@ mod controller;
 mod informer;
 mod queue;
 mod states;
+mod watched;
 
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
-use serde::de::DeserializeOwned;
-use std::fmt::Debug;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,20 +21,11 @@ pub(crate) use self::controller::Controller;
 pub(crate) use self::informer::Informer;
 pub(crate) use self::queue::Queue;
 pub(crate) use self::states::States;
+pub(crate) use self::watched::Watched;
 
 use super::events::Events;
 use super::metrics::Metrics;
 use crate::kube::ApiClient;
-
-/// A kind that can be watched.
-pub(crate) trait Watched:
-    Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
-{
-}
-impl<K> Watched for K where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
-{
-}
 
 type Hook = Arc<dyn Fn() + Send + Sync>;
 type Run = Arc<dyn Fn(CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;

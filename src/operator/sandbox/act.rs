@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use super::cache::{CachedPod, reference};
 use super::context::Context;
-use super::decide::Action;
+use super::decision::Action;
 use super::launch::launch;
-use super::observe::{Observed, Session};
-use super::pod::{MainState, PodView};
+use super::observed::{Observed, Session};
+use super::pod::{MainState, PodView, target};
 use super::policy::restore_policy;
 use super::stop::without_agent;
 use crate::agent_client;
 use crate::api::Sandbox;
-use crate::operator::apply::Target;
 use crate::operator::error::Error;
 use crate::resources::{names, service};
 
@@ -54,14 +53,6 @@ async fn end_pod(namespace: &str, action: &Action, ctx: &Context) -> Result<(), 
             ctx.writer.delete_within::<Pod>("Pod", target(namespace, pod), grace).await
         }
         _ => Ok(()),
-    }
-}
-
-pub(super) fn target<'a>(namespace: &'a str, pod: &'a PodView) -> Target<'a> {
-    Target {
-        namespace,
-        name: &pod.name,
-        uid: &pod.uid,
     }
 }
 

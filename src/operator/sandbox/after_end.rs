@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::decide::{Action, Decision};
-use super::observe::Observed;
+use super::decision::{Action, Decision};
+use super::observed::Observed;
 use super::pod::{MainState, PodView};
 use crate::api::SandboxStatus;
 use crate::api::conditions::FINISHED;

@@ -6,9 +6,9 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::cache::Caches;
+use super::decision::Verdict;
 use super::identity::CreatedPod;
-use super::launch::LaunchFailure;
-use super::pod_events::Polled;
+use super::pod::StartProblem;
 use crate::agent_client::AgentClient;
 use crate::api::SandboxStatus;
 use crate::operator::apply::Writer;
@@ -51,4 +51,15 @@ pub(crate) struct ReconcileState {
     pub polled: Option<Polled>,
     /// Why its children could not be created, until they are.
     pub launch_failure: Option<LaunchFailure>,
+}
+
+/// When the events of a pod were last read, and the problem that they reported.
+pub(crate) type Polled = (Timestamp, Option<StartProblem>);
+
+/// Why the children could not be created. Kept in memory, so that the next decision is based on it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LaunchFailure {
+    pub verdict: Verdict,
+    /// None where trying again cannot help.
+    pub retry_at: Option<Timestamp>,
 }

@@ -5,69 +5,12 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::after_end::after_end;
-use super::observe::{Observed, Session};
+use super::decision::{Action, Decision, Verdict};
+use super::observed::{Observed, Session};
 use super::pod::{MainState, PodView, Scheduling};
 use super::stop::{stop, stop_cause};
-use super::verdict::{Verdict, attribute, external_end, natural_exit, never_started, pod_is_gone};
+use super::verdict::{OVERTIME, attribute, external_end, natural_exit, never_started, node_lost, pod_is_gone};
 use crate::api::{ANNOTATION_HOLD, State, reason};
-
-/// How long after its time the kubelet may take to end a pod. After that the record ends without it: a dead kubelet must not keep a record
-/// alive for ever.
-pub(super) const OVERTIME: SignedDuration = SignedDuration::from_secs(60);
-
-/// What to do next, and what to write into the status.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Decision {
-    /// Taken after the status is written.
-    pub action: Action,
-    /// None once the state is final.
-    pub verdict: Option<Verdict>,
-    /// When to reconcile again even if nothing changes.
-    pub wake: Option<Timestamp>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Action {
-    None,
-    /// Make the session an owner of the sandbox.
-    Join,
-    /// Create the children: policies, then the pod.
-    Launch,
-    /// Restore the network policy, which somebody deleted or edited.
-    RestorePolicy,
-    /// Make the policy of this UID an owner of the pod, in place of the one that the pod was created with.
-    SetPolicyOwner(String),
-    /// Lower the pod's `activeDeadlineSeconds`. Lowered to 1, it ends the pod but keeps it, with exit code and logs.
-    SetDeadline(PodView, i64),
-    /// Ask the agent to end the main command, with these seconds between SIGTERM and SIGKILL.
-    StopAgent(PodView, i64),
-    /// Delete a pod that has nothing worth keeping.
-    DeletePod(PodView),
-    /// Delete a pod whose processes run, with these seconds between SIGTERM and SIGKILL. Its logs are lost.
-    KillPod(PodView, i64),
-    /// Delete the record.
-    Delete,
-}
-
-impl Decision {
-    /// Nothing to do: write this, and reconcile again at `wake`.
-    pub(super) fn wait(verdict: Verdict, wake: Option<Timestamp>) -> Decision {
-        Decision {
-            action: Action::None,
-            verdict: Some(verdict),
-            wake,
-        }
-    }
-
-    /// A final state. The next reconcile follows at once, to clean up.
-    pub(super) fn end(verdict: Verdict, now: Timestamp) -> Decision {
-        Decision::wait(verdict, Some(now))
-    }
-
-    fn is_end(&self) -> bool {
-        self.verdict.as_ref().is_some_and(|v| v.state.is_final())
-    }
-}
 
 pub(crate) fn decide(o: &Observed, now: Timestamp) -> Decision {
     if o.status.state.is_final() {
@@ -126,12 +69,6 @@ fn end_once_terminated(o: &Observed, pod: &PodView, verdict: Verdict, now: Times
     }
     let state = State::Terminating;
     Decision::wait(Verdict { state, ..verdict }, until)
-}
-
-/// The end of a record whose pod should have ended, which its node does not report.
-pub(super) fn node_lost(cause: &Verdict, pod: &PodView) -> Verdict {
-    let message = format!("{}; its node has not reported that the containers stopped", cause.message);
-    Verdict::new(State::Failed, reason::NODE_LOST, message).with_exit(&pod.main)
 }
 
 /// No pod was created yet.

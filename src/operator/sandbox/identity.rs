@@ -3,8 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::time::Instant;
 
-use super::observe::Observed;
-use crate::api::{PodIdentity, PodOrigin, Sandbox, SandboxStatus};
+use crate::api::{Sandbox, SandboxStatus};
 use crate::resources::names;
 
 /// A pod that this process created; the status does not name it yet.
@@ -45,20 +44,6 @@ impl PodRecord {
     pub(super) fn is(&self, pod: &ObjectMeta) -> bool {
         pod.name.as_ref() == Some(&self.name) && (self.uid.is_none() || pod.uid == self.uid)
     }
-}
-
-/// The identity that is written into the status.
-pub(super) fn status(o: &Observed) -> Option<PodIdentity> {
-    let written = o.status.pod.clone();
-    written.or_else(|| {
-        let pod = o.pod.as_ref()?;
-        Some(PodIdentity {
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            origin: PodOrigin::Created,
-            incarnation: 1,
-        })
-    })
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 mod act;
 mod after_end;
 mod cache;
+mod children;
 mod context;
 mod decide;
+mod decision;
 mod identity;
 mod launch;
 mod observe;
+mod observed;
 mod pod;
 mod pod_events;
 mod policy;
@@ -31,8 +34,8 @@ pub(crate) use self::context::Context;
 use self::decide::decide;
 use self::observe::observe;
 use self::tell::tell;
-use super::error::Error;
 use crate::api::Sandbox;
+use crate::operator::error::Error;
 
 /// Shortest time between two reconciles that nothing but the clock causes.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);

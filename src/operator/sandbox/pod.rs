@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec};
 
 use crate::agent_contract::MAIN_EXITED_WITH_255;
 use crate::api::{ANNOTATION_AGENT_KEY, reason};
+use crate::operator::apply::Target;
 use crate::resources::names;
 use crate::resources::pod_containers::{INSTALL_AGENT, MAIN};
 use crate::resources::prepare::is_preparation;
@@ -315,4 +316,13 @@ fn start_problem(status: &ContainerStatus) -> Option<StartProblem> {
 /// a ConfigMap or a key that may be created later, or something that the kubelet has not fetched yet; it tries again.
 fn violates_non_root(message: &str) -> bool {
     message.contains("runAsNonRoot") || message.contains("non-root")
+}
+
+/// The pod, with its UID as a precondition.
+pub(super) fn target<'a>(namespace: &'a str, pod: &'a PodView) -> Target<'a> {
+    Target {
+        namespace,
+        name: &pod.name,
+        uid: &pod.uid,
+    }
 }

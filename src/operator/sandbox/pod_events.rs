@@ -4,14 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt;
 
-use super::act::target;
-use super::context::Context;
-use super::observe::Observed;
-use super::pod::{MainState, PodView, StartProblem};
+use super::context::{Context, Polled};
+use super::observed::Observed;
+use super::pod::{MainState, PodView, StartProblem, target};
 use crate::api::reason;
-
-/// When the events of a pod were last read, and the problem that they reported.
-pub(crate) type Polled = (Timestamp, Option<StartProblem>);
 
 /// How long a pod may be on its node before its events are read. Most run by then.
 const FIRST_POLL: SignedDuration = SignedDuration::from_secs(10);

@@ -5,9 +5,9 @@ use kube::ResourceExt;
 use std::time::{Duration, Instant};
 
 use super::cache::reference;
+use super::children::{Stop, create, invalid, later, refused, taken, vanished};
 use super::context::Context;
-use super::launch::{Stop, create, invalid, later, refused, taken, vanished};
-use super::observe::Observed;
+use super::observed::Observed;
 use crate::api::{FieldError, reason};
 use crate::operator::apply::Created;
 use crate::operator::error::Error;

@@ -5,17 +5,10 @@ use kube::ResourceExt;
 use std::collections::BTreeMap;
 
 use super::context::Context;
-use super::observe::Observed;
+use super::observed::{Observed, ServiceAddress};
 use super::pod::MainState;
 use crate::operator::error::Error;
 use crate::resources::{names, service};
-
-/// How the ports of a sandbox are reached.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ServiceAddress {
-    pub name: String,
-    pub urls: Vec<String>,
-}
 
 /// Reads it from the API server once, when the main container runs. None if the sandbox has no ports, or if the status has it already.
 pub(super) async fn observe(o: &Observed, ctx: &Context) -> Result<Option<ServiceAddress>, Error> {

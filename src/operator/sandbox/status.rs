@@ -4,12 +4,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::identity;
-use super::observe::{Observed, Session};
+use super::decision::Verdict;
+use super::observed::{Observed, Session};
 use super::pod::{MainState, PodView, Scheduling};
-use super::verdict::Verdict;
 use crate::api::conditions::{self, FINISHED, POD_SCHEDULED, READY, SCHEDULING_GATED};
-use crate::api::{SandboxStatus, State, reason};
+use crate::api::{PodIdentity, PodOrigin, SandboxStatus, State, reason};
 
 pub(super) fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> SandboxStatus {
     let old = &o.status;
@@ -29,7 +28,7 @@ pub(super) fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> Sandbox
         // One that was seen while the sandbox was TERMINATING still holds when its pod is gone.
         exit_code: verdict.exit.as_ref().map_or(old.exit_code, |e| e.code),
         pod_name: pod.map(|p| p.name.clone()).or_else(|| old.pod_name.clone()),
-        pod: identity::status(o),
+        pod: pod_identity(o),
         service_name: o.service.as_ref().map(|s| s.name.clone()).or_else(|| old.service_name.clone()),
         // Nothing answers after the end.
         urls: match &o.service {
@@ -68,6 +67,20 @@ pub(super) fn acknowledged(o: &Observed) -> Option<SandboxStatus> {
         observed_generation: generation,
         tags: tags(o),
         ..o.status.clone()
+    })
+}
+
+/// The identity that is written into the status.
+fn pod_identity(o: &Observed) -> Option<PodIdentity> {
+    let written = o.status.pod.clone();
+    written.or_else(|| {
+        let pod = o.pod.as_ref()?;
+        Some(PodIdentity {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            origin: PodOrigin::Created,
+            incarnation: 1,
+        })
     })
 }
 

@@ -9,10 +9,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::decide::{Action, Decision, OVERTIME, node_lost};
-use super::observe::Observed;
+use super::decision::{Action, Decision, Verdict};
+use super::observed::Observed;
 use super::pod::{MainState, PodView};
-use super::verdict::Verdict;
+use super::verdict::{OVERTIME, node_lost};
 use crate::api::{DesiredState, State, reason};
 
 /// How long after its time the agent or the kubelet may take for a step of a stop.

@@ -5,9 +5,9 @@ use kube::ResourceExt;
 use std::time::Duration;
 
 use super::context::Context;
-use super::observe::Observed;
+use super::decision::Verdict;
+use super::observed::Observed;
 use super::status;
-use super::verdict::Verdict;
 use crate::api::{SandboxStatus, State};
 use crate::operator::error::Error;
 

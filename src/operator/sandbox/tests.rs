@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::decide::{Action, Decision, decide};
+use super::context::LaunchFailure;
+use super::decide::decide;
+use super::decision::{Action, Decision, Verdict};
 use super::identity::{CreatedPod, PodRecord};
-use super::launch::LaunchFailure;
-use super::observe::{Observed, PolicyView, Session};
+use super::observed::{Observed, PolicyView, Session};
 use super::pod::{PodView, StartProblem};
 use super::status::status;
-use super::verdict::Verdict;
 use crate::api::{Sandbox, SandboxSession, SandboxStatus, State};
 use crate::resources::{Effective, Settings};
 

@@ -1,40 +1,15 @@
 //! What a sandbox's state is and why, and how one ended that was not asked to stop: pure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::observe::Observed;
+use super::decision::Verdict;
+use super::observed::Observed;
 use super::pod::{Exit, MainState, PodView, StartProblem};
 use crate::api::{State, reason};
 
-/// A state, and why.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Verdict {
-    pub state: State,
-    /// One of our reasons.
-    pub reason: &'static str,
-    pub message: String,
-    /// How the main container ended, if that is known.
-    pub exit: Option<Exit>,
-}
-
-impl Verdict {
-    pub(crate) fn new(state: State, reason: &'static str, message: impl Into<String>) -> Verdict {
-        Verdict {
-            state,
-            reason,
-            message: message.into(),
-            exit: None,
-        }
-    }
-
-    pub(super) fn with_exit(self, main: &MainState) -> Verdict {
-        let exit = match main {
-            MainState::Terminated(exit) => Some(exit.clone()),
-            MainState::Waiting | MainState::Running(_) => None,
-        };
-        Verdict { exit, ..self }
-    }
-}
+/// How long after its time the kubelet may take to end a pod. After that the record ends without it: a dead kubelet must not keep a record
+/// alive for ever.
+pub(super) const OVERTIME: SignedDuration = SignedDuration::from_secs(60);
 
 /// The exit of the main container, unless something else caused it. Other causes are checked first, since each can come with any exit code:
 /// a pod that its deadline ended may show 0, a pod that was deleted may show Succeeded.
@@ -164,4 +139,10 @@ pub(super) fn attribute(o: &Observed, problem: &StartProblem) -> &'static str {
     let is_pull = matches!(problem.reason, reason::IMAGE_PULL_ERROR | reason::NEVER_PULL | reason::INVALID_IMAGE_NAME);
     let is_ours = is_pull && !o.agent_image.is_empty() && problem.message.contains(&o.agent_image) && o.agent_image != o.effective.image;
     if is_ours { reason::AGENT_IMAGE_FAILED } else { problem.reason }
+}
+
+/// The end of a record whose pod should have ended, which its node does not report.
+pub(super) fn node_lost(cause: &Verdict, pod: &PodView) -> Verdict {
+    let message = format!("{}; its node has not reported that the containers stopped", cause.message);
+    Verdict::new(State::Failed, reason::NODE_LOST, message).with_exit(&pod.main)
 }

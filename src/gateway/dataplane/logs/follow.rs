@@ -4,18 +4,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::Sender;
 use tonic::{Code, Status};
 
-use super::read::ReadError;
+use super::log::{Entry, Log, TRUNCATED, error_entry, no_pod};
+use super::read_error::ReadError;
 use super::render::Start;
-use super::rotation::Files;
-use super::session::Session;
-use super::{TRUNCATED, error_entry, no_pod};
 use crate::api::Sandbox;
-use crate::gateway::edge::log_search::LogSearchPermits;
 use crate::gateway::error::{of_kube, sandbox_not_found};
-use crate::gateway::sandboxes::lookup::{SandboxLookup, container_state, no_container};
+use crate::gateway::sandboxes::lookup::{container_state, no_container};
 use crate::proto::sandbox as pb;
 
 /// Between two reads of the state of a container that has not started or has just ended.
@@ -27,32 +23,6 @@ const FAILURES: u32 = 5;
 const END_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest time from the end of a container's log to its end in the pod's status.
 const STATUS_DELAY: Duration = Duration::from_secs(10);
-
-/// An entry, or what ends the stream instead.
-pub(super) type Entry = Result<pb::LogEntry, Status>;
-
-/// A log as it is sent to one caller.
-pub(super) struct Log {
-    pub sandboxes: SandboxLookup,
-    pub sandbox: Arc<Sandbox>,
-    pub container: String,
-    pub entries: Sender<Entry>,
-    /// Where the next read begins.
-    pub start: Start,
-    /// The session, from the first line on.
-    pub session: Option<Session>,
-    pub timestamps: bool,
-    /// Bytes of the session that were delivered.
-    pub offset: u64,
-    /// Lines from the end with which to begin.
-    pub tail: Option<usize>,
-    /// What bounds the searches for them.
-    pub searches: Option<LogSearchPermits>,
-    /// The last read ended before the first byte to be delivered.
-    pub past_end: bool,
-    /// The files of the log that is followed.
-    pub files: Option<Files>,
-}
 
 /// A container, as far as its log is concerned.
 enum Phase {

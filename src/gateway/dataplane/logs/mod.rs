@@ -2,7 +2,9 @@
 //! an offset.
 
 mod follow;
+mod log;
 mod read;
+mod read_error;
 pub mod render;
 mod rotation;
 pub mod session;
@@ -11,30 +13,24 @@ mod tail;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use self::follow::Log;
+use self::log::{Log, error_entry, no_pod};
 use self::render::Start;
 use self::session::Session;
-use crate::api::Sandbox;
 use crate::gateway::dataplane::response_stream::ResponseStream;
 use crate::gateway::edge::log_search::LogSearchPermits;
 use crate::gateway::error::{Violation, draining, invalid};
-use crate::gateway::sandboxes::lookup::{SandboxLookup, container_name, container_state, no_container, not_running};
+use crate::gateway::sandboxes::lookup::{SandboxLookup, container_name, container_state, no_container};
 use crate::proto::sandbox as pb;
 
 /// The most lines that can be requested from the end.
 const MAX_TAIL: i32 = 100_000;
 /// Entries that wait for the caller, of at most 32 KiB each.
 const WAITING: usize = 4;
-/// The error code for missing lines. The SDK raises it. After `REPLAY_GAP`, the other code for them, the SDK reads on from the present
-/// without a word.
-const TRUNCATED: &str = "STREAM_TRUNCATED";
-
 /// What a caller requests of a log.
 #[derive(Debug, PartialEq)]
 enum Request {
@@ -123,27 +119,6 @@ pub async fn stream_logs(
         }
     });
     Ok(stream)
-}
-
-/// The log of a sandbox without a pod: empty if it never ran, otherwise lost.
-fn no_pod(sandbox: &Arc<Sandbox>) -> Result<(), Status> {
-    let status = sandbox.status.as_ref();
-    if status.is_some_and(|s| s.state.is_final() && s.started_at.is_none()) {
-        Ok(())
-    } else {
-        Err(not_running(sandbox))
-    }
-}
-
-/// The last entry of a stream that ends before the log.
-fn error_entry(code: &str, message: &str) -> pb::LogEntry {
-    pb::LogEntry {
-        error: Some(pb::LogStreamError {
-            code: code.into(),
-            message: message.into(),
-        }),
-        ..pb::LogEntry::default()
-    }
 }
 
 fn parse(request: &pb::StreamLogsRequest) -> Result<Request, Status> {

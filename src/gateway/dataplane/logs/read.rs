@@ -7,11 +7,11 @@ use kube::ResourceExt;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
-use tonic::Status;
 
-use super::follow::Log;
+use super::log::Log;
+use super::read_error::ReadError;
 use super::render::{RenderError, Renderer, Start, whole_characters};
-use super::rotation::{Files, Missed};
+use super::rotation::Files;
 use super::session::Session;
 use super::source::{Chunk, ENTRY, IDLE, LogReader, Part, PodLog, STALLED, unavailable};
 use super::tail;
@@ -35,33 +35,6 @@ const QUIET_READS: u32 = 2;
 const BUFFERS: usize = 8 << 20;
 /// Wait for more of what the kubelet is sending.
 const NO_MORE: Duration = Duration::from_millis(20);
-/// Why a read ended early.
-pub(super) enum ReadError {
-    /// The node does not keep what comes next.
-    Gap,
-    Failed(Status),
-}
-
-impl From<RenderError> for ReadError {
-    fn from(error: RenderError) -> ReadError {
-        match error {
-            RenderError::Gap | RenderError::NextFile => ReadError::Gap,
-            RenderError::Kubelet(text) => ReadError::Failed(unavailable(&text)),
-        }
-    }
-}
-
-impl From<Status> for ReadError {
-    fn from(status: Status) -> ReadError {
-        ReadError::Failed(status)
-    }
-}
-
-impl From<Missed> for ReadError {
-    fn from(_: Missed) -> ReadError {
-        ReadError::Gap
-    }
-}
 
 /// How a read of the newest file ended.
 enum Newest {

@@ -1,6 +1,6 @@
 //! Finds the last lines of a log.
 
-use super::read::ReadError;
+use super::read_error::ReadError;
 use super::render::{Line, Renderer, Start};
 use super::source::{Chunk, IDLE, Part, PodLog, STALLED, unavailable};
 use crate::gateway::edge::log_search::LogSearchPermits;

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::super::launch::LaunchFailure;
-use super::super::observe::PolicyView;
-use super::super::verdict::Verdict;
+use super::super::context::LaunchFailure;
+use super::super::decision::Verdict;
+use super::super::observed::PolicyView;
 use super::{Action, Case, at, ended, main, sandbox};
 use crate::api::{SandboxSession, SessionDesiredState, State};
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::service::ServiceAddress;
+use super::super::observed::ServiceAddress;
 use super::super::status::{acknowledged, is_worth_writing, status};
 use super::{Case, at, ended, main, sandbox, waiting};
 use crate::api::{SandboxStatus, State};
