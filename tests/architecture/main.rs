@@ -1,0 +1,367 @@
+//! The rooms of the crate and the direction of imports between them: `api` ← `resources` ← `operator` and `gateway`, which meet
+//! only in the API server. Both call agents through `agent_client`; `agent` itself knows nothing of Kubernetes.
+#![allow(clippy::unwrap_used)]
+
+mod modules;
+
+use modules::{Module, ModulePath, Modules};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Each room and the rooms it may use besides itself. A module belongs to the room with the longest matching path. A top-level module
+/// without an entry fails the test, so that a new room is placed on purpose.
+const ROOMS: &[(&str, &[&str])] = &[
+    // Leaves: each is of use to several others and knows none of them.
+    ("agent_contract", &[]),
+    ("kube", &["telemetry"]),
+    ("net", &["telemetry"]),
+    ("process", &[]),
+    ("proto", &[]),
+    ("telemetry", &[]),
+    ("text", &[]),
+    ("token", &[]),
+    // What users write, and what follows from it.
+    ("api", &["agent_contract"]),
+    ("resources", &["agent_contract", "api"]),
+    // In the sandbox.
+    ("agent", &["agent_contract", "net", "proto", "text", "token"]),
+    ("agent_client", &["proto", "token"]),
+    // The operator. The first four are leaves inside it.
+    ("operator::error", &["kube"]),
+    ("operator::metrics", &["kube", "telemetry"]),
+    ("operator::events", &["api", "kube", "operator::metrics", "telemetry", "text"]),
+    ("operator::apply", &["api", "kube", "operator::error"]),
+    (
+        "operator::runtime",
+        &["api", "kube", "operator::error", "operator::events", "operator::metrics", "telemetry"],
+    ),
+    ("operator::session", &["api", "operator::apply", "operator::error", "operator::runtime"]),
+    (
+        "operator::sandbox",
+        &[
+            "agent_client",
+            "agent_contract",
+            "api",
+            "kube",
+            "operator::apply",
+            "operator::error",
+            "operator::events",
+            "operator::metrics",
+            "operator::runtime",
+            "operator::session",
+            "resources",
+            "text",
+        ],
+    ),
+    (
+        "operator",
+        &[
+            "agent_client",
+            "api",
+            "kube",
+            "operator::apply",
+            "operator::error",
+            "operator::events",
+            "operator::metrics",
+            "operator::runtime",
+            "operator::sandbox",
+            "operator::session",
+            "process",
+            "resources",
+            "telemetry",
+        ],
+    ),
+    // The gateway. The first three are leaves inside it; the rest is in the order in which a room may use those above it.
+    ("gateway::config", &["agent_contract", "api", "resources"]),
+    ("gateway::error", &["telemetry", "text"]),
+    ("gateway::metrics", &["kube", "telemetry"]),
+    (
+        "gateway::convert",
+        &["agent_contract", "api", "gateway::config", "gateway::error", "proto", "resources", "text"],
+    ),
+    (
+        "gateway::cluster",
+        &[
+            "api",
+            "gateway::config",
+            "gateway::convert",
+            "gateway::error",
+            "gateway::metrics",
+            "kube",
+            "resources",
+        ],
+    ),
+    (
+        "gateway::edge",
+        &[
+            "api",
+            "gateway::config",
+            "gateway::error",
+            "gateway::metrics",
+            "kube",
+            "net",
+            "proto",
+            "telemetry",
+        ],
+    ),
+    (
+        "gateway::sandboxes",
+        &[
+            "api",
+            "gateway::cluster",
+            "gateway::config",
+            "gateway::convert",
+            "gateway::edge",
+            "gateway::error",
+            "kube",
+            "proto",
+            "resources",
+        ],
+    ),
+    (
+        "gateway::dataplane",
+        &[
+            "agent_client",
+            "agent_contract",
+            "api",
+            "gateway::config",
+            "gateway::convert",
+            "gateway::edge",
+            "gateway::error",
+            "gateway::sandboxes",
+            "kube",
+            "net",
+            "proto",
+            "resources",
+            "telemetry",
+            "text",
+        ],
+    ),
+    (
+        "gateway::rpc",
+        &[
+            "agent_client",
+            "api",
+            "gateway::cluster",
+            "gateway::config",
+            "gateway::convert",
+            "gateway::dataplane",
+            "gateway::edge",
+            "gateway::error",
+            "gateway::sandboxes",
+            "kube",
+            "proto",
+            "resources",
+        ],
+    ),
+    (
+        "gateway",
+        &[
+            "agent_client",
+            "gateway::cluster",
+            "gateway::config",
+            "gateway::edge",
+            "gateway::metrics",
+            "gateway::rpc",
+            "kube",
+            "net",
+            "process",
+            "telemetry",
+        ],
+    ),
+    ("main", &["agent", "agent_contract", "api", "gateway", "operator", "telemetry"]),
+];
+
+/// Rooms of pure functions, and what has no place in them: a client, a clock, a runtime.
+const PURE: [&str; 3] = ["api", "resources", "gateway::convert"];
+const IMPURE: [&str; 8] = [
+    "kube::Client",
+    "kube::client",
+    "kube::Api",
+    "kube::runtime",
+    "tokio",
+    "jiff::Timestamp::now",
+    "std::time::SystemTime::now",
+    "std::time::Instant::now",
+];
+
+/// Crates that must not be where untrusted code runs.
+const NOT_IN_AGENT: [&str; 5] = ["kube", "k8s_openapi", "axum", "prometheus_client", "ipnet"];
+
+/// The room of a module, if it has one.
+fn room_of(module: &[String]) -> Option<&'static str> {
+    let rooms = ROOMS.iter().map(|(room, _)| *room).filter(|room| is_below(module, room));
+    rooms.max_by_key(|room| room.len())
+}
+
+fn is_below(path: &[String], prefix: &str) -> bool {
+    let prefix: Vec<&str> = prefix.split("::").collect();
+    path.len() >= prefix.len() && path.iter().zip(prefix).all(|(part, wanted)| part == wanted)
+}
+
+/// What is wrong with the rooms of `modules`, and which arrows they have.
+fn check(modules: &Modules) -> (Vec<String>, BTreeSet<(&'static str, &'static str)>) {
+    let (mut found, mut arrows) = (BTreeSet::new(), BTreeSet::new());
+    for (path, module) in modules.0.iter().filter(|(path, _)| !path.is_empty()) {
+        let Some(room) = room_of(path) else {
+            found.insert(format!("{} is in no room", path.join("::")));
+            continue;
+        };
+        let allowed = ROOMS.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, allowed)| allowed);
+        for used in &module.uses {
+            let target = modules.resolve(used);
+            let Some(to) = room_of(&target) else {
+                found.insert(format!("{room} uses the root of the crate"));
+                continue;
+            };
+            arrows.insert((room, to));
+            if to != room && !allowed.contains(&to) {
+                found.insert(format!("{room} uses {to}"));
+            }
+        }
+        found.extend(forbidden(room, module).map(|what| format!("{room} uses {what}")));
+    }
+    (found.into_iter().collect(), arrows)
+}
+
+fn violations(modules: &Modules) -> Vec<String> {
+    check(modules).0
+}
+
+fn forbidden(room: &str, module: &Module) -> impl Iterator<Item = &'static str> {
+    let crates: &[&'static str] = match room {
+        "agent" => &NOT_IN_AGENT,
+        _ if PURE.contains(&room) && !module.test => &IMPURE,
+        _ => &[],
+    };
+    let used = |what: &str| module.external.iter().any(|path| ends_with_path(path, what));
+    crates.iter().copied().filter(|what| used(what)).collect::<Vec<_>>().into_iter()
+}
+
+/// Whether `path` leads to `what`. Only a function of a type may be named without the modules before it, as in `Timestamp::now`.
+fn ends_with_path(path: &[String], what: &str) -> bool {
+    let method = what.ends_with("::now");
+    is_below(path, what) || method && path.len() > 1 && what.ends_with(&format!("::{}", path[path.len() - 2..].join("::")))
+}
+
+fn source() -> Modules {
+    Modules::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+#[test]
+fn every_room_uses_only_what_it_may() {
+    let (violations, arrows) = check(&source());
+    assert_eq!(violations, Vec::<String>::new());
+    let allowed = ROOMS.iter().flat_map(|(room, allowed)| allowed.iter().map(|to| (*room, *to)));
+    let unused: Vec<_> = allowed.filter(|arrow| !arrows.contains(arrow)).collect();
+    assert_eq!(unused, [], "arrows that ROOMS allows and nobody uses");
+}
+
+#[test]
+fn no_modules_use_each_other_in_a_circle() {
+    let circles: Vec<String> = source().circles().iter().map(names).collect();
+    assert_eq!(circles, Vec::<String>::new());
+}
+
+fn names(modules: &BTreeSet<ModulePath>) -> String {
+    modules.iter().map(|path| path.join("::")).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn what_breaks_a_rule_is_found() {
+    for (file, source, violation) in [
+        ("api/a.rs", "use crate::resources::Settings;", "api uses resources"),
+        ("api/a.rs", "fn f() -> crate::operator::X {}", "api uses operator"),
+        ("api/a.rs", "use super::super::resources::X;", "api uses resources"),
+        ("api/a.rs", "use crate::*;", "api uses the root of the crate"),
+        ("resources/a.rs", "use crate::{api::{A, B}, operator::{self}};", "resources uses operator"),
+        (
+            "resources/a.rs",
+            "macro_rules! m { () => { crate::operator::X } }",
+            "resources uses operator",
+        ),
+        (
+            "resources/a.rs",
+            "mod tests { use super::super::super::operator::X; }",
+            "resources uses operator",
+        ),
+        (
+            "resources/a.rs",
+            "fn f() { let now = Timestamp::now(); }",
+            "resources uses jiff::Timestamp::now",
+        ),
+        ("resources/a.rs", "use kube::{Client};", "resources uses kube::Client"),
+        ("agent/a.rs", "use crate::api::Sandbox;", "agent uses api"),
+        ("agent/a.rs", "use kube::Resource;", "agent uses kube"),
+        ("operator/a.rs", "use crate::agent::run;", "operator uses agent"),
+        ("operator/a.rs", "use crate::gateway::config::Config;", "operator uses gateway"),
+        ("gateway/convert/a.rs", "fn f() { tokio::spawn(g()); }", "gateway::convert uses tokio"),
+        (
+            "gateway/convert/a.rs",
+            "use crate::gateway::rpc::x;",
+            "gateway::convert uses gateway::rpc",
+        ),
+        ("cellar.rs", "", "cellar is in no room"),
+    ] {
+        let others = ["api", "resources", "operator", "gateway", "gateway/rpc", "gateway/convert", "agent"]
+            .map(|room| (format!("{room}/mod.rs"), String::new()));
+        let mut files: Vec<(&str, &str)> = others.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        files.push(("lib.rs", ""));
+        files.push((file, source));
+        assert_eq!(violations(&Modules::from_sources(&files)), [violation], "{source}");
+    }
+}
+
+#[test]
+fn what_breaks_no_rule_is_not_reported() {
+    let files = [
+        ("api/mod.rs", "mod a; mod b; pub use a::A;"),
+        (
+            "api/a.rs",
+            "// crate::operator\nconst A: &str = \"crate::operator \\\" crate::agent\"; struct A;",
+        ),
+        ("api/b.rs", "use super::A; fn f() { my_crate::operator::g(); }"),
+        ("operator/mod.rs", "use crate::api::A; fn now() { std::time::Instant::now(); }"),
+        ("agent/mod.rs", "use std::path::Path;\nmod main_process;"),
+    ];
+    let modules = Modules::from_sources(&files);
+    assert_eq!(violations(&modules), Vec::<String>::new());
+    assert_eq!(modules.circles(), Vec::new(), "a re-export is not where a name comes from");
+}
+
+#[test]
+fn circles_are_found() {
+    for (files, circle) in [
+        (
+            [
+                ("a/mod.rs", "mod b; use b::B; struct A;"),
+                ("a/b.rs", "use super::A; struct B;"),
+                ("c.rs", ""),
+            ],
+            "a, a::b",
+        ),
+        (
+            [
+                ("a.rs", "use crate::b::X;"),
+                ("b.rs", "fn f() { crate::c::g() }"),
+                ("c.rs", "use super::a;"),
+            ],
+            "a, b, c",
+        ),
+        (
+            [
+                ("a/mod.rs", "pub mod b; pub mod c; pub use c::*;"),
+                ("a/b.rs", "use crate::a::C;"),
+                ("a/c.rs", "use super::b; struct C;"),
+            ],
+            "a::b, a::c",
+        ),
+    ] {
+        assert_eq!(Modules::from_sources(&files).circles().iter().map(names).collect::<Vec<_>>(), [circle]);
+    }
+    let tests_only = [
+        ("a/mod.rs", "mod b; struct A;"),
+        ("a/b.rs", "#[cfg(test)] mod tests { use super::super::A; }"),
+    ];
+    assert_eq!(Modules::from_sources(&tests_only).circles(), Vec::new());
+}
