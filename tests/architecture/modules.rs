@@ -104,11 +104,8 @@ impl Modules {
         }
         let named = here.reexports.iter().find(|(known, _)| known == name).map(|(_, path)| path.clone());
         named.or_else(|| {
-            let globs = here.reexports.iter().filter(|(known, _)| known == "*").map(|(_, path)| path);
-            globs
-                .filter(|path| self.0.get(*path).is_some_and(|m| m.items.contains(name)))
-                .next()
-                .cloned()
+            let mut globs = here.reexports.iter().filter(|(known, _)| known == "*").map(|(_, path)| path);
+            globs.find(|path| self.0.get(*path).is_some_and(|m| m.items.contains(name))).cloned()
         })
     }
 
