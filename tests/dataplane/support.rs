@@ -172,12 +172,25 @@ impl RunningAgent {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        RunningAgent {
+        let agent = RunningAgent {
             process,
             folder,
             port,
             pkcs8,
+        };
+        agent.wait_until_it_listens();
+        agent
+    }
+
+    /// The sandbox of these tests is not young: the gateway does not wait for its agent.
+    fn wait_until_it_listens(&self) {
+        for _ in 0..400 {
+            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(25));
         }
+        panic!("the agent does not listen within 10 s");
     }
 
     /// As if the container had been killed.
