@@ -53,7 +53,7 @@ impl World {
     pub fn new() -> World {
         World(Arc::new(Mutex::new(Known {
             state: "RUNNING",
-            pod: Some(pod(json!({"running": {}}))),
+            pod: Some(pod(running())),
             kubelet: None,
         })))
     }
@@ -71,11 +71,11 @@ impl World {
     }
 
     pub fn container_runs(&self) {
-        self.0.lock().unwrap().pod = Some(pod(json!({"running": {}})));
+        self.0.lock().unwrap().pod = Some(pod(running()));
     }
 
     pub fn another_pod(&self) {
-        let mut other = pod(json!({"running": {}}));
+        let mut other = pod(running());
         other["metadata"]["uid"] = json!("99999999-2222-3333-4444-555555555555");
         self.0.lock().unwrap().pod = Some(other);
     }
@@ -136,6 +136,11 @@ impl World {
         });
         kube::Client::new(service, "team")
     }
+}
+
+/// A container that has just started. Its agent may not listen yet: the gateway retries connections to a young pod.
+fn running() -> Value {
+    json!({"running": {"startedAt": jiff::Timestamp::now().to_string()}})
 }
 
 fn pod(state: Value) -> Value {
