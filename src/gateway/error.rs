@@ -22,75 +22,73 @@ const MAX_VIOLATION: usize = 160;
 const MAX_FIELDS: usize = 8;
 
 /// Reasons, with the names of the hosted service.
-pub mod reason {
+pub(crate) mod reason {
     /// No such sandbox of this caller.
-    pub const SANDBOX_NOT_FOUND: &str = "CWSANDBOX_SANDBOX_NOT_FOUND";
+    pub(crate) const SANDBOX_NOT_FOUND: &str = "CWSANDBOX_SANDBOX_NOT_FOUND";
     /// The sandbox is not running: not yet, or no longer.
-    pub const SANDBOX_NOT_RUNNING: &str = "CWSANDBOX_SANDBOX_NOT_RUNNING";
+    pub(crate) const SANDBOX_NOT_RUNNING: &str = "CWSANDBOX_SANDBOX_NOT_RUNNING";
     /// A field of the request is invalid.
-    pub const INVALID_REQUEST: &str = "CWSANDBOX_INVALID_REQUEST";
+    pub(crate) const INVALID_REQUEST: &str = "CWSANDBOX_INVALID_REQUEST";
     /// The same `request_id` was used with another request.
-    pub const REQUEST_ID_CONFLICT: &str = "CWSANDBOX_REQUEST_ID_CONFLICT";
+    pub(crate) const REQUEST_ID_CONFLICT: &str = "CWSANDBOX_REQUEST_ID_CONFLICT";
     /// The caller could not be identified.
-    pub const UNAUTHENTICATED: &str = "CWSANDBOX_UNAUTHENTICATED";
+    pub(crate) const UNAUTHENTICATED: &str = "CWSANDBOX_UNAUTHENTICATED";
     /// The caller may not do this.
-    pub const PERMISSION_DENIED: &str = "CWSANDBOX_PERMISSION_DENIED";
+    pub(crate) const PERMISSION_DENIED: &str = "CWSANDBOX_PERMISSION_DENIED";
     /// The caller exceeds one of its limits.
-    pub const RATE_LIMITED: &str = "CWSANDBOX_RATE_LIMITED";
+    pub(crate) const RATE_LIMITED: &str = "CWSANDBOX_RATE_LIMITED";
     /// The feature is not implemented.
-    pub const NOT_IMPLEMENTED: &str = "CWSANDBOX_NOT_IMPLEMENTED";
+    pub(crate) const NOT_IMPLEMENTED: &str = "CWSANDBOX_NOT_IMPLEMENTED";
     /// The API server or the sandbox's agent does not answer.
-    pub const BACKEND_UNAVAILABLE: &str = "CWSANDBOX_BACKEND_UNAVAILABLE";
+    pub(crate) const BACKEND_UNAVAILABLE: &str = "CWSANDBOX_BACKEND_UNAVAILABLE";
     /// No secret store of this name in the tenant's namespace.
-    pub const SECRET_STORE_NOT_PROVISIONED: &str = "CWSANDBOX_SECRET_STORE_NOT_PROVISIONED";
+    pub(crate) const SECRET_STORE_NOT_PROVISIONED: &str = "CWSANDBOX_SECRET_STORE_NOT_PROVISIONED";
     /// A quota of the tenant is exhausted.
-    pub const RUNNER_CAPACITY_EXHAUSTED: &str = "CWSANDBOX_RUNNER_CAPACITY_EXHAUSTED";
+    pub(crate) const RUNNER_CAPACITY_EXHAUSTED: &str = "CWSANDBOX_RUNNER_CAPACITY_EXHAUSTED";
     /// No node can run it.
-    pub const NO_SUITABLE_RUNNER: &str = "CWSANDBOX_NO_SUITABLE_RUNNER";
+    pub(crate) const NO_SUITABLE_RUNNER: &str = "CWSANDBOX_NO_SUITABLE_RUNNER";
     /// No such runner.
-    pub const RUNNER_NOT_FOUND: &str = "CWSANDBOX_RUNNER_NOT_FOUND";
+    pub(crate) const RUNNER_NOT_FOUND: &str = "CWSANDBOX_RUNNER_NOT_FOUND";
     /// No such file.
-    pub const FILE_NOT_FOUND: &str = "CWSANDBOX_FILE_NOT_FOUND";
+    pub(crate) const FILE_NOT_FOUND: &str = "CWSANDBOX_FILE_NOT_FOUND";
     /// The path is a directory.
-    pub const FILE_IS_DIRECTORY: &str = "CWSANDBOX_FILE_IS_DIRECTORY";
+    pub(crate) const FILE_IS_DIRECTORY: &str = "CWSANDBOX_FILE_IS_DIRECTORY";
     /// The container's user lacks the permission.
-    pub const FILE_PERMISSION_DENIED: &str = "CWSANDBOX_FILE_PERMISSION_DENIED";
+    pub(crate) const FILE_PERMISSION_DENIED: &str = "CWSANDBOX_FILE_PERMISSION_DENIED";
     /// The file is larger than one request or response may be.
-    pub const FILE_TOO_LARGE: &str = "CWSANDBOX_FILE_TOO_LARGE";
+    pub(crate) const FILE_TOO_LARGE: &str = "CWSANDBOX_FILE_TOO_LARGE";
     /// Reading or writing failed.
-    pub const FILE_IO_FAILED: &str = "CWSANDBOX_FILE_IO_FAILED";
+    pub(crate) const FILE_IO_FAILED: &str = "CWSANDBOX_FILE_IO_FAILED";
     /// Snapshots are not supported.
-    pub const SNAPSHOT_NOT_SUPPORTED: &str = "CWSANDBOX_FSS_NOT_SUPPORTED";
+    pub(crate) const SNAPSHOT_NOT_SUPPORTED: &str = "CWSANDBOX_FSS_NOT_SUPPORTED";
     /// No such volume.
-    pub const VOLUME_NOT_FOUND: &str = "CWSANDBOX_VOLUME_NOT_FOUND";
+    pub(crate) const VOLUME_NOT_FOUND: &str = "CWSANDBOX_VOLUME_NOT_FOUND";
     /// The claim of a volume does not exist.
-    pub const VOLUME_BACKEND_NOT_FOUND: &str = "CWSANDBOX_VOLUME_BACKEND_NOT_FOUND";
+    pub(crate) const VOLUME_BACKEND_NOT_FOUND: &str = "CWSANDBOX_VOLUME_BACKEND_NOT_FOUND";
     /// The volume is used by a sandbox.
-    pub const VOLUME_IN_USE: &str = "CWSANDBOX_VOLUME_IN_USE";
-    /// The claim behind the volume is not bound.
-    pub const VOLUME_NOT_READY: &str = "CWSANDBOX_VOLUME_NOT_READY";
+    pub(crate) const VOLUME_IN_USE: &str = "CWSANDBOX_VOLUME_IN_USE";
 }
 
 /// An error with a reason.
-pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
+pub(crate) fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
     with_metadata(code, reason, message, [])
 }
 
 /// An error with a reason and metadata, which the SDK reads by key.
-pub fn with_metadata<const N: usize>(code: Code, reason: &str, message: impl Into<String>, metadata: [(&str, String); N]) -> Status {
+pub(crate) fn with_metadata<const N: usize>(code: Code, reason: &str, message: impl Into<String>, metadata: [(&str, String); N]) -> Status {
     let metadata: HashMap<String, String> = metadata.into_iter().map(|(k, v)| (k.to_owned(), short(&v, MAX_METADATA))).collect();
     with_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, metadata))
 }
 
 /// A transient error: the caller should retry after `delay`.
-pub fn retry(code: Code, reason: &str, message: impl Into<String>, delay: Duration) -> Status {
+pub(crate) fn retry(code: Code, reason: &str, message: impl Into<String>, delay: Duration) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     details.set_retry_info(Some(delay));
     with_details(code, message, details)
 }
 
 /// RESOURCE_EXHAUSTED that may pass within a second.
-pub fn rate_limited(message: impl Into<String>) -> Status {
+pub(crate) fn rate_limited(message: impl Into<String>) -> Status {
     retry(Code::ResourceExhausted, reason::RATE_LIMITED, message, Duration::from_secs(1))
 }
 
@@ -100,16 +98,16 @@ fn with_details(code: Code, message: impl Into<String>, details: ErrorDetails) -
 
 /// An invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// Path of the field in the request, such as `spec.containers[0].image`.
-    pub field: String,
+    pub(crate) field: String,
     /// The problem, and what to write instead.
-    pub description: String,
+    pub(crate) description: String,
 }
 
 impl Violation {
     /// A violation.
-    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Violation {
+    pub(crate) fn new(field: impl Into<String>, description: impl Into<String>) -> Violation {
         Violation {
             field: field.into(),
             description: description.into(),
@@ -119,7 +117,7 @@ impl Violation {
 
 /// INVALID_ARGUMENT with the invalid fields, or with the first of them if there are many. The message names them too, for clients that show
 /// only the message.
-pub fn invalid(mut violations: Vec<Violation>) -> Status {
+pub(crate) fn invalid(mut violations: Vec<Violation>) -> Status {
     let count = violations.len();
     violations.truncate(MAX_FIELDS);
     let text: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
@@ -134,18 +132,18 @@ pub fn invalid(mut violations: Vec<Violation>) -> Status {
 }
 
 /// NOT_FOUND of a sandbox, also of one that belongs to another tenant.
-pub fn sandbox_not_found(id: &str) -> Status {
+pub(crate) fn sandbox_not_found(id: &str) -> Status {
     let id = short(id, 64);
     status(Code::NotFound, reason::SANDBOX_NOT_FOUND, format!("no sandbox {id}"))
 }
 
 /// UNIMPLEMENTED of a feature.
-pub fn unimplemented(what: &str) -> Status {
+pub(crate) fn unimplemented(what: &str) -> Status {
     status(Code::Unimplemented, reason::NOT_IMPLEMENTED, format!("{what} is not supported"))
 }
 
 /// UNAVAILABLE of a replica that is about to stop: a retry reaches another one.
-pub fn draining() -> Status {
+pub(crate) fn draining() -> Status {
     retry(
         Code::Unavailable,
         reason::BACKEND_UNAVAILABLE,
@@ -155,7 +153,7 @@ pub fn draining() -> Status {
 }
 
 /// The caller's error for an error of the API server during `action`. Its text is passed on only if it is about the caller's own request.
-pub fn of_kube(action: &str, error: &kube::Error) -> Status {
+pub(crate) fn of_kube(action: &str, error: &kube::Error) -> Status {
     let unavailable = || {
         tracing::warn!(action, error = crate::telemetry::chain(error), "request to the API server failed");
         let text = format!("{action}: the API server is not available");

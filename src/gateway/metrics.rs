@@ -22,9 +22,9 @@ pub struct Metrics {
     in_flight: Family<Labels, Gauge>,
     cached_sandboxes: Gauge,
     /// Open connections.
-    pub connections: Gauge,
+    pub(crate) connections: Gauge,
     /// Connections refused because their address had too many unauthenticated ones.
-    pub connections_refused: Counter,
+    pub(crate) connections_refused: Counter,
 }
 
 impl Default for Metrics {
@@ -61,12 +61,12 @@ impl Default for Metrics {
 
 impl Metrics {
     /// An RPC has started.
-    pub fn rpc_started(&self, method: &'static str) {
+    pub(crate) fn rpc_started(&self, method: &'static str) {
         self.in_flight.get_or_create(&vec![("method", method.into())]).inc();
     }
 
     /// An RPC has finished.
-    pub fn rpc_finished(&self, method: &'static str, code: &'static str, duration: Duration) {
+    pub(crate) fn rpc_finished(&self, method: &'static str, code: &'static str, duration: Duration) {
         self.in_flight.get_or_create(&vec![("method", method.into())]).dec();
         let labels = vec![("method", method.into()), ("code", code.into())];
         self.rpcs.get_or_create(&labels).observe(duration.as_secs_f64());

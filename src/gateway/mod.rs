@@ -6,12 +6,12 @@
 pub mod cluster;
 pub mod config;
 mod convert;
-pub mod dataplane;
+mod dataplane;
 pub mod edge;
 pub mod error;
 pub mod metrics;
 pub mod rpc;
-pub mod sandboxes;
+mod sandboxes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -4,4 +4,4 @@ pub mod api;
 pub(crate) mod nodes;
 pub mod runners;
 pub mod sandbox_cache;
-pub mod volumes;
+pub(crate) mod volumes;

@@ -38,18 +38,18 @@ impl Runners {
     }
 
     /// The configured runners.
-    pub fn set(&self) -> &RunnerSet {
+    pub(crate) fn set(&self) -> &RunnerSet {
         &self.0.set
     }
 
     /// Whether a node with these labels belongs to `runner`.
-    pub fn has_node(&self, runner: &Runner, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn has_node(&self, runner: &Runner, labels: &BTreeMap<String, String>) -> bool {
         let set = &self.0.set;
         set.is_whole_cluster() || set.index_of_node(labels).is_some_and(|i| set.all()[i].id == runner.id)
     }
 
     /// The runner on which the sandbox runs, or the only one on which it can.
-    pub fn of(&self, sandbox: &Sandbox) -> Option<&Runner> {
+    pub(crate) fn of(&self, sandbox: &Sandbox) -> Option<&Runner> {
         let set = &self.0.set;
         if set.is_whole_cluster() {
             return set.all().first();
@@ -60,18 +60,18 @@ impl Runners {
     }
 
     /// Waits for the first list of nodes.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         // The sender lives as long as `self`.
         let _ = self.0.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
     /// Whether the first list of nodes has arrived.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         *self.0.ready.borrow()
     }
 
     /// Watches the nodes until the end of the process.
-    pub async fn run(&self, api: &ApiClient) {
+    pub(crate) async fn run(&self, api: &ApiClient) {
         if self.0.set.is_whole_cluster() {
             return std::future::pending().await;
         }

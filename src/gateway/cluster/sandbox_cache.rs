@@ -45,19 +45,19 @@ impl SandboxCache {
     }
 
     /// The sandbox of this name.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Sandbox>> {
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Sandbox>> {
         self.read().get(namespace)?.get(name).map(|entry| entry.sandbox.clone())
     }
 
     /// Whether the end of this sandbox (not of another one of its name) was observed a moment ago.
-    pub fn just_ended(&self, sandbox: &Sandbox) -> bool {
+    pub(crate) fn just_ended(&self, sandbox: &Sandbox) -> bool {
         let all = self.read();
         let entry = sandbox.metadata.namespace.as_ref().and_then(|n| all.get(n)?.get(&sandbox.name_any()));
         entry.is_some_and(|e| e.sandbox.uid() == sandbox.uid() && e.ended.is_some_and(|ended| ended.elapsed() < JUST_ENDED))
     }
 
     /// All sandboxes of a namespace, in no order.
-    pub fn list(&self, namespace: &str) -> Vec<Arc<Sandbox>> {
+    pub(crate) fn list(&self, namespace: &str) -> Vec<Arc<Sandbox>> {
         self.read()
             .get(namespace)
             .map(|n| n.values().map(|e| e.sandbox.clone()).collect())
@@ -65,33 +65,33 @@ impl SandboxCache {
     }
 
     /// All sandboxes of all namespaces, in no order.
-    pub fn list_all(&self) -> Vec<Arc<Sandbox>> {
+    pub(crate) fn list_all(&self) -> Vec<Arc<Sandbox>> {
         self.read().values().flat_map(|n| n.values().map(|e| e.sandbox.clone())).collect()
     }
 
     /// Number of sandboxes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.read().values().map(HashMap::len).sum()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Whether the first lists are complete.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.unlisted.borrow().is_empty()
     }
 
     /// Waits until the first lists are complete.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         // The sender lives as long as `self`.
         let _ = self.unlisted.subscribe().wait_for(HashSet::is_empty).await;
     }
 
     /// Watches until the end of the process.
-    pub async fn run(&self, api: &ApiClient) {
+    pub(crate) async fn run(&self, api: &ApiClient) {
         let scopes = self.unlisted.borrow().clone();
         futures::future::join_all(scopes.into_iter().map(|scope| self.watch(api, scope))).await;
     }

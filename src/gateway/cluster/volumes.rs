@@ -13,7 +13,7 @@ use crate::resources::labels;
 ///
 /// # Errors
 /// UNAVAILABLE if the API server does not answer.
-pub async fn find(api: &ApiClient, namespace: &str, id: &str) -> Result<Option<PersistentVolumeClaim>, Status> {
+pub(crate) async fn find(api: &ApiClient, namespace: &str, id: &str) -> Result<Option<PersistentVolumeClaim>, Status> {
     if !labels::is_value(id) {
         return Ok(None);
     }

@@ -9,14 +9,14 @@ use crate::gateway::convert::request_metadata::RequestMetadata;
 
 /// The configured runners. Without any, the whole cluster is one runner.
 #[derive(Debug)]
-pub struct RunnerSet {
+pub(crate) struct RunnerSet {
     runners: Vec<Runner>,
     is_whole_cluster: bool,
 }
 
 impl RunnerSet {
     /// The runners of a configuration.
-    pub fn new(config: &Config) -> RunnerSet {
+    pub(crate) fn new(config: &Config) -> RunnerSet {
         let is_whole_cluster = config.runners.is_empty();
         let cluster = || Runner {
             id: config.runner_id.clone(),
@@ -27,35 +27,35 @@ impl RunnerSet {
     }
 
     /// Whether the only runner is the whole cluster.
-    pub fn is_whole_cluster(&self) -> bool {
+    pub(crate) fn is_whole_cluster(&self) -> bool {
         self.is_whole_cluster
     }
 
     /// All runners; at least one.
-    pub fn all(&self) -> &[Runner] {
+    pub(crate) fn all(&self) -> &[Runner] {
         &self.runners
     }
 
     /// The runner with this id.
-    pub fn find(&self, id: &str) -> Option<&Runner> {
+    pub(crate) fn find(&self, id: &str) -> Option<&Runner> {
         self.runners.iter().find(|r| r.id == id)
     }
 
     /// Index of the runner to which a node with these labels belongs: the first that matches.
-    pub fn index_of_node(&self, labels: &BTreeMap<String, String>) -> Option<usize> {
+    pub(crate) fn index_of_node(&self, labels: &BTreeMap<String, String>) -> Option<usize> {
         let matches = |r: &Runner| r.node_labels.iter().all(|(key, value)| labels.get(key) == Some(value));
         self.runners.iter().position(matches)
     }
 
     /// The runner that a sandbox's creator chose, if there was only one to choose from.
-    pub fn requested(&self, sandbox: &Sandbox) -> Option<&Runner> {
+    pub(crate) fn requested(&self, sandbox: &Sandbox) -> Option<&Runner> {
         let ids = RequestMetadata::of(sandbox).runner_ids;
         let mut requested = ids.iter().filter_map(|id| self.find(id));
         requested.next().filter(|_| requested.next().is_none())
     }
 
     /// Restricts `w` to nodes of the runners with these ids; without ids to nodes of any runner. Returns false if there is no such runner.
-    pub fn place(&self, w: &mut Workload, ids: &[String]) -> bool {
+    pub(crate) fn place(&self, w: &mut Workload, ids: &[String]) -> bool {
         let chosen: Vec<&Runner> = self.runners.iter().filter(|r| ids.is_empty() || ids.contains(&r.id)).collect();
         if !self.is_whole_cluster {
             restrict(w, &chosen);

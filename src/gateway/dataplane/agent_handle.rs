@@ -27,7 +27,7 @@ const TERMINATION_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The agents of all sandboxes.
-pub struct Agents {
+pub(crate) struct Agents {
     lookup: SandboxLookup,
     client: AgentClient,
     config: config::Agents,
@@ -61,9 +61,9 @@ impl Targets {
 }
 
 /// A container whose agent can be called.
-pub struct AgentHandle {
+pub(crate) struct AgentHandle {
     /// Its agent.
-    pub agent: Agent,
+    pub(crate) agent: Agent,
     api: ApiClient,
     targets: Targets,
     sandbox_uid: String,
@@ -76,7 +76,7 @@ pub struct AgentHandle {
 
 impl Agents {
     /// Agents of the sandboxes that `lookup` finds.
-    pub fn new(lookup: SandboxLookup, client: AgentClient, config: config::Agents) -> Agents {
+    pub(crate) fn new(lookup: SandboxLookup, client: AgentClient, config: config::Agents) -> Agents {
         Agents {
             lookup,
             client,
@@ -89,7 +89,7 @@ impl Agents {
     ///
     /// # Errors
     /// NOT_FOUND; FAILED_PRECONDITION unless the sandbox and the container are running; INVALID_ARGUMENT without such a container; UNAVAILABLE.
-    pub async fn handle(&self, namespace: &str, id: &str, container: &str) -> Result<AgentHandle, Status> {
+    pub(crate) async fn handle(&self, namespace: &str, id: &str, container: &str) -> Result<AgentHandle, Status> {
         let mut sandbox = self.lookup.get(namespace, id).await?;
         if sandbox.state() != State::Running {
             // The caller may know of a newer state than the cache.
@@ -176,7 +176,7 @@ fn unavailable(text: &str) -> Status {
 
 impl AgentHandle {
     /// The caller's error for a call to the agent that failed with `error`, or ended early.
-    pub async fn to_caller_error(&self, error: &Status) -> Status {
+    pub(crate) async fn to_caller_error(&self, error: &Status) -> Status {
         let text = format!("the sandbox's agent: {}", error.message().chars().take(300).collect::<String>());
         match error.code() {
             Code::ResourceExhausted => return retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, text, Duration::from_secs(1)),

@@ -12,16 +12,16 @@ const COMMAND_TIMEOUT: &str = "CWSANDBOX_COMMAND_TIMEOUT";
 
 /// The time at which the caller stops waiting, if any.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
     /// The deadline of a call that starts now.
-    pub fn of(metadata: &MetadataMap) -> Deadline {
+    pub(crate) fn of(metadata: &MetadataMap) -> Deadline {
         Deadline(grpc_timeout(metadata).and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
     /// Completes when the deadline has passed.
-    pub async fn passed(self) -> Status {
+    pub(crate) async fn passed(self) -> Status {
         match self.0 {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
@@ -30,7 +30,7 @@ impl Deadline {
     }
 
     /// Runs `work` until the deadline.
-    pub async fn within<T>(self, work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    pub(crate) async fn within<T>(self, work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
         tokio::select! {
             result = work => result,
             passed = self.passed() => Err(passed),
@@ -39,6 +39,6 @@ impl Deadline {
 }
 
 /// DEADLINE_EXCEEDED.
-pub fn exceeded() -> Status {
+pub(crate) fn exceeded() -> Status {
     status(Code::DeadlineExceeded, COMMAND_TIMEOUT, "the deadline of the call has passed")
 }

@@ -35,7 +35,7 @@ const MAX_OUTPUT: usize = 32 << 20;
 ///
 /// # Errors
 /// NOT_FOUND; FAILED_PRECONDITION unless the sandbox is running; INVALID_ARGUMENT with the wrong fields.
-pub async fn exec(
+pub(crate) async fn exec(
     agents: &Agents,
     draining_begins: &CancellationToken,
     namespace: &str,
@@ -97,7 +97,7 @@ pub async fn exec(
 ///
 /// # Errors
 /// As [`exec`].
-pub async fn stream_exec(
+pub(crate) async fn stream_exec(
     agents: &Agents,
     draining_begins: &CancellationToken,
     namespace: &str,

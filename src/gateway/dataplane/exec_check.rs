@@ -12,7 +12,7 @@ use crate::gateway::error::{Violation, invalid};
 ///
 /// # Errors
 /// INVALID_ARGUMENT with the wrong fields.
-pub fn check(sandbox_id: &str, command: &[String], env: &HashMap<String, String>) -> Result<(), Status> {
+pub(crate) fn check(sandbox_id: &str, command: &[String], env: &HashMap<String, String>) -> Result<(), Status> {
     let mut violations = vec![];
     let mut wrong = |field: &str, text: &str| violations.push(Violation::new(field, text));
     if sandbox_id.is_empty() {

@@ -18,7 +18,12 @@ const DEFAULT_SIZE: TerminalSize = TerminalSize { columns: 80, rows: 24 };
 
 /// The messages to the agent: `start`, and then the input as the agent reads it, in chunks of its maximum size. `errors` gets the status of
 /// input that is invalid.
-pub fn requests<S>(start: ExecStart, inputs: S, aborted: Aborted, errors: mpsc::Sender<Status>) -> impl Stream<Item = ExecRequest> + Send + 'static
+pub(crate) fn requests<S>(
+    start: ExecStart,
+    inputs: S,
+    aborted: Aborted,
+    errors: mpsc::Sender<Status>,
+) -> impl Stream<Item = ExecRequest> + Send + 'static
 where
     S: Stream<Item = Result<pb::ExecStreamRequest, Status>> + Send + Unpin + 'static,
 {
@@ -87,7 +92,7 @@ impl<S: Stream<Item = Result<pb::ExecStreamRequest, Status>> + Unpin> Input<S> {
 }
 
 /// A message to the agent.
-pub fn request(message: RequestMsg) -> ExecRequest {
+pub(crate) fn request(message: RequestMsg) -> ExecRequest {
     ExecRequest { message: Some(message) }
 }
 
@@ -95,7 +100,7 @@ pub fn request(message: RequestMsg) -> ExecRequest {
 ///
 /// # Errors
 /// INVALID_ARGUMENT for a larger size than a terminal can have.
-pub fn terminal_size(width: u32, height: u32) -> Result<TerminalSize, Status> {
+pub(crate) fn terminal_size(width: u32, height: u32) -> Result<TerminalSize, Status> {
     if width > u32::from(u16::MAX) || height > u32::from(u16::MAX) {
         return Err(invalid(vec![Violation::new("tty_width", "width and height must be at most 65535")]));
     }

@@ -21,7 +21,7 @@ const MAX_PATH: usize = 4096;
 ///
 /// # Errors
 /// NOT_FOUND, FAILED_PRECONDITION unless the sandbox is running, or one of the file reasons with the path.
-pub async fn read(
+pub(crate) async fn read(
     agents: &Agents,
     max_bytes: u64,
     namespace: &str,
@@ -63,7 +63,7 @@ pub async fn read(
 ///
 /// # Errors
 /// As [`read`].
-pub async fn write(agents: &Agents, max_bytes: u64, namespace: &str, request: pb::WriteFileRequest) -> Result<pb::WriteFileResponse, Status> {
+pub(crate) async fn write(agents: &Agents, max_bytes: u64, namespace: &str, request: pb::WriteFileRequest) -> Result<pb::WriteFileResponse, Status> {
     let pb::WriteFileRequest {
         sandbox_id,
         path,

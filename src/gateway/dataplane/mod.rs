@@ -1,11 +1,11 @@
 //! What callers do inside a sandbox: run commands, read and write files, read logs.
 
-pub mod agent_handle;
+pub(crate) mod agent_handle;
 mod deadline;
-pub mod exec;
+pub(crate) mod exec;
 mod exec_check;
 mod exec_input;
-pub mod files;
-pub mod logs;
-pub mod response_stream;
+pub(crate) mod files;
+pub(crate) mod logs;
+pub(crate) mod response_stream;
 mod stdio;

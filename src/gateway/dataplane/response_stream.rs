@@ -5,4 +5,4 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 /// A stream of responses.
-pub type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

@@ -45,11 +45,11 @@ const CLOSE: u8 = 255;
 
 /// Stderr and status of the agent's process, to explain why it did not start.
 #[derive(Clone, Default)]
-pub struct StartupDiagnostics(Arc<Mutex<String>>);
+pub(crate) struct StartupDiagnostics(Arc<Mutex<String>>);
 
 impl StartupDiagnostics {
     /// The text, if any.
-    pub fn text(&self) -> Option<String> {
+    pub(crate) fn text(&self) -> Option<String> {
         let text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (!text.is_empty()).then(|| text.trim().to_owned())
     }
@@ -65,7 +65,7 @@ impl StartupDiagnostics {
 ///
 /// # Errors
 /// UNAVAILABLE, or the API server's error for the container.
-pub async fn start(api: &ApiClient, namespace: &str, pod: &str, container: &str) -> Result<(Agent, StartupDiagnostics), Status> {
+pub(crate) async fn start(api: &ApiClient, namespace: &str, pod: &str, container: &str) -> Result<(Agent, StartupDiagnostics), Status> {
     let params = AttachParams {
         container: Some(container.into()),
         stdin: true,

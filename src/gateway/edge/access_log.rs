@@ -22,7 +22,7 @@ tokio::task_local! {
 }
 
 /// Records the sandbox of the current call. Only the first id counts. Works only in the task that serves the call.
-pub fn record_sandbox(id: &str) {
+pub(crate) fn record_sandbox(id: &str) {
     let id = || id.chars().take(MAX_ID).collect();
     let _ = SANDBOX_ID.try_with(|s| s.get_or_init(id).len());
 }
@@ -31,7 +31,7 @@ pub fn record_sandbox(id: &str) {
 pub type Sink = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Writes the lines to stdout.
-pub fn stdout() -> Sink {
+pub(crate) fn stdout() -> Sink {
     Arc::new(|line| {
         // There is nowhere to report that stdout is closed.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
@@ -39,11 +39,11 @@ pub fn stdout() -> Sink {
 }
 
 /// A call, from its headers to the end of its response. Dropping it ends the call and writes its line.
-pub struct Record {
+pub(crate) struct Record {
     method: &'static Method,
     peer: IpAddr,
     /// The caller, once authenticated.
-    pub caller: Option<Caller>,
+    pub(crate) caller: Option<Caller>,
     sandbox_id: Arc<OnceLock<String>>,
     outcome: Option<(Code, String)>,
     started: Instant,
@@ -73,7 +73,7 @@ struct Line<'a> {
 
 impl Record {
     /// Starts the record of a call.
-    pub fn start(method: &'static Method, peer: IpAddr, metrics: &Metrics, sink: &Sink) -> Record {
+    pub(crate) fn start(method: &'static Method, peer: IpAddr, metrics: &Metrics, sink: &Sink) -> Record {
         metrics.rpc_started(&method.name);
         Record {
             method,
@@ -88,19 +88,19 @@ impl Record {
     }
 
     /// Runs the handler of the call, which may call [`record_sandbox`].
-    pub async fn scope<T>(&self, handler: impl Future<Output = T>) -> T {
+    pub(crate) async fn scope<T>(&self, handler: impl Future<Output = T>) -> T {
         SANDBOX_ID.scope(self.sandbox_id.clone(), handler).await
     }
 
     /// Sets the status from headers or trailers, if they contain it. Returns it if it is an error.
-    pub fn set_from_headers(&mut self, headers: &HeaderMap) -> Option<Status> {
+    pub(crate) fn set_from_headers(&mut self, headers: &HeaderMap) -> Option<Status> {
         let status = Status::from_header_map(headers)?;
         self.set_status(&status);
         Some(status).filter(|s| s.code() != Code::Ok)
     }
 
     /// Sets the status of the call.
-    pub fn set_status(&mut self, status: &Status) {
+    pub(crate) fn set_status(&mut self, status: &Status) {
         let reason = status.get_details_error_info().map(|i| i.reason).unwrap_or_default();
         self.outcome = Some((status.code(), reason));
     }

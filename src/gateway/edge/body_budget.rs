@@ -8,13 +8,13 @@ use tonic::{Request, Status};
 use crate::gateway::error::rate_limited;
 
 /// Longest wait for a reservation.
-pub const MAX_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Bodies up to this size need no reservation.
-pub const SMALL_BODY: usize = 256 << 10;
+pub(crate) const SMALL_BODY: usize = 256 << 10;
 
 /// The budget for large bodies of one call. What it reserved is released with its last clone.
 #[derive(Clone)]
-pub struct BodyBudget {
+pub(crate) struct BodyBudget {
     tenant: Arc<Semaphore>,
     tenant_limit: u32,
     total: Arc<Semaphore>,
@@ -34,7 +34,7 @@ struct Reservation {
 
 impl BodyBudget {
     /// A budget of which nothing is reserved. `tenant` and `total` hold a permit per byte; `tenant_limit` is all that `tenant` ever has.
-    pub fn new(tenant: Arc<Semaphore>, tenant_limit: u32, total: Arc<Semaphore>) -> BodyBudget {
+    pub(crate) fn new(tenant: Arc<Semaphore>, tenant_limit: u32, total: Arc<Semaphore>) -> BodyBudget {
         BodyBudget {
             tenant,
             tenant_limit,
@@ -44,7 +44,7 @@ impl BodyBudget {
     }
 
     /// The budget of a request; `None` without the authentication layer.
-    pub fn of<T>(request: &Request<T>) -> Option<BodyBudget> {
+    pub(crate) fn of<T>(request: &Request<T>) -> Option<BodyBudget> {
         request.extensions().get().cloned()
     }
 
@@ -52,7 +52,7 @@ impl BodyBudget {
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED if other calls hold the memory for too long.
-    pub async fn reserve_request(self, bytes: usize) -> Result<(), Status> {
+    pub(crate) async fn reserve_request(self, bytes: usize) -> Result<(), Status> {
         self.release_request();
         if bytes > SMALL_BODY {
             let reservation = self.acquire(bytes, MAX_WAIT).await?;
@@ -65,7 +65,7 @@ impl BodyBudget {
     ///
     /// # Errors
     /// As [`BodyBudget::reserve_request`].
-    pub async fn reserve_response(budget: Option<&BodyBudget>, bytes: usize, wait: Duration) -> Result<(), Status> {
+    pub(crate) async fn reserve_response(budget: Option<&BodyBudget>, bytes: usize, wait: Duration) -> Result<(), Status> {
         let Some(budget) = budget.filter(|_| bytes > SMALL_BODY) else {
             return Ok(());
         };
@@ -89,12 +89,12 @@ impl BodyBudget {
     }
 
     /// The last message of the request was passed on.
-    pub fn release_request(&self) {
+    pub(crate) fn release_request(&self) {
         self.reserved().request = None;
     }
 
     /// The response is no longer in memory.
-    pub fn release_response(&self) {
+    pub(crate) fn release_response(&self) {
         self.reserved().response = None;
     }
 

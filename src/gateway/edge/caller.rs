@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::api::GROUP;
 
 /// Prefix of a ServiceAccount's user name.
-pub const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
+pub(crate) const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
 /// A caller whose credentials were checked. The authentication layer puts it into the request's extensions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ impl Caller {
 
 /// What an RPC requires, in terms of RBAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Permission {
+pub(crate) enum Permission {
     /// create sandboxes
     Create,
     /// get sandboxes
@@ -63,7 +63,7 @@ pub enum Permission {
 
 impl Permission {
     /// Verb, API group, resource and subresource.
-    pub fn attributes(self) -> (&'static str, &'static str, &'static str, Option<&'static str>) {
+    pub(crate) fn attributes(self) -> (&'static str, &'static str, &'static str, Option<&'static str>) {
         match self {
             Permission::Create => ("create", GROUP, "sandboxes", None),
             Permission::Get => ("get", GROUP, "sandboxes", None),

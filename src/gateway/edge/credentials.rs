@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::gateway::edge::caller::Caller;
 
 /// Header of a key in the W&B form.
-pub const API_KEY_HEADER: &str = "x-wandb-api-key";
+pub(crate) const API_KEY_HEADER: &str = "x-wandb-api-key";
 
 /// Credentials of a request.
-pub enum Credentials<'a> {
+pub(crate) enum Credentials<'a> {
     /// A ServiceAccount token.
     Token(&'a str),
     /// A key in the W&B form.
@@ -22,7 +22,7 @@ pub enum Credentials<'a> {
 
 impl Credentials<'_> {
     /// The credentials in the headers. An `authorization` header takes precedence, even if it is malformed.
-    pub fn of(headers: &HeaderMap) -> Option<Credentials<'_>> {
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Credentials<'_>> {
         if let Some(value) = headers.get(http::header::AUTHORIZATION) {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
             return scheme.eq_ignore_ascii_case("bearer").then_some(Credentials::Token(token.trim()));
@@ -32,18 +32,18 @@ impl Credentials<'_> {
 }
 
 /// The cache key of credentials: a hash of their form and value.
-pub fn digest(form: u8, secret: &str) -> [u8; 32] {
+pub(crate) fn digest(form: u8, secret: &str) -> [u8; 32] {
     Sha256::new().chain_update([form]).chain_update(secret).finalize().into()
 }
 
 /// File name of an API key: its SHA-256 in hex.
-pub fn file_name(key: &str) -> String {
+pub(crate) fn file_name(key: &str) -> String {
     Sha256::digest(key).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Time until a ServiceAccount token for `audience` expires, by its own claims; `None` if it is not such a token or has expired. The API
 /// server checks the signature.
-pub fn time_left(token: &str, audience: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn time_left(token: &str, audience: &str, now: SystemTime) -> Option<Duration> {
     #[derive(Deserialize)]
     struct Claims {
         aud: Audiences,
@@ -71,7 +71,7 @@ pub fn time_left(token: &str, audience: &str, now: SystemTime) -> Option<Duratio
 }
 
 /// The caller of an API key's file, which contains `namespace/serviceaccount`.
-pub fn service_account(text: &str) -> Option<Caller> {
+pub(crate) fn service_account(text: &str) -> Option<Caller> {
     let is_name = |text: &str| !text.is_empty() && text.len() <= 253 && text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'));
     let (namespace, name) = text.split_once('/').filter(|(ns, sa)| is_name(ns) && is_name(sa))?;
     Some(Caller::service_account(namespace, name))

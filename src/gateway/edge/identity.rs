@@ -59,7 +59,7 @@ impl Identity {
     /// # Errors
     /// UNAUTHENTICATED; PERMISSION_DENIED for a namespace that is not served; UNAVAILABLE if the API server does not answer; RESOURCE_EXHAUSTED
     /// for too many unknown credentials.
-    pub async fn authenticate(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, Status> {
+    pub(crate) async fn authenticate(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, Status> {
         let credentials = Credentials::of(headers).ok_or_else(|| {
             unauthenticated("no credentials: set CWSANDBOX_API_KEY to a ServiceAccount token from `kubectl create token --audience`")
         })?;
@@ -91,7 +91,7 @@ impl Identity {
     ///
     /// # Errors
     /// PERMISSION_DENIED, or UNAVAILABLE if the API server does not answer.
-    pub async fn authorize(&self, caller: &Caller, permission: Permission) -> Result<(), Status> {
+    pub(crate) async fn authorize(&self, caller: &Caller, permission: Permission) -> Result<(), Status> {
         let review = async {
             let review = self.api.review(&access_review(caller, permission)).await;
             let review = review.map_err(|e| unavailable("permissions", &e))?;
@@ -111,7 +111,7 @@ impl Identity {
     }
 
     /// Drops the rates of idle addresses.
-    pub fn prune(&self) {
+    pub(crate) fn prune(&self) {
         self.reviews_by_address.retain_recent();
         self.reviews_by_address.shrink_to_fit();
     }

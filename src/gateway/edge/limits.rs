@@ -47,11 +47,11 @@ struct Tenant {
 }
 
 /// An admitted call. It counts against the limits until this is dropped.
-pub struct Admission {
+pub(crate) struct Admission {
     /// Memory for the call's large bodies.
-    pub budget: BodyBudget,
+    pub(crate) budget: BodyBudget,
     /// Permits to search logs.
-    pub log_searches: LogSearchPermits,
+    pub(crate) log_searches: LogSearchPermits,
     _user: Arc<User>,
     _permit: OwnedSemaphorePermit,
 }
@@ -77,7 +77,7 @@ impl Limits {
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED with a retry delay.
-    pub fn admit(&self, user: &str, tenant: &str, streaming: bool) -> Result<Admission, Status> {
+    pub(crate) fn admit(&self, user: &str, tenant: &str, streaming: bool) -> Result<Admission, Status> {
         self.rate.check_key(&user.to_owned()).map_err(|until| {
             let text = format!("more than {} calls per second", self.config.requests_per_second);
             let delay = until.wait_time_from(self.clock.now());
@@ -98,7 +98,7 @@ impl Limits {
     ///
     /// # Errors
     /// As [`Limits::admit`].
-    pub fn admit_unauthenticated(&self, streaming: bool) -> Result<Admission, Status> {
+    pub(crate) fn admit_unauthenticated(&self, streaming: bool) -> Result<Admission, Status> {
         let permits = if streaming {
             &self.unauthenticated_streams
         } else {
@@ -120,14 +120,14 @@ impl Limits {
     }
 
     /// Drops the rates of users that are idle.
-    pub fn prune(&self) {
+    pub(crate) fn prune(&self) {
         self.rate.retain_recent();
         self.rate.shrink_to_fit();
     }
 
     /// Bytes for large bodies that are not reserved.
     #[cfg(test)]
-    pub fn free_body_bytes(&self) -> usize {
+    pub(crate) fn free_body_bytes(&self) -> usize {
         self.body_bytes.available_permits()
     }
 

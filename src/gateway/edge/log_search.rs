@@ -6,24 +6,24 @@ use tonic::Request;
 
 /// A tenant's permits to search logs for their last lines.
 #[derive(Clone)]
-pub struct LogSearchPermits(Arc<Semaphore>);
+pub(crate) struct LogSearchPermits(Arc<Semaphore>);
 
 /// Allows one search until it is dropped.
-pub type LogSearchPermit = OwnedSemaphorePermit;
+pub(crate) type LogSearchPermit = OwnedSemaphorePermit;
 
 impl LogSearchPermits {
     /// Permits for `at_once` searches.
-    pub fn new(at_once: usize) -> LogSearchPermits {
+    pub(crate) fn new(at_once: usize) -> LogSearchPermits {
         LogSearchPermits(Arc::new(Semaphore::new(at_once)))
     }
 
     /// Those of a request's tenant; `None` without an [`AuthLayer`](crate::gateway::edge::auth::AuthLayer).
-    pub fn of<T>(request: &Request<T>) -> Option<LogSearchPermits> {
+    pub(crate) fn of<T>(request: &Request<T>) -> Option<LogSearchPermits> {
         request.extensions().get().cloned()
     }
 
     /// Waits for a permit. `None` only without permits to wait for.
-    pub async fn acquire(permits: Option<&LogSearchPermits>) -> Option<LogSearchPermit> {
+    pub(crate) async fn acquire(permits: Option<&LogSearchPermits>) -> Option<LogSearchPermit> {
         // The semaphore is never closed.
         permits?.0.clone().acquire_owned().await.ok()
     }

@@ -10,7 +10,7 @@ use crate::proto::DESCRIPTORS;
 /// The package of the gateway's services.
 const PACKAGE: &str = "coreweave.sandbox.v1";
 /// Largest message of the methods that create a sandbox: it includes the sandbox's files. The SDK sends no larger one.
-pub const MAX_MESSAGE: usize = 100 << 20;
+pub(crate) const MAX_MESSAGE: usize = 100 << 20;
 /// Largest message of WriteFile: a file of 32 MiB, and its metadata.
 const MAX_FILE_MESSAGE: usize = 33 << 20;
 /// Largest message of other methods.
@@ -20,15 +20,15 @@ const MAX_UNAUTHENTICATED_MESSAGE: usize = 4 << 10;
 
 /// An RPC method.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Method {
+pub(crate) struct Method {
     /// `Service/Method`, for logs and metrics.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether it needs no credentials.
-    pub unauthenticated: bool,
+    pub(crate) unauthenticated: bool,
     /// Whether the request or the response is a stream.
-    pub streaming: bool,
+    pub(crate) streaming: bool,
     /// Largest request message in bytes.
-    pub max_message: usize,
+    pub(crate) max_message: usize,
 }
 
 static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| methods(&descriptors()));
@@ -44,7 +44,7 @@ static REFLECTION: LazyLock<Method> = LazyLock::new(|| unauthenticated("Reflecti
 
 impl Method {
     /// The method of a request's path.
-    pub fn of(path: &str) -> &'static Method {
+    pub(crate) fn of(path: &str) -> &'static Method {
         match METHODS.get(path) {
             Some(method) => method,
             None if path == "/grpc.health.v1.Health/Check" => &HEALTH,
@@ -90,7 +90,7 @@ fn methods(set: &FileDescriptorSet) -> HashMap<String, Method> {
 }
 
 /// The descriptors for reflection: the `served` services, and no internal ones.
-pub fn reflected(served: &[&str]) -> FileDescriptorSet {
+pub(crate) fn reflected(served: &[&str]) -> FileDescriptorSet {
     let mut set = descriptors();
     set.file.retain(|f| f.package() == PACKAGE || f.package().starts_with("google."));
     for file in set.file.iter_mut().filter(|f| f.package() == PACKAGE) {

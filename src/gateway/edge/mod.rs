@@ -1,16 +1,16 @@
 //! What every call passes before it reaches a service: connections, authentication, limits, and the access log. Services find the result
 //! in the request's extensions: the caller, the budget for large bodies, and whether the call was aborted.
 
-pub mod access_log;
+pub(crate) mod access_log;
 pub mod auth;
-pub mod body_budget;
+pub(crate) mod body_budget;
 pub mod caller;
 pub mod connection;
 mod credentials;
 pub mod identity;
 pub mod limits;
-pub mod log_search;
-pub mod methods;
-pub mod request_body;
+pub(crate) mod log_search;
+pub(crate) mod methods;
+pub(crate) mod request_body;
 mod response_body;
 pub mod server;

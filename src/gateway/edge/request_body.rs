@@ -25,16 +25,16 @@ const MIN_RATE: usize = 256 << 10;
 
 /// In a request's extensions: whether its body ended because the client aborted the call.
 #[derive(Clone, Debug, Default)]
-pub struct Aborted(Arc<AtomicBool>);
+pub(crate) struct Aborted(Arc<AtomicBool>);
 
 impl Aborted {
     /// That of a request.
-    pub fn of<T>(request: &Request<T>) -> Aborted {
+    pub(crate) fn of<T>(request: &Request<T>) -> Aborted {
         request.extensions().get().cloned().unwrap_or_default()
     }
 
     /// Whether the call was aborted. Meaningful only after the body has ended.
-    pub fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
@@ -44,7 +44,7 @@ type Pending = (BoxFuture<'static, Result<(), Status>>, Frame<Bytes>);
 
 /// A request body. gRPC announces the size of each message, so that too large ones end before they are read. A large message reserves
 /// memory once more of it has arrived than a small message has; HTTP/2's flow control holds the sender back meanwhile.
-pub struct MeteredBody {
+pub(crate) struct MeteredBody {
     body: Body,
     lengths: Lengths,
     max_message: usize,
@@ -91,7 +91,7 @@ impl Incoming {
 
 impl MeteredBody {
     /// Limits the messages of `body` to `max_message` bytes. Sets `aborted` if the body ends without the end of its stream.
-    pub fn new(body: Body, max_message: usize, budget: BodyBudget, aborted: Aborted) -> MeteredBody {
+    pub(crate) fn new(body: Body, max_message: usize, budget: BodyBudget, aborted: Aborted) -> MeteredBody {
         MeteredBody {
             body,
             lengths: Lengths::default(),

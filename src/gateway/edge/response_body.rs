@@ -21,7 +21,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 const CHUNK: usize = 64 << 10;
 
 /// A response body. The call's record and its admission end with it.
-pub struct TrackedBody {
+pub(crate) struct TrackedBody {
     body: Body,
     record: Record,
     admission: Option<Admission>,
@@ -67,7 +67,7 @@ impl Large {
 
 impl TrackedBody {
     /// Tracks `body` to the end of its call, when the admission is released.
-    pub fn new(body: Body, record: Record, admission: Option<Admission>) -> TrackedBody {
+    pub(crate) fn new(body: Body, record: Record, admission: Option<Admission>) -> TrackedBody {
         TrackedBody {
             body,
             record,

@@ -29,17 +29,17 @@ const VISIBILITIES: [pb::Visibility; 3] = [pb::Visibility::Public, pb::Visibilit
 
 /// The service.
 #[derive(Clone)]
-pub struct Discovery {
+pub(crate) struct Discovery {
     /// Authorizes callers.
-    pub identity: Arc<Identity>,
+    pub(crate) identity: Arc<Identity>,
     /// The API server, for the nodes.
-    pub api: ApiClient,
+    pub(crate) api: ApiClient,
     /// The sandboxes on the nodes.
-    pub cache: SandboxCache,
+    pub(crate) cache: SandboxCache,
     /// The runners.
-    pub runners: Runners,
+    pub(crate) runners: Runners,
     /// The configuration.
-    pub config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
 }
 
 #[tonic::async_trait]

@@ -1,9 +1,9 @@
 //! The gRPC services, one file each: they authorize the caller, call the room that does the work, and convert the result.
 
 mod authorize;
-pub mod discovery_service;
+mod discovery_service;
 pub mod health;
 pub mod routes;
-pub mod sandbox_service;
+mod sandbox_service;
 pub mod services;
-pub mod volume_service;
+mod volume_service;

@@ -24,23 +24,23 @@ use crate::proto::sandbox::sandbox_data_plane_service_server::SandboxDataPlaneSe
 use crate::proto::sandbox::sandbox_service_server::SandboxService;
 
 /// What the methods need.
-pub struct Parts {
+pub(crate) struct Parts {
     /// Authorizes callers.
-    pub identity: Arc<Identity>,
+    pub(crate) identity: Arc<Identity>,
     /// Creates sandboxes.
-    pub creator: Creator,
+    pub(crate) creator: Creator,
     /// Finds sandboxes.
-    pub lookup: SandboxLookup,
+    pub(crate) lookup: SandboxLookup,
     /// Converts sandboxes.
-    pub view: SandboxView,
+    pub(crate) view: SandboxView,
     /// Finds public endpoints.
-    pub endpoints: PublicEndpoints,
+    pub(crate) endpoints: PublicEndpoints,
     /// Calls agents.
-    pub agents: Agents,
+    pub(crate) agents: Agents,
     /// Largest file of ReadFile and WriteFile.
-    pub max_file_bytes: u64,
+    pub(crate) max_file_bytes: u64,
     /// Cancelled when this replica is about to stop.
-    pub draining: CancellationToken,
+    pub(crate) draining: CancellationToken,
 }
 
 /// The service.
@@ -49,7 +49,7 @@ pub struct Sandboxes(Arc<Parts>);
 
 impl Sandboxes {
     /// The service of these parts.
-    pub fn new(parts: Parts) -> Sandboxes {
+    pub(crate) fn new(parts: Parts) -> Sandboxes {
         Sandboxes(Arc::new(parts))
     }
 

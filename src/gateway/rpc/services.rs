@@ -41,9 +41,9 @@ pub struct Services {
     /// SandboxService and SandboxDataPlaneService.
     pub sandboxes: Sandboxes,
     /// DiscoveryService.
-    pub discovery: Discovery,
+    pub(crate) discovery: Discovery,
     /// VolumeService.
-    pub volumes: Volumes,
+    pub(crate) volumes: Volumes,
 }
 
 impl Services {

@@ -28,15 +28,15 @@ const ACTION: &str = "managing volumes";
 
 /// The service.
 #[derive(Clone)]
-pub struct Volumes {
+pub(crate) struct Volumes {
     /// Authorizes callers.
-    pub identity: Arc<Identity>,
+    pub(crate) identity: Arc<Identity>,
     /// The API server.
-    pub api: ApiClient,
+    pub(crate) api: ApiClient,
     /// Sandboxes, which may use a volume.
-    pub cache: SandboxCache,
+    pub(crate) cache: SandboxCache,
     /// Runners, on which a volume may be.
-    pub runners: Runners,
+    pub(crate) runners: Runners,
 }
 
 #[tonic::async_trait]

@@ -18,7 +18,7 @@ const MAX_GRACE: i32 = 3600;
 ///
 /// # Errors
 /// NOT_FOUND unless `allow_missing`.
-pub async fn delete(
+pub(crate) async fn delete(
     lookup: &SandboxLookup,
     view: &SandboxView,
     namespace: &str,

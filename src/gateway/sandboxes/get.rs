@@ -12,7 +12,7 @@ use crate::proto::sandbox as pb;
 ///
 /// # Errors
 /// NOT_FOUND, also for a sandbox of another tenant.
-pub async fn get(
+pub(crate) async fn get(
     lookup: &SandboxLookup,
     view: &SandboxView,
     endpoints: &PublicEndpoints,

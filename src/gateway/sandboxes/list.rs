@@ -17,7 +17,7 @@ const MAX_PAGE_BYTES: usize = 4 << 20;
 ///
 /// # Errors
 /// INVALID_ARGUMENT with the wrong fields; RESOURCE_EXHAUSTED without memory for the response.
-pub async fn list(
+pub(crate) async fn list(
     view: &SandboxView,
     endpoints: &PublicEndpoints,
     namespace: &str,

@@ -14,11 +14,11 @@ use crate::resources::pod_containers::MAIN;
 
 /// Finds sandboxes in the cache, and those that it does not have yet (created a moment ago, perhaps by another replica) in the API server.
 #[derive(Clone)]
-pub struct SandboxLookup {
+pub(crate) struct SandboxLookup {
     /// The sandboxes that the watch has seen.
-    pub cache: SandboxCache,
+    pub(crate) cache: SandboxCache,
     /// The API server.
-    pub api: ApiClient,
+    pub(crate) api: ApiClient,
 }
 
 impl SandboxLookup {
@@ -26,7 +26,7 @@ impl SandboxLookup {
     ///
     /// # Errors
     /// NOT_FOUND, also for a sandbox of another tenant; UNAVAILABLE if the API server does not answer.
-    pub async fn get(&self, namespace: &str, id: &str) -> Result<Arc<Sandbox>, Status> {
+    pub(crate) async fn get(&self, namespace: &str, id: &str) -> Result<Arc<Sandbox>, Status> {
         self.find(namespace, id).await?.ok_or_else(|| sandbox_not_found(id))
     }
 
@@ -34,7 +34,7 @@ impl SandboxLookup {
     ///
     /// # Errors
     /// UNAVAILABLE if the API server does not answer.
-    pub async fn find(&self, namespace: &str, id: &str) -> Result<Option<Arc<Sandbox>>, Status> {
+    pub(crate) async fn find(&self, namespace: &str, id: &str) -> Result<Option<Arc<Sandbox>>, Status> {
         match self.cache.get(namespace, id) {
             Some(sandbox) => Ok(Some(sandbox)),
             None => self.read(namespace, id).await,
@@ -45,7 +45,7 @@ impl SandboxLookup {
     ///
     /// # Errors
     /// As [`SandboxLookup::get`].
-    pub async fn get_live(&self, namespace: &str, id: &str) -> Result<Arc<Sandbox>, Status> {
+    pub(crate) async fn get_live(&self, namespace: &str, id: &str) -> Result<Arc<Sandbox>, Status> {
         self.read(namespace, id).await?.ok_or_else(|| sandbox_not_found(id))
     }
 
@@ -61,7 +61,7 @@ impl SandboxLookup {
     ///
     /// # Errors
     /// UNAVAILABLE if the API server does not answer.
-    pub async fn pod(&self, sandbox: &Sandbox) -> Result<Option<Pod>, Status> {
+    pub(crate) async fn pod(&self, sandbox: &Sandbox) -> Result<Option<Pod>, Status> {
         let namespace = sandbox.namespace().unwrap_or_default();
         let Some(name) = sandbox.status.as_ref().and_then(|s| s.pod_name.as_deref()) else {
             return Ok(None);
@@ -78,18 +78,18 @@ fn is_name(id: &str) -> bool {
 }
 
 /// Whether the Sandbox of this UID controls the pod.
-pub fn is_controlled_by(pod: &Pod, sandbox_uid: &str) -> bool {
+pub(crate) fn is_controlled_by(pod: &Pod, sandbox_uid: &str) -> bool {
     pod.owner_references().iter().any(|o| o.controller == Some(true) && o.uid == sandbox_uid)
 }
 
 /// The name in the pod of the container that a request names.
-pub fn container_name(sandbox: &Sandbox, requested: &str) -> String {
+pub(crate) fn container_name(sandbox: &Sandbox, requested: &str) -> String {
     let is_main = requested.is_empty() || requested == main_name(sandbox);
     if is_main { MAIN.into() } else { requested.into() }
 }
 
 /// The state of the main container or a sidecar; `None` if the pod has no such container.
-pub fn container_state(pod: &Pod, container: &str) -> Option<ContainerState> {
+pub(crate) fn container_state(pod: &Pod, container: &str) -> Option<ContainerState> {
     let spec = pod.spec.as_ref()?;
     // Sidecars are init containers that are always restarted. Other init containers have finished.
     let sidecars = spec
@@ -106,13 +106,13 @@ pub fn container_state(pod: &Pod, container: &str) -> Option<ContainerState> {
 }
 
 /// FAILED_PRECONDITION with the sandbox's state.
-pub fn not_running(sandbox: &Sandbox) -> Status {
+pub(crate) fn not_running(sandbox: &Sandbox) -> Status {
     let text = format!("sandbox {} is {}", sandbox.name_any(), sandbox.state().as_str());
     status(Code::FailedPrecondition, reason::SANDBOX_NOT_RUNNING, text)
 }
 
 /// INVALID_ARGUMENT that names the container.
-pub fn no_container(name: &str) -> Status {
+pub(crate) fn no_container(name: &str) -> Status {
     let name: String = name.chars().take(63).collect();
     invalid(vec![Violation::new("container", format!("the sandbox has no container {name:?}"))])
 }

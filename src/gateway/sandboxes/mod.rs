@@ -1,10 +1,10 @@
 //! What callers do with sandboxes as objects: create, get, list, delete.
 
-pub mod create;
-pub mod delete;
-pub mod get;
-pub mod list;
-pub mod lookup;
-pub mod page;
-pub mod public_endpoints;
-pub mod view;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod lookup;
+pub(crate) mod page;
+pub(crate) mod public_endpoints;
+pub(crate) mod view;

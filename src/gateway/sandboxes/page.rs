@@ -22,9 +22,9 @@ const MAX_PAGE_SIZE: usize = 1000;
 
 /// A page of sandboxes.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     /// Its sandboxes, in order.
-    pub sandboxes: Vec<Arc<Sandbox>>,
+    pub(crate) sandboxes: Vec<Arc<Sandbox>>,
     /// Whether more follow.
     has_more: bool,
     fingerprint: String,
@@ -32,7 +32,7 @@ pub struct Page {
 
 impl Page {
     /// The token of the page after the first `count` sandboxes of this one; empty at the end of the list.
-    pub fn token_after(&self, count: usize) -> String {
+    pub(crate) fn token_after(&self, count: usize) -> String {
         let last = self.sandboxes[..count].last();
         let last = last.filter(|_| self.has_more || count < self.sandboxes.len());
         last.map(|s| token(&key(s), &self.fingerprint)).unwrap_or_default()
@@ -43,7 +43,7 @@ impl Page {
 ///
 /// # Errors
 /// INVALID_ARGUMENT with the wrong fields.
-pub fn page(all: Vec<Arc<Sandbox>>, request: pb::ListSandboxesRequest, runners: &Runners) -> Result<Page, Status> {
+pub(crate) fn page(all: Vec<Arc<Sandbox>>, request: pb::ListSandboxesRequest, runners: &Runners) -> Result<Page, Status> {
     let fingerprint = fingerprint(&request);
     let pb::ListSandboxesRequest {
         page_size,

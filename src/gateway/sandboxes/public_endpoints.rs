@@ -24,7 +24,7 @@ const EMPTY_TTL: Duration = Duration::from_millis(500);
 type Endpoints = Arc<BTreeMap<String, String>>;
 
 /// Finds public endpoints, and caches them by the UID of the Sandbox.
-pub struct PublicEndpoints {
+pub(crate) struct PublicEndpoints {
     api: ApiClient,
     config: PublicServices,
     cache: TtlCache<String, Endpoints>,
@@ -32,7 +32,7 @@ pub struct PublicEndpoints {
 
 impl PublicEndpoints {
     /// Finds endpoints of Services as they are configured.
-    pub fn new(api: ApiClient, config: PublicServices) -> PublicEndpoints {
+    pub(crate) fn new(api: ApiClient, config: PublicServices) -> PublicEndpoints {
         PublicEndpoints {
             api,
             config,
@@ -42,7 +42,7 @@ impl PublicEndpoints {
 
     /// Replaces the cluster-internal URLs of public ports by external ones. An endpoint that does not exist yet, or cannot be read, leaves its
     /// URL empty; callers poll for it.
-    pub async fn set_public_urls(&self, sandbox: &Sandbox, message: &mut pb::Sandbox) {
+    pub(crate) async fn set_public_urls(&self, sandbox: &Sandbox, message: &mut pb::Sandbox) {
         let Some(status) = &mut message.status else { return };
         let public = i32::from(pb::Visibility::Public);
         let are_external = self.config.kind.outside().is_some();

@@ -11,18 +11,18 @@ use crate::proto::sandbox as pb;
 
 /// Converts Sandboxes to messages.
 #[derive(Clone)]
-pub struct SandboxView {
+pub(crate) struct SandboxView {
     /// The configuration.
-    pub config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// The runners, one of which the message names.
-    pub runners: Runners,
+    pub(crate) runners: Runners,
     /// Knows which sandboxes ended a moment ago.
-    pub cache: SandboxCache,
+    pub(crate) cache: SandboxCache,
 }
 
 impl SandboxView {
     /// The message of a sandbox.
-    pub fn to_proto(&self, sandbox: &Sandbox) -> pb::Sandbox {
+    pub(crate) fn to_proto(&self, sandbox: &Sandbox) -> pb::Sandbox {
         let mut message = to_proto::sandbox(sandbox, &self.config, self.runners.of(sandbox));
         if sandbox.spec.desired_state == DesiredState::Stopped
             && self.cache.just_ended(sandbox)

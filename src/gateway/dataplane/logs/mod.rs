@@ -5,9 +5,9 @@ mod follow;
 mod log;
 mod read;
 mod read_error;
-pub mod render;
+pub(crate) mod render;
 mod rotation;
-pub mod session;
+pub(crate) mod session;
 mod source;
 mod tail;
 
@@ -48,7 +48,7 @@ enum Request {
 ///
 /// # Errors
 /// NOT_FOUND. What ends a stream that has begun is its last entry.
-pub async fn stream_logs(
+pub(crate) async fn stream_logs(
     sandboxes: &SandboxLookup,
     draining_begins: &CancellationToken,
     namespace: &str,

@@ -31,11 +31,11 @@ use crate::proto::sandbox as pb;
 use crate::resources::names;
 
 /// What the creation of sandboxes needs.
-pub struct Creator {
+pub(crate) struct Creator {
     /// The API server.
-    pub api: ApiClient,
+    pub(crate) api: ApiClient,
     /// Converts the created sandbox for the response.
-    pub view: SandboxView,
+    pub(crate) view: SandboxView,
 }
 
 /// CreateSandbox.
