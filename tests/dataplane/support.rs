@@ -2,9 +2,10 @@
 
 use axum::body::Body;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use futures::{Stream, StreamExt};
-use http::{Request, Response};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
@@ -17,14 +18,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
+use tower::util::MapRequestLayer;
 
 use sandbox_operator::agent_client::{AgentClient, KeyRing};
+use sandbox_operator::api::GROUP;
 use sandbox_operator::gateway::cluster::api::api_client;
 use sandbox_operator::gateway::cluster::runners::Runners;
 use sandbox_operator::gateway::cluster::sandbox_cache::SandboxCache;
 use sandbox_operator::gateway::config::Config;
-use sandbox_operator::gateway::edge::caller::Caller;
+use sandbox_operator::gateway::edge::auth::AuthLayer;
 use sandbox_operator::gateway::edge::identity::Identity;
+use sandbox_operator::gateway::edge::limits::Limits;
 use sandbox_operator::gateway::metrics::Metrics;
 use sandbox_operator::gateway::rpc::services::{Services, Shared};
 use sandbox_operator::proto::sandbox::sandbox_data_plane_service_client::SandboxDataPlaneServiceClient;
@@ -91,7 +95,11 @@ impl World {
     fn answer(&self, request: &Request<kube::client::Body>) -> Response<Body> {
         let known = self.0.lock().unwrap();
         let path = request.uri().path();
-        let found = if path.ends_with("/subjectaccessreviews") {
+        let found = if path.ends_with("/tokenreviews") {
+            let user = json!({"username": "system:serviceaccount:team:tester"});
+            let status = json!({"authenticated": true, "audiences": [GROUP], "user": user});
+            Some(json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {}, "status": status}))
+        } else if path.ends_with("/subjectaccessreviews") {
             Some(
                 json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}, "spec": {}, "status": {"allowed": true}}),
             )
@@ -237,10 +245,18 @@ impl Replica {
         let mut config = Config::default();
         config.agents.port = port;
         config.max_file_bytes = 1 << 20;
-        let api = api_client(world.client(), &Metrics::default());
+        let metrics = Metrics::default();
+        let api = api_client(world.client(), &metrics);
+        let identity = Arc::new(Identity::new(api.clone(), &config));
+        let layer = AuthLayer {
+            identity: identity.clone(),
+            limits: Arc::new(Limits::new(&config.limits)),
+            metrics,
+            sink: Arc::new(|_| {}),
+        };
         let draining = CancellationToken::new();
         let services = Services::new(Shared {
-            identity: Arc::new(Identity::new(api.clone(), &config)),
+            identity,
             api,
             cache: SandboxCache::new(&[]),
             runners: Runners::new(&config),
@@ -248,16 +264,18 @@ impl Replica {
             config: Arc::new(config),
             draining: draining.clone(),
         });
-        let authenticate = |mut request: tonic::Request<()>| {
-            request.extensions_mut().insert(Caller::service_account("team", "tester"));
-            Ok(request)
-        };
         let service = SandboxDataPlaneServiceServer::new(services.sandboxes).max_decoding_message_size(8 << 20);
-        let service = tonic::service::interceptor::InterceptedService::new(service, authenticate);
+        let authorization = authorization();
+        let add_credentials = MapRequestLayer::new(move |mut request: Request<tonic::body::Body>| {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+            request
+        });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         tokio::spawn(
             Server::builder()
+                .layer(add_credentials)
+                .layer(layer)
                 .add_service(service)
                 .serve_with_incoming(TcpListenerStream::new(listener)),
         );
@@ -267,6 +285,12 @@ impl Replica {
             .max_decoding_message_size(8 << 20);
         Replica { client, draining, address }
     }
+}
+
+/// Credentials that the fake API server accepts.
+fn authorization() -> HeaderValue {
+    let claims = json!({"aud": [GROUP], "exp": jiff::Timestamp::now().as_second() + 600});
+    format!("Bearer e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string())).parse().unwrap()
 }
 
 /// Waits until `holds`, at most 10 s.
