@@ -16,6 +16,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -56,7 +57,10 @@ async fn serve(running: Running, requests: Streaming<ExecRequest>, responses: Se
             .map(|Output { fd, kind, message }| forward(fd, kind, &responses, move |data| Ok(response(message(data))), exit.clone()));
         join(exit.clone(), join_all(outputs)).await
     };
-    let input = forward_input(requests, input);
+    let mut input = pin!(forward_input(requests, input));
+    // Declared after the input, and so dropped before it: a command that is killed must not see its input end first, and take a part of it
+    // for all of it. `select!` drops the futures that it owns before it runs a branch, so it only borrows the input.
+    let process = process;
     let timed_out = async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,
@@ -69,7 +73,7 @@ async fn serve(running: Running, requests: Streaming<ExecRequest>, responses: Se
             let code = exit.map_or(i32::from(u8::MAX), i32::from);
             responses.send(Ok(response(ResponseMessage::Exit(code)))).await.ok();
         }
-        never = input => match never {},
+        never = &mut input => match never {},
         () = responses.closed() => {}
         () = timed_out => {
             drop(process);

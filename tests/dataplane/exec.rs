@@ -176,7 +176,7 @@ async fn an_aborted_call_ends_the_command_before_it_sees_the_end_of_its_input() 
     let replica = Replica::with_agent(&world, &agent).await;
     for i in 0..10 {
         let script = format!("echo $$ > pid{i}; cat > part{i} && mv part{i} whole{i}");
-        let deadline = (i % 2 == 0).then_some(Duration::from_millis(700));
+        let deadline = (i % 2 == 0).then_some(Duration::from_secs(2));
         let address = replica.address;
         // A runtime of its own, so that the client can disappear without closing the connection.
         let runtime = tokio::runtime::Builder::new_multi_thread()
