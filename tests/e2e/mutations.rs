@@ -16,10 +16,10 @@ struct Mutation {
 }
 
 impl Mutation {
-    /// `patch`: a list of JSON patches in CEL. Returns once a pod is as `is_mutated` says.
-    async fn new(scene: &Scene, patch: &str, is_mutated: fn(&PodSpec) -> bool) -> Mutation {
+    /// Returns once a pod is as `is_mutated` says.
+    async fn new(scene: &Scene, mutation: serde_json::Value, is_mutated: fn(&PodSpec) -> bool) -> Mutation {
         let name = scene.namespace.clone();
-        let mutation = Mutation {
+        let created = Mutation {
             policies: Api::all(scene.client.clone()),
             bindings: Api::all(scene.client.clone()),
             name: name.clone(),
@@ -30,16 +30,12 @@ impl Mutation {
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
                 "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
             },
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}],
+            "mutations": [mutation],
         }});
         let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
         let create = PostParams::default();
-        mutation.policies.create(&create, &serde_json::from_value(policy).unwrap()).await.unwrap();
-        mutation
-            .bindings
-            .create(&create, &serde_json::from_value(binding).unwrap())
-            .await
-            .unwrap();
+        created.policies.create(&create, &serde_json::from_value(policy).unwrap()).await.unwrap();
+        created.bindings.create(&create, &serde_json::from_value(binding).unwrap()).await.unwrap();
         let probe = json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "main", "image": "python:3.11"}]}});
         let probe: Pod = serde_json::from_value(probe).unwrap();
         let dry_run = PostParams {
@@ -53,7 +49,7 @@ impl Mutation {
                 if is_mutated(&spec) { Ok(()) } else { Err(format!("{spec:?}")) }
             })
             .await;
-        mutation
+        created
     }
 
     async fn end(self) {
@@ -62,13 +58,19 @@ impl Mutation {
     }
 }
 
-/// What a service mesh adds: an ordinary container that never ends by itself.
-const MESH: &str = r#"[JSONPatch{op: "add", path: "/spec/containers/-", value: Object.spec.containers{
-    name: "mesh", image: "python:3.11", command: ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-}}]"#;
+/// What a service mesh adds: an ordinary container that never ends by itself. (An apply configuration may not set a command.)
+fn mesh() -> serde_json::Value {
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    let container = format!(r#"Object.spec.containers{{name: "mesh", image: "python:3.11", command: ["sh", "-c", "{script}"]}}"#);
+    let patch = format!(r#"[JSONPatch{{op: "add", path: "/spec/containers/-", value: {container}}}]"#);
+    json!({"patchType": "JSONPatch", "jsonPatch": {"expression": patch}})
+}
 
-/// What a queue adds.
-const GATE: &str = r#"[JSONPatch{op: "add", path: "/spec/schedulingGates", value: [Object.spec.schedulingGates{name: "example.com/queue"}]}]"#;
+/// What a queue adds. (The API server breaks off a request whose JSON patch has a list as its value.)
+fn gate() -> serde_json::Value {
+    let gates = r#"Object{spec: Object.spec{schedulingGates: [Object.spec.schedulingGates{name: "example.com/queue"}]}}"#;
+    json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": gates}})
+}
 
 /// A container's exit code, and when it ended.
 type End = (i32, Option<Time>);
@@ -89,7 +91,7 @@ fn ends(pod: &Pod) -> Vec<(String, Option<End>)> {
 #[ignore = "needs a cluster"]
 async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
     let scene = Scene::new("mesh").await;
-    let mutation = Mutation::new(&scene, MESH, |spec| spec.containers.len() == 2).await;
+    let mutation = Mutation::new(&scene, mesh(), |spec| spec.containers.len() == 2).await;
     for (name, script, wanted) in [
         ("completed", "echo out", ("COMPLETED", "Completed", Some(0))),
         ("failed", "echo out; exit 3", ("FAILED", "Error", Some(3))),
@@ -128,7 +130,7 @@ async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
 #[ignore = "needs a cluster"]
 async fn a_gated_pod_is_shown_and_its_start_timeout_does_not_run() {
     let scene = Scene::new("gated").await;
-    let mutation = Mutation::new(&scene, GATE, |spec| spec.scheduling_gates.is_some()).await;
+    let mutation = Mutation::new(&scene, gate(), |spec| spec.scheduling_gates.is_some()).await;
     let timeout = 10;
     let spec = json!({"startTimeoutSeconds": timeout});
     let made = scene.sandbox("a", light(with(sh("true"), spec.clone()))).await;
