@@ -1,7 +1,9 @@
 //! Sandboxes for untrusted code on any Kubernetes cluster.
 //!
-//! Rooms, and which may enter which (a test holds them to it): `api` ← `resources` ← `operator`, `gateway`; both call agents through
+//! Imports go one way, which `tests/architecture` checks: `api` ← `resources` ← `operator` and `gateway`; both call agents through
 //! `agent_client`; `agent` knows nothing of Kubernetes.
+
+#![deny(unreachable_pub)]
 
 pub mod agent;
 pub mod agent_client;

@@ -1,5 +1,8 @@
 //! What users write and read: the custom resources. Types and their rules only; no client, no clock.
 
+// The derives for schemas and rules repeat the types in a scope of their own.
+#![allow(unreachable_pub)]
+
 pub mod conditions;
 pub mod container;
 pub mod crds;

@@ -100,7 +100,7 @@ impl Writer {
     }
 
     /// Reads a node. None also where the operator has no right to: with `watchNamespaces` it may read nothing outside of them.
-    pub async fn node(&self, name: &str) -> Option<Node> {
+    pub(crate) async fn node(&self, name: &str) -> Option<Node> {
         self.0.get_cluster_scoped::<Node>(name).await.ok().flatten()
     }
 

@@ -12,7 +12,7 @@ use crate::proto::sandbox as pb;
 use crate::resources::quantity::thousandths;
 
 /// Labels of nodes.
-pub type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
 type Quantities = BTreeMap<String, Quantity>;
 

@@ -28,7 +28,7 @@ pub(crate) fn record_sandbox(id: &str) {
 }
 
 /// Takes the lines.
-pub type Sink = Arc<dyn Fn(&str) + Send + Sync>;
+pub(crate) type Sink = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Writes the lines to stdout.
 pub(crate) fn stdout() -> Sink {

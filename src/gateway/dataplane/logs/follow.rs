@@ -35,7 +35,7 @@ enum Phase {
 
 impl Log {
     /// Delivers the log, with `follow` until the container has ended. An error is the last entry.
-    pub async fn run(&mut self, follow: bool, resumed: bool) -> Result<(), Entry> {
+    pub(super) async fn run(&mut self, follow: bool, resumed: bool) -> Result<(), Entry> {
         if resumed {
             self.resume().await?;
         }

@@ -16,16 +16,16 @@ const KUBELET_MESSAGE: usize = 200;
 
 /// A line of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub(super) struct Line {
     /// Its timestamp.
-    pub at: Timestamp,
+    pub(super) at: Timestamp,
     /// The number of lines with the same timestamp right before it.
-    pub nth: u32,
+    pub(super) nth: u32,
 }
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub(super) enum Start {
     /// At the first line that the node keeps.
     Beginning,
     /// At the first line that is not before this time.
@@ -45,7 +45,7 @@ pub enum Start {
 
 impl Start {
     /// The time from which the kubelet must read the log to include the start, in whole seconds.
-    pub fn read_since(self) -> Option<Timestamp> {
+    pub(super) fn read_since(self) -> Option<Timestamp> {
         let at = match self {
             Start::Beginning | Start::File(_) => return None,
             Start::Since(at) => at,
@@ -58,7 +58,7 @@ impl Start {
 
 /// Why a log cannot be rendered any further.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RenderError {
+pub(super) enum RenderError {
     /// The log does not have what comes next.
     Gap,
     /// The read went on in the next file.
@@ -68,7 +68,7 @@ pub enum RenderError {
 }
 
 /// Renders one read of a log.
-pub struct Renderer {
+pub(super) struct Renderer {
     timestamps: bool,
     start: Start,
     phase: Phase,
@@ -106,7 +106,7 @@ enum Phase {
 
 impl Renderer {
     /// For one read that begins at or before `start`.
-    pub fn new(start: Start, timestamps: bool) -> Renderer {
+    pub(super) fn new(start: Start, timestamps: bool) -> Renderer {
         Renderer {
             timestamps,
             start,
@@ -126,7 +126,7 @@ impl Renderer {
     }
 
     /// Finds the last `tail` lines and renders nothing.
-    pub fn last_lines(tail: usize) -> Renderer {
+    pub(super) fn last_lines(tail: usize) -> Renderer {
         Renderer {
             tail,
             ..Renderer::new(Start::Beginning, false)
@@ -134,7 +134,7 @@ impl Renderer {
     }
 
     /// The read is of the whole file whose first line has this timestamp; another file is a gap.
-    pub fn expect_file(&mut self, first: Timestamp) {
+    pub(super) fn expect_file(&mut self, first: Timestamp) {
         self.file = Some(first);
         if self.start == Start::File(None) {
             self.start = Start::File(Some(first));
@@ -142,17 +142,17 @@ impl Renderer {
     }
 
     /// First timestamps of the files after the one that is read. Nothing of them is rendered.
-    pub fn stop_at_files(&mut self, later: Vec<Timestamp>) {
+    pub(super) fn stop_at_files(&mut self, later: Vec<Timestamp>) {
         self.later_files = later;
     }
 
     /// The number of lines found: at most one more than requested.
-    pub fn lines(&self) -> usize {
+    pub(super) fn lines(&self) -> usize {
         self.last.len()
     }
 
     /// Where the last lines begin.
-    pub fn start_of_last(&self) -> Start {
+    pub(super) fn start_of_last(&self) -> Start {
         let surplus = self.last.len().saturating_sub(self.tail);
         self.last.get(surplus).map_or(Start::Beginning, |line| Start::From(*line))
     }
@@ -161,7 +161,7 @@ impl Renderer {
     ///
     /// # Errors
     /// The log cannot be rendered from here on.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), RenderError> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), RenderError> {
         while !bytes.is_empty() {
             let end = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |i| i + 1);
             let rest;
@@ -178,7 +178,7 @@ impl Renderer {
     ///
     /// # Errors
     /// The log does not have the start, or the kubelet could not read to the end.
-    pub fn end(&mut self) -> Result<(), RenderError> {
+    pub(super) fn end(&mut self) -> Result<(), RenderError> {
         // A line without a timestamp, and no line with one after it, is a message of the kubelet.
         let message = if self.line.is_none() && self.head.is_empty() {
             &self.stray
@@ -195,35 +195,35 @@ impl Renderer {
     }
 
     /// The rendered bytes; without an incomplete UTF-8 character at their end, unless `all`.
-    pub fn take(&mut self, all: bool) -> BytesMut {
+    pub(super) fn take(&mut self, all: bool) -> BytesMut {
         let whole = if all { self.out.len() } else { whole_characters(&self.out) };
         self.out.split_to(whole)
     }
 
     /// The first line that was delivered.
-    pub fn first(&self) -> Option<Line> {
+    pub(super) fn first(&self) -> Option<Line> {
         self.first
     }
 
     /// The timestamp of the line that began last.
-    pub fn last_timestamp(&self) -> Option<Timestamp> {
+    pub(super) fn last_timestamp(&self) -> Option<Timestamp> {
         self.line.map(|line| line.at)
     }
 
     /// The line that began last, and the number of its bytes that were taken. `None` while nothing was delivered or an incomplete
     /// character is held back.
-    pub fn current_line(&self) -> Option<(Line, u64)> {
+    pub(super) fn current_line(&self) -> Option<(Line, u64)> {
         self.first?;
         (self.out.is_empty() && self.skip == 0).then_some((self.line?, self.line_bytes))
     }
 
     /// Bytes that are still to be skipped.
-    pub fn unskipped(&self) -> u64 {
+    pub(super) fn unskipped(&self) -> u64 {
         self.skip
     }
 
     /// Where the next read of the same log begins, once everything was taken. A read that ended while skipping starts over.
-    pub fn next(&self) -> Start {
+    pub(super) fn next(&self) -> Start {
         match (self.first, self.line) {
             (Some(_), Some(line)) if self.skip == 0 => Start::Resume { line, skip: self.line_bytes },
             _ => self.start,
@@ -333,7 +333,7 @@ impl Renderer {
 }
 
 /// The timestamp with which the log begins.
-pub fn first_timestamp(log: &[u8]) -> Option<Timestamp> {
+pub(super) fn first_timestamp(log: &[u8]) -> Option<Timestamp> {
     let end = log.iter().position(|b| *b == b' ')?;
     std::str::from_utf8(&log[..end]).ok()?.parse().ok()
 }

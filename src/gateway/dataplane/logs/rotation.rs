@@ -14,7 +14,7 @@ use tonic::Status;
 use super::source::{LogReader, Part, PodLog};
 
 /// Bytes below which a file is not rotated; the kubelet's default is 10 MiB. While a log is smaller, its files need no checks.
-pub const SMALL: usize = 1 << 20;
+pub(super) const SMALL: usize = 1 << 20;
 /// The kubelet rotates a log no more often than this: the shortest `containerLogMonitorInterval`.
 const ROTATION_INTERVAL: Duration = Duration::from_secs(3);
 /// Between two lines that are closer than this there is no file: a container runtime does not write one in so little time.
@@ -34,7 +34,7 @@ const ATTEMPTS: usize = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
 /// The files of a log from the one that is read to the newest.
-pub struct Files {
+pub(super) struct Files {
     log: PodLog,
     /// Empty while the log is small.
     files: VecDeque<File>,
@@ -63,7 +63,7 @@ struct File {
 
 /// Bytes are missing between two files.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Missed;
+pub(super) struct Missed;
 
 /// Whether the newest file is still the one that is known; an empty file may have got its first line.
 fn is_same(known: Option<Timestamp>, found: Option<Timestamp>) -> bool {
@@ -77,7 +77,7 @@ fn adjoin(last: Option<Timestamp>, first: Option<Timestamp>) -> bool {
 
 impl Files {
     /// Of a log that is read from its beginning; nothing of it was read yet.
-    pub fn new(log: PodLog) -> Files {
+    pub(super) fn new(log: PodLog) -> Files {
         let now = Instant::now();
         Files {
             log,
@@ -92,7 +92,7 @@ impl Files {
     }
 
     /// Checks the files from now on. `first`: the first timestamp of the file that is read, if it is read from its beginning.
-    pub fn watch(&mut self, first: Option<Timestamp>) {
+    pub(super) fn watch(&mut self, first: Option<Timestamp>) {
         if self.files.is_empty() {
             self.files.push_back(File {
                 first: self.identified.unwrap_or(first),
@@ -104,24 +104,24 @@ impl Files {
     }
 
     /// Whether the files are checked.
-    pub fn is_watching(&self) -> bool {
+    pub(super) fn is_watching(&self) -> bool {
         !self.files.is_empty()
     }
 
     /// `bytes` came in.
-    pub fn received(&mut self, bytes: usize) {
+    pub(super) fn received(&mut self, bytes: usize) {
         self.bytes += bytes;
         self.grew = Instant::now();
         self.unchecked_since.get_or_insert(self.grew);
     }
 
     /// Whether the file is so large that it may be rotated soon.
-    pub fn is_large(&self) -> bool {
+    pub(super) fn is_large(&self) -> bool {
         self.bytes >= SMALL
     }
 
     /// The time of the check that releases bytes which came in, unless more come before.
-    pub fn next_release(&self) -> Instant {
+    pub(super) fn next_release(&self) -> Instant {
         if self.is_watching() {
             self.checked + SHORTEST_CHECK_INTERVAL
         } else {
@@ -130,12 +130,12 @@ impl Files {
     }
 
     /// The time of the next check if no bytes come in.
-    pub fn next_check(&self) -> Option<Instant> {
+    pub(super) fn next_check(&self) -> Option<Instant> {
         (self.is_watching() && self.grew.elapsed() < CHECKED_WITHOUT_GROWTH).then(|| self.checked + CHECK_INTERVAL)
     }
 
     /// The time of the next check while the reader waits for its own.
-    pub fn next_check_of_waiting(&self) -> Instant {
+    pub(super) fn next_check_of_waiting(&self) -> Instant {
         self.checked + CHECK_INTERVAL
     }
 
@@ -143,7 +143,7 @@ impl Files {
     ///
     /// # Errors
     /// The log's.
-    pub async fn identify(&mut self) -> Result<(), Status> {
+    pub(super) async fn identify(&mut self) -> Result<(), Status> {
         let started = Instant::now();
         let (first, bytes) = self.log.measure(SMALL).await?;
         (self.identified, self.bytes) = (Some(first), bytes);
@@ -158,7 +158,7 @@ impl Files {
     ///
     /// # Errors
     /// The log's.
-    pub async fn check(&mut self) -> Result<(), Status> {
+    pub(super) async fn check(&mut self) -> Result<(), Status> {
         if self.missed {
             self.checked = Instant::now();
             return Ok(());
@@ -209,22 +209,22 @@ impl Files {
     }
 
     /// Whether there is a file after the one that is read.
-    pub fn is_rotated(&self) -> bool {
+    pub(super) fn is_rotated(&self) -> bool {
         self.files.len() > 1 || self.missed
     }
 
     /// First timestamp of the file that is read.
-    pub fn first(&self) -> Option<Timestamp> {
+    pub(super) fn first(&self) -> Option<Timestamp> {
         self.files.front().and_then(|file| file.first)
     }
 
     /// First timestamps of the files after it.
-    pub fn later(&self) -> Vec<Timestamp> {
+    pub(super) fn later(&self) -> Vec<Timestamp> {
         self.files.iter().skip(1).filter_map(|file| file.first).collect()
     }
 
     /// The connection that was kept to the file that is read.
-    pub fn take_reserve(&mut self) -> Option<LogReader> {
+    pub(super) fn take_reserve(&mut self) -> Option<LogReader> {
         self.files.front_mut()?.reserve.take()
     }
 
@@ -232,7 +232,7 @@ impl Files {
     ///
     /// # Errors
     /// A file in between may be missing.
-    pub fn advance(&mut self, last: Option<Timestamp>) -> Result<(), Missed> {
+    pub(super) fn advance(&mut self, last: Option<Timestamp>) -> Result<(), Missed> {
         let next = self.files.get(1).ok_or(Missed)?;
         if !next.adjacent && !adjoin(last, next.first) {
             return Err(Missed);
@@ -245,7 +245,7 @@ impl Files {
     ///
     /// # Errors
     /// The log's.
-    pub async fn follow_newest(&mut self) -> Result<Option<LogReader>, Status> {
+    pub(super) async fn follow_newest(&mut self) -> Result<Option<LogReader>, Status> {
         if self.is_rotated() {
             return Ok(None);
         }

@@ -9,24 +9,24 @@ const VERSION: &str = "1";
 
 /// A log as it is sent to one caller. Offset 0 is the beginning of `first`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
+pub(super) struct Session {
     /// The pod's UID: a log does not continue in another pod.
-    pub pod_uid: String,
+    pub(super) pod_uid: String,
     /// The container.
-    pub container: String,
+    pub(super) container: String,
     /// Whether the lines begin with timestamps.
-    pub timestamps: bool,
+    pub(super) timestamps: bool,
     /// The first line that was delivered.
-    pub first: Line,
+    pub(super) first: Line,
     /// A later line from which to resume, since nodes do not keep a log for ever.
-    pub checkpoint: Line,
+    pub(super) checkpoint: Line,
     /// The offset of that line.
-    pub offset: u64,
+    pub(super) offset: u64,
 }
 
 impl Session {
     /// Its id.
-    pub fn id(&self) -> String {
+    pub(super) fn id(&self) -> String {
         let Session {
             pod_uid,
             container,
@@ -41,7 +41,7 @@ impl Session {
     }
 
     /// The session with this id, if there can be one.
-    pub fn parse(id: &str) -> Option<Session> {
+    pub(super) fn parse(id: &str) -> Option<Session> {
         let mut parts = id.split(':');
         if parts.next()? != VERSION {
             return None;
@@ -59,7 +59,7 @@ impl Session {
     }
 
     /// Where the byte at `offset` is read from.
-    pub fn start(&self, offset: u64) -> Start {
+    pub(super) fn start(&self, offset: u64) -> Start {
         let (line, skip) = match offset.checked_sub(self.offset) {
             Some(skip) => (self.checkpoint, skip),
             None => (self.first, offset),

@@ -13,31 +13,31 @@ use crate::gateway::error::{of_kube, reason, retry};
 use crate::kube::ApiClient;
 
 /// Most bytes of one entry.
-pub const ENTRY: usize = 32 * 1024;
+pub(super) const ENTRY: usize = 32 * 1024;
 /// A connection that brings nothing for this long is replaced: nothing else shows that its other end is gone.
-pub const IDLE: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// Bytes with which a log is read to find its first timestamp, and the longest time for that.
 const FIRST_BYTES: usize = 48;
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The log of one container of a pod.
 #[derive(Clone)]
-pub struct PodLog {
-    pub cluster: ApiClient,
-    pub namespace: String,
-    pub pod: String,
-    pub container: String,
+pub(super) struct PodLog {
+    pub(super) cluster: ApiClient,
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) container: String,
 }
 
 /// Which part of a log is read.
 #[derive(Clone, Copy, Default)]
-pub struct Part {
+pub(super) struct Part {
     /// Continues as the log grows.
-    pub follow: bool,
+    pub(super) follow: bool,
     /// Whole seconds.
-    pub since: Option<Timestamp>,
+    pub(super) since: Option<Timestamp>,
     /// Entries of the container runtime from the end.
-    pub tail: Option<usize>,
+    pub(super) tail: Option<usize>,
 }
 
 impl PodLog {
@@ -45,7 +45,7 @@ impl PodLog {
     ///
     /// # Errors
     /// UNAVAILABLE: the container or its log does not exist yet or any more. Otherwise the API server's.
-    pub async fn open(&self, part: Part) -> Result<LogReader, Status> {
+    pub(super) async fn open(&self, part: Part) -> Result<LogReader, Status> {
         self.request(LogParams {
             follow: part.follow,
             since_time: part.since,
@@ -59,7 +59,7 @@ impl PodLog {
     ///
     /// # Errors
     /// As [`PodLog::open`].
-    pub async fn first_timestamp(&self) -> Result<Option<Timestamp>, Status> {
+    pub(super) async fn first_timestamp(&self) -> Result<Option<Timestamp>, Status> {
         Ok(self.measure(FIRST_BYTES).await?.0)
     }
 
@@ -67,7 +67,7 @@ impl PodLog {
     ///
     /// # Errors
     /// As [`PodLog::open`].
-    pub async fn measure(&self, most: usize) -> Result<(Option<Timestamp>, usize), Status> {
+    pub(super) async fn measure(&self, most: usize) -> Result<(Option<Timestamp>, usize), Status> {
         let read = async {
             let mut reader = self
                 .request(LogParams {
@@ -113,15 +113,15 @@ impl PodLog {
 }
 
 /// What is said of a connection that brings nothing for too long.
-pub const STALLED: &str = "the kubelet stopped sending the log";
+pub(super) const STALLED: &str = "the kubelet stopped sending the log";
 
 /// UNAVAILABLE with a reason to try again.
-pub fn unavailable(text: &str) -> Status {
+pub(super) fn unavailable(text: &str) -> Status {
     retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, text, Duration::from_secs(1))
 }
 
 /// The next bytes of a log.
-pub enum Chunk {
+pub(super) enum Chunk {
     /// At most [`ENTRY`] bytes.
     Bytes(Bytes),
     /// There are no more.
@@ -133,7 +133,7 @@ pub enum Chunk {
 }
 
 /// One connection to a kubelet's log. The kubelet stops reading the file while nothing is read here, and keeps it open.
-pub struct LogReader {
+pub(super) struct LogReader {
     read: Pin<Box<dyn AsyncBufRead + Send>>,
     /// What was found when more was read ahead.
     ahead: Option<Chunk>,
@@ -145,7 +145,7 @@ impl LogReader {
     }
 
     /// The next bytes, joined with those that are there behind them: a log that is followed comes line by line. May be cancelled.
-    pub async fn next(&mut self, idle: Duration) -> Chunk {
+    pub(super) async fn next(&mut self, idle: Duration) -> Chunk {
         if let Some(ahead) = self.ahead.take() {
             return ahead;
         }
