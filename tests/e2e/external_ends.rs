@@ -65,11 +65,11 @@ async fn a_policy_that_somebody_edits_is_restored() {
         .eventually("the policy as it was, and an event", || async {
             let now = scene.api::<NetworkPolicy>().get(&child).await.unwrap().spec;
             let events = scene.api::<Event>().list(&ListParams::default()).await.unwrap();
-            let told = events.iter().any(|e| e.reason.as_deref() == Some("PolicyChanged"));
-            if now == before && told {
+            let reported = events.iter().any(|e| e.reason.as_deref() == Some("PolicyChanged"));
+            if now == before && reported {
                 Ok(())
             } else {
-                Err(format!("told: {told}, {now:?}"))
+                Err(format!("reported: {reported}, {now:?}"))
             }
         })
         .await;

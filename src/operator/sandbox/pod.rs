@@ -176,7 +176,7 @@ impl PodView {
         }
     }
 
-    /// Whether the kubelet was told to end the pod: with a deadline of one second.
+    /// Whether the kubelet has to end the pod: with a deadline of one second.
     pub(crate) fn has_been_expired(&self) -> bool {
         self.deadline == Some(1)
     }

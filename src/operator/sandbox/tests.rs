@@ -176,7 +176,7 @@ impl Case {
     }
 
     /// The same sandbox after its decision was written.
-    fn told(self) -> Case {
+    fn after_write(self) -> Case {
         let status = status(&self.observed(), &self.verdict(), at(self.now));
         Case { status, ..self }
     }

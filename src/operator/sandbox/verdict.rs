@@ -121,8 +121,8 @@ const POD_DELETED: &str = "the pod was deleted";
 
 /// The end of a sandbox whose pod no longer exists: the cause that its status already names, else the deletion.
 pub(super) fn pod_is_gone(o: &Observed) -> Verdict {
-    let told = o.status.reason.as_deref().filter(|_| o.status.state == State::Terminating);
-    match EXTERNAL_ENDS.into_iter().find(|known| Some(*known) == told) {
+    let recorded = o.status.reason.as_deref().filter(|_| o.status.state == State::Terminating);
+    match EXTERNAL_ENDS.into_iter().find(|known| Some(*known) == recorded) {
         Some(reason::LIFETIME_EXCEEDED) => lifetime_exceeded(o),
         Some(known) => Verdict::new(State::Failed, known, o.status.message.as_deref().unwrap_or(POD_DELETED)),
         None => Verdict::new(State::Failed, reason::POD_DELETED, POD_DELETED),

@@ -45,7 +45,7 @@ fn a_stop_ends_the_pod_and_keeps_it_and_a_dead_kubelet_does_not_keep_the_record_
         ..Case::pod(json!({"containerStatuses": main(running())}))
     };
     assert!(matches!(case.action(), Action::SetDeadline(_, 1)));
-    let mut case = case.told();
+    let mut case = case.after_write();
     assert_eq!(
         (case.status.state, case.status.expires_at.clone().unwrap().0),
         (State::Terminating, at(120))
@@ -81,7 +81,7 @@ fn a_grace_that_is_shorter_than_that_of_the_pod_is_enforced_without_an_agent() {
     case.pod_spec().termination_grace_period_seconds = Some(120);
     assert!(matches!(case.action(), Action::KillPod(_, 3)));
     assert_eq!(case.outcome().0, State::Terminating);
-    let mut case = case.told();
+    let mut case = case.after_write();
     case.pod.as_mut().unwrap().metadata.deletion_timestamp = Some(Time(at(113)));
     assert_eq!(
         (case.action(), case.outcome().0),
@@ -117,7 +117,7 @@ fn the_agent_stops_with_the_grace_that_was_requested_and_the_kubelet_only_after_
     assert!(matches!(&decision.action, Action::StopAgent(_, 30)), "{decision:?}");
     assert_eq!(decision.wake, Some(at(145)), "its grace, and five seconds more");
 
-    let mut case = case.told();
+    let mut case = case.after_write();
     assert_eq!(case.status.expires_at, Some(Time(at(140))));
     assert_eq!(case.action(), Action::None, "asked once");
     case.sandbox = stopped(0);
@@ -143,11 +143,11 @@ fn terminated_is_written_only_when_no_container_runs_and_the_exit_code_is_kept()
         sandbox: stopped(json!({})),
         ..Case::pod(json!({"containerStatuses": main(running()), "initContainerStatuses": sidecar}))
     }
-    .told();
+    .after_write();
     case.pod = Case::pod(json!({"containerStatuses": ended(143, "Error"), "initContainerStatuses": sidecar})).pod;
     assert_eq!(case.outcome(), (State::Terminating, "Stopped", Some(143)));
     assert_eq!(case.action(), Action::None, "the kubelet ends sidecars by itself");
-    let case = case.told();
+    let case = case.after_write();
     assert_eq!(case.status.exit_code, Some(143));
     // 120 is the end of the stop; then five seconds, the grace of the pod, and a minute.
     let overdue = Case {
@@ -160,7 +160,7 @@ fn terminated_is_written_only_when_no_container_runs_and_the_exit_code_is_kept()
     assert_eq!(overdue.outcome(), (State::Failed, "NodeLost", Some(143)));
     let gone = Case { pod: None, ..case };
     assert_eq!(gone.outcome(), (State::Terminated, "Stopped", None));
-    assert_eq!(gone.told().status.exit_code, Some(143));
+    assert_eq!(gone.after_write().status.exit_code, Some(143));
 
     // What a webhook added does not end by itself.
     let mesh = containers(&[("main", terminated(143, "Error")), ("mesh", running())]);
@@ -180,7 +180,7 @@ fn terminated_is_written_only_when_no_container_runs_and_the_exit_code_is_kept()
 fn a_lifetime_that_ends_is_terminated_only_when_no_container_runs() {
     let exceeded = |statuses: Value| json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": statuses});
     let mesh = containers(&[("main", terminated(143, "Error")), ("mesh", running())]);
-    let case = Case::pod(exceeded(mesh)).told();
+    let case = Case::pod(exceeded(mesh)).after_write();
     assert_eq!(
         (case.status.state, case.status.reason.as_deref(), case.status.exit_code),
         (State::Terminating, Some("LifetimeExceeded"), Some(143))

@@ -34,7 +34,7 @@ fn scheduling_gates_are_named_and_the_condition_is_that_of_the_pod() {
     let verdict = case.verdict();
     assert_eq!((verdict.state, verdict.reason), (State::Pending, "SchedulingGated"));
     assert!(verdict.message.ends_with(": example.com/queue, example.com/quota"), "{}", verdict.message);
-    let status = case.told().status;
+    let status = case.after_write().status;
     let wanted = ("False".into(), "SchedulingGated".into(), "Scheduling is blocked".into());
     assert_eq!(condition(&status, "PodScheduled"), wanted);
 }
@@ -43,7 +43,7 @@ fn scheduling_gates_are_named_and_the_condition_is_that_of_the_pod() {
 fn the_start_timeout_does_not_run_while_gated_and_starts_anew_afterwards() {
     let hours_later = Case {
         now: 20_000,
-        ..gated().told()
+        ..gated().after_write()
     };
     assert_eq!((hours_later.outcome().1, hours_later.decide().wake), ("SchedulingGated", None));
     // The gates are removed; an operator that restarts at any time has nothing but the status.
@@ -54,7 +54,7 @@ fn the_start_timeout_does_not_run_while_gated_and_starts_anew_afterwards() {
     };
     assert_eq!(removed.outcome(), (State::Pending, "Unschedulable", None));
     assert_eq!(removed.decide().wake, Some(at(20_300)));
-    let written = removed.told();
+    let written = removed.after_write();
     assert_eq!(condition(&written.status, "SchedulingGated").0, "False");
     let before = Case { now: 20_299, ..written };
     assert_eq!(before.outcome().0, State::Pending);
@@ -64,7 +64,7 @@ fn the_start_timeout_does_not_run_while_gated_and_starts_anew_afterwards() {
 
 #[test]
 fn a_sandbox_that_was_never_gated_has_no_condition_for_it() {
-    let status = unschedulable().told().status;
+    let status = unschedulable().after_write().status;
     assert!(status.conditions.iter().all(|c| c.type_ != "SchedulingGated"));
 }
 
@@ -75,6 +75,9 @@ fn a_gated_sandbox_can_be_stopped() {
         ..gated()
     };
     assert!(matches!(stopped.action(), super::Action::DeletePod(_)));
-    let gone = Case { pod: None, ..stopped.told() };
+    let gone = Case {
+        pod: None,
+        ..stopped.after_write()
+    };
     assert_eq!(gone.outcome(), (State::Terminated, "Stopped", None));
 }

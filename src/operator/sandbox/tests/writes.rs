@@ -126,7 +126,7 @@ fn while_running_a_new_address_a_lowered_lifetime_and_a_new_generation_are_writt
 
 #[test]
 fn a_change_of_a_final_sandbox_is_acknowledged_with_one_write_and_nothing_else_moves() {
-    let mut case = Case::pod(json!({"phase": "Succeeded", "containerStatuses": ended(0, "Completed")})).told();
+    let mut case = Case::pod(json!({"phase": "Succeeded", "containerStatuses": ended(0, "Completed")})).after_write();
     assert_eq!(case.status.state, State::Completed);
     assert_eq!(acknowledged(&case.observed()), None);
     case.sandbox = sandbox(json!({"desiredState": "Stopped", "tags": ["b", "a"]}));
