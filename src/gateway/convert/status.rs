@@ -6,8 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::network::to_proto as network;
 use super::request_metadata::{RequestMetadata, main_name};
 use super::{resources, runtime_class, services};
-use crate::api::network::Protocol;
-use crate::api::{DesiredState, Port, Sandbox, SandboxStatus, State};
+use crate::api::{DesiredState, Sandbox, SandboxStatus, State};
 use crate::gateway::config::{Config, Runner};
 use crate::proto::sandbox as pb;
 use crate::resources::service;
@@ -121,23 +120,13 @@ fn service_statuses(sandbox: &Sandbox, metadata: &RequestMetadata, state: State)
                 visibility: service.visibility,
                 endpoint: None,
                 url: if reachable {
-                    url(port, &format!("{host}:{}", port.port))
+                    service::url(port, &format!("{host}:{}", port.port))
                 } else {
                     String::new()
                 },
             }
         })
         .collect()
-}
-
-/// The URL of a port at this address.
-pub(crate) fn url(port: &Port, address: &str) -> String {
-    let scheme = match port.protocol.unwrap_or_default() {
-        Protocol::TCP => "http",
-        Protocol::UDP => "udp",
-        Protocol::SCTP => "sctp",
-    };
-    format!("{scheme}://{address}")
 }
 
 /// Converts a time.

@@ -1,16 +1,16 @@
 //! Where the public ports of sandboxes are reached from outside of the cluster.
 
-use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::api::Sandbox;
-use crate::gateway::convert::status::url;
 use crate::kube::{ApiClient, TtlCache};
 use crate::proto::sandbox as pb;
 use crate::resources::names;
+use crate::resources::service::{node_address, public_endpoints, url};
 use crate::resources::settings::PublicServices;
 
 /// Sandboxes whose endpoints are cached.
@@ -73,38 +73,10 @@ impl PublicEndpoints {
             Some(name) => self.api.get_cluster_scoped::<Node>(name).await?,
             None => None,
         };
-        let endpoints = endpoints(&service, configured.or(node.as_ref().and_then(node_address)));
+        let endpoints = public_endpoints(&service, configured.or(node.as_ref().and_then(node_address)));
         let ttl = if endpoints.is_empty() { EMPTY_TTL } else { TTL };
         Ok((Arc::new(endpoints), ttl))
     }
-}
-
-/// The address of a node: an external one, if it has any.
-fn node_address(node: &Node) -> Option<&str> {
-    let all = node.status.as_ref()?.addresses.as_ref()?;
-    let of_type = |type_: &str| all.iter().find(|a| a.type_ == type_).map(|a| a.address.as_str());
-    of_type("ExternalIP").or_else(|| of_type("InternalIP"))
-}
-
-/// The endpoints of a Service. `node_host`: the host of its node ports.
-fn endpoints(service: &Service, node_host: Option<&str>) -> BTreeMap<String, String> {
-    let spec = service.spec.as_ref();
-    let load_balancer = service.status.as_ref().and_then(|s| s.load_balancer.as_ref());
-    let ingress = load_balancer.and_then(|b| b.ingress.as_ref()?.first());
-    let is_load_balancer = spec.is_some_and(|s| s.type_.as_deref() == Some("LoadBalancer"));
-    let host = if is_load_balancer {
-        ingress.and_then(|i| i.hostname.as_deref().or(i.ip.as_deref()))
-    } else {
-        node_host
-    };
-    let Some(host) = host else { return BTreeMap::new() };
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let endpoint = |port: &ServicePort| {
-        let number = if is_load_balancer { Some(port.port) } else { port.node_port };
-        Some((port.name.clone()?, format!("{host}:{}", number?)))
-    };
-    let ports = spec.and_then(|s| s.ports.as_ref()).into_iter().flatten();
-    ports.filter_map(endpoint).collect()
 }
 
 #[cfg(test)]
@@ -119,7 +91,7 @@ mod tests {
     }
 
     fn web(service: &Service, host: Option<&str>) -> Option<String> {
-        endpoints(service, host).remove("web")
+        public_endpoints(service, host).remove("web")
     }
 
     #[test]
@@ -134,7 +106,7 @@ mod tests {
         assert_eq!(web(&by_name, Some("192.0.2.1")).unwrap(), "lb.example.com:80");
         assert_eq!(web(&service("LoadBalancer", json!([{"ip": "192.0.2.9"}])), None).unwrap(), "192.0.2.9:80");
         assert_eq!(web(&service("LoadBalancer", Value::Null), Some("192.0.2.1")), None, "not yet");
-        assert_eq!(endpoints(&service("NodePort", Value::Null), Some("a")).len(), 2);
+        assert_eq!(public_endpoints(&service("NodePort", Value::Null), Some("a")).len(), 2);
     }
 
     #[test]
