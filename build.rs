@@ -21,7 +21,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
     // File contents and output come as `Bytes`: passing them on does not copy them.
     // Ordered maps where a request is hashed: equal requests must have equal bytes.
-    let hashed = ["Container", "PartialContainer", "SandboxSpec", "PartialSandboxSpec", "SelectorBlock"];
+    let hashed = [
+        "Container",
+        "PartialContainer",
+        "SandboxSpec",
+        "PartialSandboxSpec",
+        "SelectorBlock",
+    ];
     hashed
         .iter()
         .fold(tonic_prost_build::configure().bytes("."), |builder, message| {

@@ -1,5 +1,6 @@
-//! What the pods that the operator builds, the gateway and the agent agree on: paths, environment, port and command line. The agent's
-//! binary may be older or newer than the one that calls it: a pod keeps the agent that it was created with.
+//! What the pods that the operator builds, the gateway and the agent agree on: paths, environment, port and command
+//! line. The agent's binary may be older or newer than the one that calls it: a pod keeps the agent that it was created
+//! with.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -20,8 +21,8 @@ pub const DEFAULT_PORT: u16 = 8971;
 /// Environment variable with the UID of the agent's pod. The agent does not pass it on to the commands that it starts.
 pub const POD_UID_VARIABLE: &str = "SANDBOX_OPERATOR_POD_UID";
 
-/// Termination message of the agent for a main command that exits with 255. A container runtime reports the same exit code when it cannot
-/// execute the agent itself, without any message.
+/// Termination message of the agent for a main command that exits with 255. A container runtime reports the same exit
+/// code when it cannot execute the agent itself, without any message.
 pub const MAIN_EXITED_WITH_255: &str = "the main command exited with 255";
 
 /// Bytes of an Ed25519 public key.
@@ -30,8 +31,8 @@ const PUBLIC_KEY_BYTES: usize = 32;
 /// The agent's subcommands.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum AgentCommand {
-    /// Runs the main command as PID 1: forwards signals, reaps children, and exits with its exit code. Without a command, runs until it is
-    /// stopped. Serves commands and files on its port if it has a key and its pod's UID.
+    /// Runs the main command as PID 1: forwards signals, reaps children, and exits with its exit code. Without a
+    /// command, runs until it is stopped. Serves commands and files on its port if it has a key and its pod's UID.
     Run(RunArgs),
     /// Executes a command on a terminal. The agent starts it for commands that want one.
     #[command(hide = true)]
@@ -43,13 +44,14 @@ pub enum AgentCommand {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Serves commands and files to one client on standard input and output, for containers whose main process is not the agent.
-    /// Needs no token: whoever may start a process in the container may call it.
+    /// Serves commands and files to one client on standard input and output, for containers whose main process is not
+    /// the agent. Needs no token: whoever may start a process in the container may call it.
     Stdio,
     /// Prepares files and directories for a container before it starts, as the user of that container.
     #[command(hide = true)]
     Prepare(PrepareArgs),
-    /// Copies this binary into a directory. An init container delivers the agent like this where image volumes are not supported.
+    /// Copies this binary into a directory. An init container delivers the agent like this where image volumes are not
+    /// supported.
     Install {
         /// The directory.
         directory: String,
@@ -71,8 +73,8 @@ pub struct RunArgs {
     /// Directory whose files are copied into the working directory before the main command starts.
     #[arg(long)]
     pub files: Option<String>,
-    /// Most processes and threads of the sandbox (RLIMIT_NPROC). Set only in a user namespace: without one the kernel counts the
-    /// processes of equal UIDs in other sandboxes of the node as well.
+    /// Most processes and threads of the sandbox (RLIMIT_NPROC). Set only in a user namespace: without one the kernel
+    /// counts the processes of equal UIDs in other sandboxes of the node as well.
     #[arg(long)]
     pub max_processes: Option<u64>,
     /// The main command.
@@ -200,7 +202,10 @@ mod tests {
     fn what_is_built_is_parsed_as_the_same() {
         let everything = RunArgs {
             port: Some(DEFAULT_PORT),
-            keys: vec![BASE64.encode([1; PUBLIC_KEY_BYTES]), BASE64.encode([2; PUBLIC_KEY_BYTES])],
+            keys: vec![
+                BASE64.encode([1; PUBLIC_KEY_BYTES]),
+                BASE64.encode([2; PUBLIC_KEY_BYTES]),
+            ],
             pod_uid: Some("0b6d3c1e".into()),
             files: Some(FILES_DIRECTORY.into()),
             max_processes: Some(4096),

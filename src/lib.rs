@@ -1,7 +1,7 @@
 //! Sandboxes for untrusted code on any Kubernetes cluster.
 //!
-//! Imports go one way, which `tests/architecture` checks: `api` ← `resources` ← `operator` and `gateway`; both call agents through
-//! `agent_client`; `agent` knows nothing of Kubernetes.
+//! Imports go one way, which `tests/architecture` checks: `api` ← `resources` ← `operator` and `gateway`; both call
+//! agents through `agent_client`; `agent` knows nothing of Kubernetes.
 
 #![deny(unreachable_pub)]
 

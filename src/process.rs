@@ -34,7 +34,10 @@ pub enum ConfigError {
 /// Names the file, and the field that is invalid.
 pub fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: shown.clone(),
+        source,
+    })?;
     serde_saphyr::from_str(&text).map_err(|e| ConfigError::Parse {
         path: shown,
         text: e.to_string(),
@@ -53,7 +56,8 @@ pub async fn terminated() {
     }
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until the end of the process. `not_ready` returns what the process waits for.
+/// Serves `/healthz`, `/readyz` and `/metrics` until the end of the process. `not_ready` returns what the process waits
+/// for.
 ///
 /// # Errors
 /// It cannot listen at the address.

@@ -11,7 +11,9 @@ use tracing_subscriber::EnvFilter;
 /// Starts structured logs on stderr; `RUST_LOG` filters them.
 pub(crate) fn init(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if json {
         builder.json().flatten_event(true).init()
     } else {

@@ -1,5 +1,5 @@
-//! The short-lived tokens with which the gateway and the operator call an agent: valid for one pod, signed with Ed25519.
-//! `base64url(claims) "." base64url(signature)`: like a JWT, but with one algorithm only.
+//! The short-lived tokens with which the gateway and the operator call an agent: valid for one pod, signed with
+//! Ed25519. `base64url(claims) "." base64url(signature)`: like a JWT, but with one algorithm only.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -91,14 +91,20 @@ mod tests {
         let check = |token: &str, pod: &str, now: i64| verify(public, token, pod, now);
         assert_eq!(check(&token, "pod-a", 1_000), Ok(()));
         assert_eq!(check(&token, "pod-a", 1_000 + LIFETIME_SECONDS + SKEW_SECONDS), Ok(()));
-        assert_eq!(check(&token, "pod-a", 1_001 + LIFETIME_SECONDS + SKEW_SECONDS), Err(TokenError::Expired));
+        assert_eq!(
+            check(&token, "pod-a", 1_001 + LIFETIME_SECONDS + SKEW_SECONDS),
+            Err(TokenError::Expired)
+        );
         assert_eq!(
             check(&token, "pod-a", 1_000 - SKEW_SECONDS - 1),
             Err(TokenError::Expired),
             "a clock far behind"
         );
         assert_eq!(check(&token, "pod-b", 1_000), Err(TokenError::OtherPod));
-        assert_eq!(check(&sign(&other, "pod-a", 1_000), "pod-a", 1_000), Err(TokenError::Forged));
+        assert_eq!(
+            check(&sign(&other, "pod-a", 1_000), "pod-a", 1_000),
+            Err(TokenError::Forged)
+        );
         let (claims, signature) = token.split_once('.').unwrap();
         let later = sign(&key, "pod-a", 9_000);
         let grafted = format!("{}.{signature}", later.split_once('.').unwrap().0);

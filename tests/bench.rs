@@ -27,7 +27,10 @@ fn samples(millis: impl IntoIterator<Item = u64>, span: u64) -> Samples {
 #[test]
 fn percentiles_do_not_depend_on_the_order() {
     let timing = samples((1..=100).rev(), 2_000).timing();
-    assert_eq!((timing.p50, timing.p90, timing.p95, timing.p99), (0.050, 0.090, 0.095, 0.099));
+    assert_eq!(
+        (timing.p50, timing.p90, timing.p95, timing.p99),
+        (0.050, 0.090, 0.095, 0.099)
+    );
     assert_eq!((timing.count, timing.per_second), (100, 50.0));
 }
 
@@ -67,14 +70,22 @@ process_cpu_seconds_total 1.5
 
 #[test]
 fn only_the_operators_writes_count_with_every_status_code() {
-    let wanted = [("pods POST", 8.0), ("sandboxes POST", 9.0), ("sandboxes/status PATCH", 12.0)];
+    let wanted = [
+        ("pods POST", 8.0),
+        ("sandboxes POST", 9.0),
+        ("sandboxes/status PATCH", 12.0),
+    ];
     assert_eq!(writes(METRICS), Writes::from(wanted.map(|(k, v)| (k.into(), v))));
 }
 
 #[test]
 fn own_creates_and_unchanged_counters_are_left_out() {
     let before = Writes::from([("pods POST".into(), 3.0), ("services POST".into(), 2.0)]);
-    let after = Writes::from([("pods POST".into(), 8.0), ("services POST".into(), 2.0), ("sandboxes POST".into(), 5.0)]);
+    let after = Writes::from([
+        ("pods POST".into(), 8.0),
+        ("services POST".into(), 2.0),
+        ("sandboxes POST".into(), 5.0),
+    ]);
     assert_eq!(between(&before, &after, 5), Writes::from([("pods POST".into(), 5.0)]));
     assert_eq!(between(&before, &after, 4).get("sandboxes POST"), Some(&1.0));
 }
@@ -102,11 +113,17 @@ fn every_lost_or_wrong_byte_is_counted() {
     let mut wrong = sent.to_vec();
     wrong[500] ^= 1;
     assert_eq!(lost(1, &[&wrong]), 1);
-    assert!(lost(1, &[&sent[..500], &sent[501..]]) > 400, "after a gap almost all bytes are wrong");
+    assert!(
+        lost(1, &[&sent[..500], &sent[501..]]) > 400,
+        "after a gap almost all bytes are wrong"
+    );
 }
 
 #[test]
 fn the_sdk_notices_a_change_at_its_next_poll() {
     let seen = |millis| sdk_polls::next_sdk_poll(Duration::from_millis(millis)).as_millis();
-    assert_eq!([0, 1, 200, 201, 501, 951, 1451].map(seen), [0, 200, 200, 500, 950, 1450, 1950]);
+    assert_eq!(
+        [0, 1, 200, 201, 501, 951, 1451].map(seen),
+        [0, 200, 200, 500, 950, 1450, 1950]
+    );
 }

@@ -70,25 +70,38 @@ impl Fixture {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.sandboxes.namespace);
         let name = pod_name(sandbox.as_ref()).ok_or("the first sandbox was deleted")?;
         let runs = await_condition(pods.clone(), &name, is_pod_running());
-        tokio::time::timeout(TIMEOUT, runs).await.map_err(|_| "the first pod does not run")??;
+        tokio::time::timeout(TIMEOUT, runs)
+            .await
+            .map_err(|_| "the first pod does not run")??;
         self.pods.template = bare(&pods.get(&name).await?)?;
         Ok(())
     }
 
-    /// Removes everything. Sandboxes go first: if a pod were deleted before its sandbox, the operator would update the sandbox's status.
+    /// Removes everything. Sandboxes go first: if a pod were deleted before its sandbox, the operator would update the
+    /// sandbox's status.
     pub async fn remove(self) -> Result<(), Failure> {
         let namespace = &self.sandboxes.namespace;
         let all: Api<Sandbox> = Api::namespaced(self.client.clone(), namespace);
         // The API server deletes the objects of a collection one after the other, so delete them concurrently here.
-        let names = all.list_metadata(&ListParams::default()).await?.items.into_iter().map(|s| s.name_any());
+        let names = all
+            .list_metadata(&ListParams::default())
+            .await?
+            .items
+            .into_iter()
+            .map(|s| s.name_any());
         let deletions = stream::iter(names).map(|name| {
             let all = all.clone();
             async move { all.delete(&name, &DeleteParams::background()).await }
         });
-        deletions.buffer_unordered(IN_FLIGHT).try_for_each(|_| std::future::ready(Ok(()))).await?;
+        deletions
+            .buffer_unordered(IN_FLIGHT)
+            .try_for_each(|_| std::future::ready(Ok(())))
+            .await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         for target in [&self.pods, &self.sandboxes] {
-            namespaces.delete(&target.namespace, &DeleteParams::background()).await?;
+            namespaces
+                .delete(&target.namespace, &DeleteParams::background())
+                .await?;
         }
         // Watch both together: the cluster may finish one namespace before it starts with the other.
         let mut last = (usize::MAX, Instant::now());
@@ -127,7 +140,10 @@ where
 fn bare(pod: &Pod) -> Result<Value, Failure> {
     let mut spec = pod.spec.clone().ok_or("a pod without a spec")?;
     spec.node_name = None;
-    let labels = pod.labels().iter().map(|(key, value)| (format!("bench.{key}"), json!(value)));
+    let labels = pod
+        .labels()
+        .iter()
+        .map(|(key, value)| (format!("bench.{key}"), json!(value)));
     Ok(json!({
         "apiVersion": "v1",
         "kind": "Pod",

@@ -27,7 +27,11 @@ impl Usage {
 
 /// The metrics of a pod, through the API server.
 pub async fn metrics(client: &Client, namespace: &str, pod: &str, port: u16) -> Result<String, Failure> {
-    text(client, &format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics")).await
+    text(
+        client,
+        &format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics"),
+    )
+    .await
 }
 
 /// The API server's response for a path.

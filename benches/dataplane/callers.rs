@@ -50,7 +50,9 @@ impl Callers {
         let names: Vec<String> = (0..ACCOUNTS).map(|number| format!("caller-{number}")).collect();
         for name in &names {
             let account = json!({"metadata": {"name": name}});
-            accounts.create(&PostParams::default(), &serde_json::from_value(account)?).await?;
+            accounts
+                .create(&PostParams::default(), &serde_json::from_value(account)?)
+                .await?;
         }
         let subjects = names
             .iter()
@@ -61,11 +63,16 @@ impl Callers {
             "subjects": subjects.collect::<Vec<_>>(),
         });
         let bindings: Api<RoleBinding> = Api::namespaced(fixture.client.clone(), namespace);
-        bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
+        bindings
+            .create(&PostParams::default(), &serde_json::from_value(binding)?)
+            .await?;
         let mut tokens = vec![];
         for name in &names {
-            let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": [GROUP], "expirationSeconds": 7200}}))?;
-            let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
+            let request: TokenRequest =
+                serde_json::from_value(json!({"spec": {"audiences": [GROUP], "expirationSeconds": 7200}}))?;
+            let answer = accounts
+                .create_token_request(name, &PostParams::default(), &request)
+                .await?;
             let token = answer.status.and_then(|s| s.token).ok_or("no token")?;
             tokens.push(Token(format!("Bearer {token}").parse()?));
         }

@@ -1,4 +1,5 @@
-//! Calls to the gateway as the SDK makes them, and the alternatives without it: `kubectl exec`, and `pods/exec` over a WebSocket.
+//! Calls to the gateway as the SDK makes them, and the alternatives without it: `kubectl exec`, and `pods/exec` over a
+//! WebSocket.
 
 use bytes::Bytes;
 use futures::{Stream, stream};
@@ -170,7 +171,10 @@ pub async fn get(caller: &mut Caller, sandbox_id: &str) -> Result<pb::Sandbox, F
 
 /// `pods/exec` over a WebSocket.
 pub async fn websocket(pods: &Api<Pod>, pod: &str, command: Vec<String>, sink: Sink<'_>) -> Result<(), Failure> {
-    let params = AttachParams::default().container(MAIN).stderr(false).max_stdout_buf_size(READ);
+    let params = AttachParams::default()
+        .container(MAIN)
+        .stderr(false)
+        .max_stdout_buf_size(READ);
     let mut process = pods.exec(pod, command, &params).await?;
     let status = process.take_status().ok_or("no status")?;
     read(process.stdout().ok_or("no output")?, sink).await?;

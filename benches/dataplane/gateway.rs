@@ -38,7 +38,10 @@ impl Gateway {
         let found = pods
             .list_metadata(&ListParams::default().labels("app.kubernetes.io/component=gateway"))
             .await?;
-        let running = found.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let running = found
+            .items
+            .into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none());
         let pods: Vec<String> = running.map(|pod| pod.name_any()).collect();
         if pods.is_empty() {
             return Err(format!("no gateway in namespace {namespace}").into());
@@ -55,7 +58,12 @@ impl Gateway {
         let mut all = State::default();
         for pod in &self.pods {
             let metrics = usage::metrics(&self.client, &self.namespace, pod, ADMIN).await?;
-            let sum = |name, label| -> f64 { series(&metrics, name).filter(|(l, _)| l.contains(label)).map(|(_, v)| v).sum() };
+            let sum = |name, label| -> f64 {
+                series(&metrics, name)
+                    .filter(|(l, _)| l.contains(label))
+                    .map(|(_, v)| v)
+                    .sum()
+            };
             let usage = Usage::of(&metrics)?;
             all.usage.resident += usage.resident;
             all.usage.cpu += usage.cpu;

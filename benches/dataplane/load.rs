@@ -7,7 +7,11 @@ use crate::fixture::{Failure, TIMEOUT};
 use crate::stats::Samples;
 
 /// Runs `work` with `callers` concurrent callers, `count` times in total, after one call each that is not measured.
-pub async fn run<W>(callers: usize, count: usize, work: impl Fn(usize) -> W + Clone + Send + 'static) -> Result<Samples, Failure>
+pub async fn run<W>(
+    callers: usize,
+    count: usize,
+    work: impl Fn(usize) -> W + Clone + Send + 'static,
+) -> Result<Samples, Failure>
 where
     W: Future<Output = Result<(), Failure>> + Send + 'static,
 {
@@ -15,7 +19,11 @@ where
     each(callers, count.div_ceil(callers), &work).await
 }
 
-async fn each<W>(callers: usize, times: usize, work: &(impl Fn(usize) -> W + Clone + Send + 'static)) -> Result<Samples, Failure>
+async fn each<W>(
+    callers: usize,
+    times: usize,
+    work: &(impl Fn(usize) -> W + Clone + Send + 'static),
+) -> Result<Samples, Failure>
 where
     W: Future<Output = Result<(), Failure>> + Send + 'static,
 {

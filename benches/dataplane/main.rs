@@ -1,4 +1,5 @@
-//! Commands, files and starts through the gateway, next to `kubectl exec`, `pods/exec` and bare pods. See docs/benchmarks.md.
+//! Commands, files and starts through the gateway, next to `kubectl exec`, `pods/exec` and bare pods. See
+//! docs/benchmarks.md.
 
 mod callers;
 mod calls;
@@ -132,7 +133,12 @@ async fn bench(options: Options) -> Result<(), Failure> {
     }
 }
 
-async fn measure(options: &Options, gateway: &Gateway, fixture: &mut Fixture, report: &mut Report) -> Result<(), Failure> {
+async fn measure(
+    options: &Options,
+    gateway: &Gateway,
+    fixture: &mut Fixture,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let began = Instant::now();
     let scale = if options.quick { QUICK } else { FULL };
     report.processors = std::thread::available_parallelism()?.get();
@@ -142,7 +148,9 @@ async fn measure(options: &Options, gateway: &Gateway, fixture: &mut Fixture, re
     // Measure memory first: memory that was used and freed before would hide what the streams use.
     eprintln!("{} idle streams, twice", scale.streams);
     report.memory = memory::measure(&setup, &callers, gateway, scale.streams).await?;
-    report.round_trips.push(round_trips::inside(&setup, scale.inside).await?);
+    report
+        .round_trips
+        .push(round_trips::inside(&setup, scale.inside).await?);
     for (method, callers, count) in scale.round_trips {
         report
             .round_trips
@@ -151,7 +159,9 @@ async fn measure(options: &Options, gateway: &Gateway, fixture: &mut Fixture, re
     let (rounds, times) = scale.transfers;
     report.transfers = transfers::measure(&setup, rounds, times).await?;
     for (name, rounds, at_once) in scale.starts {
-        report.starts.push(starts::measure(fixture, &setup, name, rounds, at_once).await?);
+        report
+            .starts
+            .push(starts::measure(fixture, &setup, name, rounds, at_once).await?);
     }
     report.seconds = began.elapsed().as_secs_f64();
     Ok(())

@@ -19,12 +19,26 @@ const AT_ONCE: usize = 16;
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Opens `streams` streams on the callers' connections, then as many with a connection each.
-pub async fn measure(setup: &Setup, callers: &Callers, gateway: &Gateway, streams: usize) -> Result<Vec<Memory>, Failure> {
+pub async fn measure(
+    setup: &Setup,
+    callers: &Callers,
+    gateway: &Gateway,
+    streams: usize,
+) -> Result<Vec<Memory>, Failure> {
     // Warm up connections and caches.
     let warm = setup.clone();
     load::run(setup.callers(), setup.callers(), move |n| {
         let (mut caller, setup) = (warm.caller(n), warm.clone());
-        async move { calls::stream_exec(&mut caller, &setup.sandbox(n).sandbox_id, words(&["true"]), stream::empty(), &mut |_| {}).await }
+        async move {
+            calls::stream_exec(
+                &mut caller,
+                &setup.sandbox(n).sandbox_id,
+                words(&["true"]),
+                stream::empty(),
+                &mut |_| {},
+            )
+            .await
+        }
     })
     .await?;
     let mut readings = vec![reading(gateway, "none").await?];
@@ -57,10 +71,19 @@ async fn open(
     let begin = |n| {
         bounded(async move {
             let mut caller = caller(n).await?;
-            calls::begin(&mut caller, &setup.sandbox(n).sandbox_id, words(&["sleep", "3600"]), stream::empty()).await
+            calls::begin(
+                &mut caller,
+                &setup.sandbox(n).sandbox_id,
+                words(&["sleep", "3600"]),
+                stream::empty(),
+            )
+            .await
         })
     };
-    stream::iter((0..streams).map(begin)).buffer_unordered(AT_ONCE).try_collect().await
+    stream::iter((0..streams).map(begin))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
 }
 
 async fn reading(gateway: &Gateway, what: &str) -> Result<Memory, Failure> {

@@ -61,7 +61,9 @@ struct All {
 }
 
 /// An object with steps.
-trait Steps: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static {
+trait Steps:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
+{
     /// The sandbox or bare pod that it belongs to, and the steps that it shows.
     fn steps(&self) -> (String, Vec<Step>);
 }
@@ -75,19 +77,35 @@ impl Steps for Sandbox {
 
 impl Steps for Pod {
     fn steps(&self) -> (String, Vec<Step>) {
-        let owner = self.owner_references().iter().find(|owner| owner.controller == Some(true));
+        let owner = self
+            .owner_references()
+            .iter()
+            .find(|owner| owner.controller == Some(true));
         let status = self.status.clone().unwrap_or_default();
-        let holds = |kind: &str| status.conditions.iter().flatten().any(|c| c.type_ == kind && c.status == "True");
+        let holds = |kind: &str| {
+            status
+                .conditions
+                .iter()
+                .flatten()
+                .any(|c| c.type_ == kind && c.status == "True")
+        };
         let main = status.container_statuses.iter().flatten().find(|c| c.name == "main");
         let steps = [
             (Step::Created, true),
             (Step::Scheduled, holds("PodScheduled")),
             (Step::NetworkReady, holds("PodReadyToStartContainers")),
-            (Step::Started, main.and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some())),
+            (
+                Step::Started,
+                main.and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some()),
+            ),
             // For a sandbox, its own state counts.
             (Step::Ready, owner.is_none() && holds("Ready")),
         ];
-        let made = steps.into_iter().filter(|(_, made)| *made).map(|(step, _)| step).collect();
+        let made = steps
+            .into_iter()
+            .filter(|(_, made)| *made)
+            .map(|(step, _)| step)
+            .collect();
         (owner.map_or_else(|| self.name_any(), |owner| owner.name.clone()), made)
     }
 }
@@ -101,7 +119,10 @@ impl Observer {
         let namespaced = |namespace: &str| Api::namespaced(fixture.client.clone(), namespace);
         watches.spawn(follow::<Pod>(namespaced(pods), sender.clone()));
         watches.spawn(follow::<Pod>(namespaced(sandboxes), sender.clone()));
-        watches.spawn(follow::<Sandbox>(Api::namespaced(fixture.client.clone(), sandboxes), sender));
+        watches.spawn(follow::<Sandbox>(
+            Api::namespaced(fixture.client.clone(), sandboxes),
+            sender,
+        ));
         let listed = tokio::time::timeout(TIMEOUT, all.wait_for(|all| all.lists == 3)).await;
         listed.map_err(|_| "no list of sandboxes and pods")??;
         Ok(Observer { all, _watches: watches })

@@ -149,10 +149,20 @@ impl Report {
 
     fn round_trips(&self, text: &mut String) {
         let heads = ["callers", "p50 ms", "p95 ms", "p99 ms", "per s", "cpu ms", "api calls"];
-        let _ = writeln!(text, "\n{:<28}{}", "round trip of `true`", columns(heads.map(String::from)));
+        let _ = writeln!(
+            text,
+            "\n{:<28}{}",
+            "round trip of `true`",
+            columns(heads.map(String::from))
+        );
         for round_trips in &self.round_trips {
             let t = &round_trips.timing;
-            let cost = |of: fn(&Cost) -> f64| round_trips.cost.as_ref().map_or(String::new(), |c| format!("{:.2}", of(c)));
+            let cost = |of: fn(&Cost) -> f64| {
+                round_trips
+                    .cost
+                    .as_ref()
+                    .map_or(String::new(), |c| format!("{:.2}", of(c)))
+            };
             let ms = |seconds: f64| format!("{:.2}", seconds * 1000.0);
             let line = [
                 round_trips.callers.to_string(),

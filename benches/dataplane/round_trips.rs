@@ -40,7 +40,13 @@ impl Method {
 }
 
 /// Measures `count` round trips with `callers` callers.
-pub async fn measure(setup: &Setup, gateway: &Gateway, method: Method, callers: usize, count: usize) -> Result<Trips, Failure> {
+pub async fn measure(
+    setup: &Setup,
+    gateway: &Gateway,
+    method: Method,
+    callers: usize,
+    count: usize,
+) -> Result<Trips, Failure> {
     eprintln!("{}: {count} by {callers}", method.name());
     let before = gateway.state().await?;
     let samples = run(setup, method, callers, count).await?;
@@ -102,7 +108,9 @@ async fn run(setup: &Setup, method: Method, callers: usize, count: usize) -> Res
         async move {
             let (mut caller, sandbox, command) = (setup.caller(n), setup.sandbox(n), words(&["true"]));
             match method {
-                Method::StreamExec => calls::stream_exec(&mut caller, &sandbox.sandbox_id, command, stream::empty(), &mut |_| {}).await,
+                Method::StreamExec => {
+                    calls::stream_exec(&mut caller, &sandbox.sandbox_id, command, stream::empty(), &mut |_| {}).await
+                }
                 Method::Exec => calls::exec(&mut caller, &sandbox.sandbox_id, command).await,
                 Method::GetSandbox => calls::get(&mut caller, &sandbox.sandbox_id).await.map(drop),
                 Method::WebSocket => calls::websocket(setup.pods(), &sandbox.pod, command, &mut |_| {}).await,

@@ -41,13 +41,23 @@ impl Start {
 
     /// The duration for a caller that polls like the SDK.
     fn took_sdk(&self) -> Option<Duration> {
-        let (answered, ready, done) = (self.took(Step::Answered)?, self.took(Step::Ready)?, self.took(Step::Done)?);
+        let (answered, ready, done) = (
+            self.took(Step::Answered)?,
+            self.took(Step::Ready)?,
+            self.took(Step::Done)?,
+        );
         Some(answered + next_sdk_poll(ready.saturating_sub(answered)) + done.saturating_sub(ready))
     }
 }
 
 /// Starts `at_once` objects of each kind, `rounds` times. The kinds alternate in going first.
-pub async fn measure(fixture: &Fixture, setup: &Setup, name: &str, rounds: usize, at_once: usize) -> Result<Starts, Failure> {
+pub async fn measure(
+    fixture: &Fixture,
+    setup: &Setup,
+    name: &str,
+    rounds: usize,
+    at_once: usize,
+) -> Result<Starts, Failure> {
     let seen = Observer::new(fixture).await?;
     let (mut pods, mut sandboxes) = ((Samples::default(), vec![]), (Samples::default(), vec![]));
     for round in 1..=rounds {
@@ -91,7 +101,14 @@ pub async fn measure(fixture: &Fixture, setup: &Setup, name: &str, rounds: usize
     })
 }
 
-async fn start(fixture: &Fixture, setup: &Setup, seen: &Observer, kind: Kind, name: String, n: usize) -> Result<Start, Failure> {
+async fn start(
+    fixture: &Fixture,
+    setup: &Setup,
+    seen: &Observer,
+    kind: Kind,
+    name: String,
+    n: usize,
+) -> Result<Start, Failure> {
     let mut caller = setup.caller(n);
     let command = words(&["true"]);
     let began = Instant::now();
@@ -103,13 +120,24 @@ async fn start(fixture: &Fixture, setup: &Setup, seen: &Observer, kind: Kind, na
         Kind::Pod => {
             let mut pod = fixture.pods.template.clone();
             pod["metadata"]["name"] = json!(name);
-            pods(fixture).create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+            pods(fixture)
+                .create(&PostParams::default(), &serde_json::from_value(pod)?)
+                .await?;
             (name, Instant::now())
         }
     };
     seen.until(&name, Step::Ready).await?;
     match kind {
-        Kind::Sandbox => bounded(calls::stream_exec(&mut caller, &name, command, stream::empty(), &mut |_| {})).await?,
+        Kind::Sandbox => {
+            bounded(calls::stream_exec(
+                &mut caller,
+                &name,
+                command,
+                stream::empty(),
+                &mut |_| {},
+            ))
+            .await?
+        }
         Kind::Pod => bounded(calls::websocket(&pods(fixture), &name, command, &mut |_| {})).await?,
     }
     let done = Instant::now();

@@ -17,7 +17,12 @@ use crate::usage::{self, Usage};
 /// Fails if there are no fake nodes.
 pub async fn fake_nodes(client: &Client) -> Result<(), Failure> {
     let nodes: Api<Node> = Api::all(client.clone());
-    if nodes.list_metadata(&ListParams::default().labels("type=kwok")).await?.items.is_empty() {
+    if nodes
+        .list_metadata(&ListParams::default().labels("type=kwok"))
+        .await?
+        .items
+        .is_empty()
+    {
         return Err("no node has the label type=kwok: run hack/cluster/cluster up --for-tests".into());
     }
     Ok(())
@@ -28,7 +33,8 @@ pub async fn copy_shape(fixture: &mut Fixture) -> Result<(), Failure> {
     let api: Api<Sandbox> = Api::namespaced(fixture.client.clone(), &fixture.sandboxes.namespace);
     let mut object = fixture.sandboxes.template.clone();
     object["metadata"]["name"] = json!("shape");
-    api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+    api.create(&PostParams::default(), &serde_json::from_value(object)?)
+        .await?;
     fixture.copy_shape("shape").await
 }
 
@@ -38,12 +44,17 @@ pub async fn complete(fixture: &Fixture, phase: &str, count: usize) -> Result<()
     let pods: Api<Pod> = Api::namespaced(fixture.client.clone(), &fixture.sandboxes.namespace);
     let of_phase = ListParams::default().labels(&format!("{LABEL}={phase}"));
     for sandbox in sandboxes.list(&of_phase).await?.items {
-        let name = sandbox.status.and_then(|s| s.pod_name).ok_or("a running sandbox without a pod")?;
+        let name = sandbox
+            .status
+            .and_then(|s| s.pod_name)
+            .ok_or("a running sandbox without a pod")?;
         let now = jiff::Timestamp::now();
         let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": now, "finishedAt": now}});
-        let main = json!({"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended});
+        let main =
+            json!({"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended});
         let body = json!({"status": {"phase": "Succeeded", "containerStatuses": [main]}});
-        pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(body)).await?;
+        pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(body))
+            .await?;
     }
     let completed = of_phase.fields("status.state=COMPLETED");
     let began = Instant::now();
@@ -86,7 +97,11 @@ impl Operator {
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let began = Instant::now();
         loop {
-            let holder = leases.get_opt(lease).await?.and_then(|l| l.spec?.holder_identity).unwrap_or_default();
+            let holder = leases
+                .get_opt(lease)
+                .await?
+                .and_then(|l| l.spec?.holder_identity)
+                .unwrap_or_default();
             if !holder.is_empty()
                 && let Some(pod) = pods.get_metadata_opt(&holder).await?
             {

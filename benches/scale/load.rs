@@ -23,8 +23,11 @@ use crate::stats::Samples;
 /// Label with the object's phase. Each phase watches its own objects only.
 pub const LABEL: &str = "bench/phase";
 
-/// The decoded part of a watched object. Decoding nothing else keeps the benchmark's own work small, and equal for both kinds.
-pub trait Observed: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+/// The decoded part of a watched object. Decoding nothing else keeps the benchmark's own work small, and equal for both
+/// kinds.
+pub trait Observed:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
     /// Whether it runs.
     fn running(&self) -> bool;
 }
@@ -65,7 +68,11 @@ struct PodState {
 
 impl Observed for ObservedPod {
     fn running(&self) -> bool {
-        let main = self.status.iter().flat_map(|s| &s.container_statuses).find(|c| c.name == "main");
+        let main = self
+            .status
+            .iter()
+            .flat_map(|s| &s.container_statuses)
+            .find(|c| c.name == "main");
         main.and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some())
     }
 }
@@ -97,7 +104,10 @@ pub async fn run<K: Observed>(client: &Client, target: &Target, plan: &Plan) -> 
         .map_err(|_| format!("{}: not all of {} ran within {bound:?}", plan.name, plan.count))??;
     let first = created.values().min().copied().ok_or("an empty phase")?;
     let last = seen.values().max().copied().ok_or("an empty phase")?;
-    let latencies = seen.iter().filter_map(|(name, at)| created.get(name).map(|from| *at - *from)).collect();
+    let latencies = seen
+        .iter()
+        .filter_map(|(name, at)| created.get(name).map(|from| *at - *from))
+        .collect();
     Ok(Samples {
         latencies,
         span: last - first,
@@ -126,10 +136,16 @@ async fn all_running<K: Observed>(api: Api<K>, plan: Plan, listed: oneshot::Send
 }
 
 /// Creates all objects, and returns when each request was sent.
-async fn create<K: Observed>(client: &Client, target: &Target, plan: &Plan) -> Result<HashMap<String, Instant>, Failure> {
+async fn create<K: Observed>(
+    client: &Client,
+    target: &Target,
+    plan: &Plan,
+) -> Result<HashMap<String, Instant>, Failure> {
     let url = K::url_path(&(), Some(&target.namespace));
     let permits = Arc::new(Semaphore::new(IN_FLIGHT));
-    let mut tick = plan.rate.map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
+    let mut tick = plan
+        .rate
+        .map(|rate| tokio::time::interval(Duration::from_secs(1) / rate));
     let mut in_flight = Vec::with_capacity(plan.count);
     for number in 0..plan.count {
         if let Some(tick) = &mut tick {
@@ -139,7 +155,8 @@ async fn create<K: Observed>(client: &Client, target: &Target, plan: &Plan) -> R
         let mut object = target.template.clone();
         object["metadata"]["name"] = json!(name);
         object["metadata"]["labels"][LABEL] = json!(plan.name);
-        let request = kube::core::Request::new(url.clone()).create(&PostParams::default(), serde_json::to_vec(&object)?)?;
+        let request =
+            kube::core::Request::new(url.clone()).create(&PostParams::default(), serde_json::to_vec(&object)?)?;
         let permit = permits.clone().acquire_owned().await?;
         let client = client.clone();
         in_flight.push(tokio::spawn(async move {

@@ -1,4 +1,5 @@
-//! How fast sandboxes reach RUNNING next to bare pods with the same spec, and what that costs the operator. See docs/benchmarks.md.
+//! How fast sandboxes reach RUNNING next to bare pods with the same spec, and what that costs the operator. See
+//! docs/benchmarks.md.
 
 mod cluster;
 #[path = "../common/fixture.rs"]
@@ -54,11 +55,19 @@ struct Scale {
 }
 
 const FULL: Scale = Scale {
-    phases: [("burst", 500, None, 2), ("steady-20", 300, Some(20), 1), ("steady-50", 500, Some(50), 1)],
+    phases: [
+        ("burst", 500, None, 2),
+        ("steady-20", 300, Some(20), 1),
+        ("steady-50", 500, Some(50), 1),
+    ],
     total: 10_000,
 };
 const QUICK: Scale = Scale {
-    phases: [("burst", 50, None, 1), ("steady-20", 40, Some(20), 1), ("steady-50", 50, Some(50), 1)],
+    phases: [
+        ("burst", 50, None, 1),
+        ("steady-20", 40, Some(20), 1),
+        ("steady-50", 50, Some(50), 1),
+    ],
     total: 300,
 };
 
@@ -86,7 +95,13 @@ async fn bench(options: Options) -> Result<(), Failure> {
     measured.and(removed)
 }
 
-async fn measure(client: &Client, operator: &Operator, fixture: &mut Fixture, scale: Scale, report: &mut Report) -> Result<(), Failure> {
+async fn measure(
+    client: &Client,
+    operator: &Operator,
+    fixture: &mut Fixture,
+    scale: Scale,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let began = Instant::now();
     report.processors = std::thread::available_parallelism()?.get();
     let mut costs = Costs::default();
@@ -154,7 +169,13 @@ struct Costs {
 
 impl Costs {
     /// Runs a phase of sandboxes and adds its cost.
-    async fn of(&mut self, client: &Client, operator: &Operator, fixture: &Fixture, plan: &Plan) -> Result<Samples, Failure> {
+    async fn of(
+        &mut self,
+        client: &Client,
+        operator: &Operator,
+        fixture: &Fixture,
+        plan: &Plan,
+    ) -> Result<Samples, Failure> {
         let (writes, usage) = (cluster::writes(client).await?, operator.usage().await?);
         let samples = load::run::<ObservedSandbox>(client, &fixture.sandboxes, plan).await?;
         tokio::time::sleep(SETTLE).await;

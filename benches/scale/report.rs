@@ -51,7 +51,10 @@ impl Report {
         let (Some(first), Some(last)) = (self.memory.first(), self.memory.last()) else {
             return 0.0;
         };
-        ratio(last.resident - first.resident, (last.sandboxes - first.sandboxes) as f64)
+        ratio(
+            last.resident - first.resident,
+            (last.sandboxes - first.sandboxes) as f64,
+        )
     }
 
     /// The table.
@@ -67,14 +70,22 @@ impl Report {
             line("  p90", s.p90, p.p90);
             line("  p99", s.p99, p.p99);
         }
-        for (name, writes) in [("to RUNNING", &self.writes_to_running), ("then to COMPLETED", &self.writes_to_end)] {
+        for (name, writes) in [
+            ("to RUNNING", &self.writes_to_running),
+            ("then to COMPLETED", &self.writes_to_end),
+        ] {
             let _ = writeln!(text, "writes per sandbox {name}: {:.2}", writes.values().sum::<f64>());
             for (what, number) in writes {
                 let _ = writeln!(text, "  {what:<26}{number:>12.2}");
             }
         }
         for memory in &self.memory {
-            let _ = writeln!(text, "memory at {:>6} sandboxes, MB{:>12.1}", memory.sandboxes, memory.resident / 1024.0);
+            let _ = writeln!(
+                text,
+                "memory at {:>6} sandboxes, MB{:>12.1}",
+                memory.sandboxes,
+                memory.resident / 1024.0
+            );
         }
         let _ = writeln!(text, "memory per sandbox, KB      {:>12.1}", self.kb_per_sandbox());
         let _ = writeln!(text, "processor per sandbox, ms   {:>12.2}", self.cpu_ms_per_sandbox);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::metrics::series;
 
-/// Write requests by `resource VERB`. They are limited to resources and subresources that only the operator writes while sandboxes start. (The
-/// kubelet writes the status of pods, the scheduler their binding.)
+/// Write requests by `resource VERB`. They are limited to resources and subresources that only the operator writes
+/// while sandboxes start. (The kubelet writes the status of pods, the scheduler their binding.)
 pub type Writes = BTreeMap<String, f64>;
 
 const OPERATORS: [(&str, &str); 6] = [
@@ -23,7 +23,11 @@ const VERBS: [&str; 4] = ["POST", "PUT", "PATCH", "APPLY"];
 pub fn writes(metrics: &str) -> Writes {
     let mut sums = Writes::new();
     for (labels, value) in series(metrics, "apiserver_request_total") {
-        let (resource, subresource, verb) = (label(labels, "resource"), label(labels, "subresource"), label(labels, "verb"));
+        let (resource, subresource, verb) = (
+            label(labels, "resource"),
+            label(labels, "subresource"),
+            label(labels, "verb"),
+        );
         if OPERATORS.contains(&(resource, subresource)) && VERBS.contains(&verb) {
             let part = if subresource.is_empty() {
                 resource.to_string()
@@ -51,6 +55,9 @@ pub fn between(before: &Writes, after: &Writes, created: usize) -> Writes {
 
 /// The value of a label. The values used here contain neither commas nor quotes.
 fn label<'a>(labels: &'a str, name: &str) -> &'a str {
-    let found = labels.split(',').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
+    let found = labels
+        .split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name);
     found.map_or("", |(_, value)| value.trim_matches('"'))
 }

@@ -8,8 +8,9 @@ use std::path::Path;
 /// Most levels of directories: a symbolic link may lead back to its own directory.
 const MAX_DEPTH: u32 = 32;
 
-/// Copies the regular files below `from` to the same paths below `to`. Follows symbolic links. Skips names that begin with `..`: they are
-/// the kubelet's own. `mode`: that of the copies, by default that of each file. An error names the file.
+/// Copies the regular files below `from` to the same paths below `to`. Follows symbolic links. Skips names that begin
+/// with `..`: they are the kubelet's own. `mode`: that of the copies, by default that of each file. An error names the
+/// file.
 pub(super) fn copy_files(from: &Path, to: &Path, mode: Option<u32>) -> Result<(), String> {
     copy(from, to, mode, MAX_DEPTH)
 }
@@ -27,7 +28,9 @@ fn copy(from: &Path, to: &Path, mode: Option<u32>, depth: u32) -> Result<(), Str
         let (from, to) = (from.join(&name), to.join(&name));
         let kind = fs::metadata(&from).map_err(context(&from))?;
         if kind.is_dir() {
-            let depth = depth.checked_sub(1).ok_or_else(|| format!("{}: too deep", from.display()))?;
+            let depth = depth
+                .checked_sub(1)
+                .ok_or_else(|| format!("{}: too deep", from.display()))?;
             copy(&from, &to, mode, depth)?;
         } else if kind.is_file() {
             let parent = to.parent().unwrap_or(Path::new("."));
@@ -46,7 +49,9 @@ fn copy_file(from: &Path, to: &Path, mode: Option<u32>) -> io::Result<()> {
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut target = match options.open(to) {
         // An earlier copy that may not be written even by its owner: the container was restarted.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && fs::remove_file(to).is_ok() => options.open(to)?,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && fs::remove_file(to).is_ok() => {
+            options.open(to)?
+        }
         opened => opened?,
     };
     io::copy(&mut source, &mut target)?;

@@ -32,7 +32,10 @@ type Sender = mpsc::Sender<Result<ExecResponse, Status>>;
 pub(super) type ResponseStream = ReceiverStream<Result<ExecResponse, Status>>;
 
 /// Starts a command and forwards its input and output until it ends or the caller is gone.
-pub(super) async fn exec(reaper: &Reaper, request: Request<Streaming<ExecRequest>>) -> Result<Response<ResponseStream>, Status> {
+pub(super) async fn exec(
+    reaper: &Reaper,
+    request: Request<Streaming<ExecRequest>>,
+) -> Result<Response<ResponseStream>, Status> {
     let timeout = grpc_timeout(request.metadata());
     let mut requests = request.into_inner();
     let Some(RequestMessage::Start(start)) = requests.message().await?.and_then(|first| first.message) else {
@@ -48,18 +51,32 @@ pub(super) async fn exec(reaper: &Reaper, request: Request<Streaming<ExecRequest
 }
 
 async fn serve(running: Running, requests: Streaming<ExecRequest>, responses: Sender, timeout: Option<Duration>) {
-    let Running { process, input, outputs } = running;
+    let Running {
+        process,
+        input,
+        outputs,
+    } = running;
     let exit = process.exit.clone();
     let output = async {
-        responses.send(Ok(response(ResponseMessage::Ready(Ready {})))).await.ok();
-        let outputs = outputs
-            .into_iter()
-            .map(|Output { fd, kind, message }| forward(fd, kind, &responses, move |data| Ok(response(message(data))), exit.clone()));
+        responses
+            .send(Ok(response(ResponseMessage::Ready(Ready {}))))
+            .await
+            .ok();
+        let outputs = outputs.into_iter().map(|Output { fd, kind, message }| {
+            forward(
+                fd,
+                kind,
+                &responses,
+                move |data| Ok(response(message(data))),
+                exit.clone(),
+            )
+        });
         join(exit.clone(), join_all(outputs)).await
     };
     let mut input = pin!(forward_input(requests, input));
-    // Declared after the input, and so dropped before it: a command that is killed must not see its input end first, and take a part of it
-    // for all of it. `select!` drops the futures that it owns before it runs a branch, so it only borrows the input.
+    // Declared after the input, and so dropped before it: a command that is killed must not see its input end first,
+    // and take a part of it for all of it. `select!` drops the futures that it owns before it runs a branch, so it only
+    // borrows the input.
     let process = process;
     let timed_out = async {
         match timeout {
@@ -82,8 +99,9 @@ async fn serve(running: Running, requests: Streaming<ExecRequest>, responses: Se
     }
 }
 
-/// Forwards input for as long as the command runs. Requests that end without `close` leave the input open: a cancelled call looks just
-/// like one that has ended, and the command must not take part of its input for all of it before it is killed.
+/// Forwards input for as long as the command runs. Requests that end without `close` leave the input open: a cancelled
+/// call looks just like one that has ended, and the command must not take part of its input for all of it before it is
+/// killed.
 async fn forward_input(mut requests: Streaming<ExecRequest>, mut input: Input) -> Infallible {
     loop {
         let request = match requests.message().await {
@@ -161,14 +179,20 @@ impl Running {
         if !start.working_dir.is_empty()
             && let Err(error) = std::fs::metadata(&start.working_dir)
         {
-            return Err(StartError::new(format!("working directory {}: {error}", start.working_dir)));
+            return Err(StartError::new(format!(
+                "working directory {}: {error}",
+                start.working_dir
+            )));
         }
         let failed = |error: io::Error| StartError::from_io(&error, &start.command, environment(start));
         match &start.terminal {
             None => {
                 let mut command = Command::new(program);
                 command.args(args).process_group(0);
-                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+                command
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped());
                 Running::with_pipes(reaper, command, start).map_err(failed)
             }
             Some(size) => {
@@ -201,10 +225,19 @@ impl Running {
             terminal: None,
             mid_line: false,
         };
-        Ok(Running { process, input, outputs })
+        Ok(Running {
+            process,
+            input,
+            outputs,
+        })
     }
 
-    fn with_terminal(reaper: &Reaper, command: Command, start: &ExecStart, terminal: Fd) -> io::Result<(Running, Option<Fd>)> {
+    fn with_terminal(
+        reaper: &Reaper,
+        command: Command,
+        start: &ExecStart,
+        terminal: Fd,
+    ) -> io::Result<(Running, Option<Fd>)> {
         let (process, mut child) = Process::spawn(reaper, command, start)?;
         let input = Input {
             stdin: Some(terminal.try_clone()?),
@@ -218,14 +251,22 @@ impl Running {
         };
         let report = child.stdout.take().map(Fd::new).transpose()?;
         let outputs = vec![output];
-        Ok((Running { process, input, outputs }, report))
+        Ok((
+            Running {
+                process,
+                input,
+                outputs,
+            },
+            report,
+        ))
     }
 }
 
 /// The complete environment of a command.
 fn environment(start: &ExecStart) -> impl Iterator<Item = (OsString, OsString)> {
-    let inherited =
-        std::env::vars_os().filter(|(name, _)| name != POD_UID_VARIABLE && !name.to_str().is_some_and(|name| start.env.contains_key(name)));
+    let inherited = std::env::vars_os().filter(|(name, _)| {
+        name != POD_UID_VARIABLE && !name.to_str().is_some_and(|name| start.env.contains_key(name))
+    });
     inherited.chain(start.env.iter().map(|(name, value)| (name.into(), value.into())))
 }
 

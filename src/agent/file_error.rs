@@ -46,7 +46,9 @@ impl FileError {
             FileError::Io(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::NotADirectory => (Code::NotFound, "NOT_FOUND"),
                 ErrorKind::IsADirectory => (Code::FailedPrecondition, "IS_DIRECTORY"),
-                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => (Code::PermissionDenied, "PERMISSION_DENIED"),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    (Code::PermissionDenied, "PERMISSION_DENIED")
+                }
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (Code::ResourceExhausted, "IO_FAILED"),
                 ErrorKind::InvalidInput | ErrorKind::InvalidFilename => (Code::InvalidArgument, "IO_FAILED"),
                 _ => (Code::Internal, "IO_FAILED"),

@@ -1,4 +1,5 @@
-//! ReadFile and WriteFile. Each step that may wait for a disk runs on a file thread; no step waits for the network there.
+//! ReadFile and WriteFile. Each step that may wait for a disk runs on a file thread; no step waits for the network
+//! there.
 
 use super::file_error::FileError;
 use super::regular_file::{nonblocking, require_regular};
@@ -85,7 +86,10 @@ pub(super) async fn write(slots: &FileSlots, mut requests: Streaming<WriteFileRe
     let Some(Message::Start(start)) = requests.message().await?.and_then(|first| first.message) else {
         return Err(Status::invalid_argument("the first message must be start"));
     };
-    let _slot = slots.acquire().await.map_err(|_| Status::unavailable("the agent is exiting"))?;
+    let _slot = slots
+        .acquire()
+        .await
+        .map_err(|_| Status::unavailable("the agent is exiting"))?;
     let path = start.path;
     let begin = {
         let path = path.clone();
@@ -102,7 +106,10 @@ pub(super) async fn write(slots: &FileSlots, mut requests: Streaming<WriteFileRe
     blocking(&path, move || file.commit()).await
 }
 
-async fn blocking<T: Send + 'static>(path: &str, work: impl FnOnce() -> Result<T, FileError> + Send + 'static) -> Result<T, Status> {
+async fn blocking<T: Send + 'static>(
+    path: &str,
+    work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+) -> Result<T, Status> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|failure| failure.status(path)),
         Err(error) => Err(Status::internal(error.to_string())),

@@ -8,7 +8,9 @@ use super::start_error::{NOT_EXECUTABLE, StartError};
 use crate::agent_contract::{DEFAULT_PORT, MAIN_EXITED_WITH_255, POD_UID_VARIABLE, RunArgs};
 use futures::future::{Either, pending};
 use futures::stream::{SelectAll, Stream, StreamExt, poll_fn};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process_group, set_child_subreaper, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process_group, set_child_subreaper, setrlimit,
+};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -18,7 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Signals that are not forwarded: those that cannot be caught, that a process raises itself, or that are meant for the agent.
+/// Signals that are not forwarded: those that cannot be caught, that a process raises itself, or that are meant for the
+/// agent.
 const NOT_FORWARDED: [Signal; 8] = [
     Signal::KILL,
     Signal::STOP,
@@ -36,12 +39,14 @@ const RESPONSE_FLUSH: Duration = Duration::from_millis(50);
 
 /// Runs the main command until it exits. Returns the exit code for the container.
 pub(super) fn run(args: &RunArgs) -> u8 {
-    let result = server::runtime().map_err(|e| format!("start: {e}")).and_then(|runtime| {
-        let code = runtime.block_on(run_main(args));
-        // Does not wait for a file operation that hangs.
-        runtime.shutdown_background();
-        code
-    });
+    let result = server::runtime()
+        .map_err(|e| format!("start: {e}"))
+        .and_then(|runtime| {
+            let code = runtime.block_on(run_main(args));
+            // Does not wait for a file operation that hangs.
+            runtime.shutdown_background();
+            code
+        });
     result.unwrap_or_else(|text| {
         report(&text);
         NOT_EXECUTABLE
@@ -60,7 +65,8 @@ async fn run_main(args: &RunArgs) -> Result<u8, String> {
         limit_processes(limit).map_err(|e| format!("limit processes to {limit}: {e}"))?;
     }
     if !getpid().is_init() {
-        // The pod's containers share a process namespace: orphans of this one must not become children of the pause container.
+        // The pod's containers share a process namespace: orphans of this one must not become children of the pause
+        // container.
         let _ = set_child_subreaper(Some(getpid()));
     }
     let reaper = Reaper::new(true);

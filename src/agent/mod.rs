@@ -1,6 +1,6 @@
-//! The process that runs inside a sandbox: PID 1 of the main container, and a gRPC server for commands and files there. It needs nothing
-//! from the image. It uses only the protocol, the tokens and the contract of this crate, so that no code of the operator runs beside
-//! untrusted code.
+//! The process that runs inside a sandbox: PID 1 of the main container, and a gRPC server for commands and files there.
+//! It needs nothing from the image. It uses only the protocol, the tokens and the contract of this crate, so that no
+//! code of the operator runs beside untrusted code.
 
 mod copy_files;
 mod exec;
@@ -37,7 +37,9 @@ pub fn run(command: AgentCommand) -> ExitCode {
             }
         },
         AgentCommand::Stdio => exit_code("serve", server::stdio()),
-        AgentCommand::Install { directory } => exit_code(&format!("install into {directory}"), install(Path::new(&directory))),
+        AgentCommand::Install { directory } => {
+            exit_code(&format!("install into {directory}"), install(Path::new(&directory)))
+        }
     }
 }
 

@@ -40,9 +40,15 @@ impl OutputKind {
     }
 }
 
-/// Forwards output until its end, or until `exit` and everything written before it. Returns the pipe if other processes still hold it
-/// open.
-pub(super) async fn forward<T>(fd: Fd, kind: OutputKind, to: &mpsc::Sender<T>, wrap: impl Fn(Bytes) -> T, exit: impl Future) -> Option<Fd> {
+/// Forwards output until its end, or until `exit` and everything written before it. Returns the pipe if other processes
+/// still hold it open.
+pub(super) async fn forward<T>(
+    fd: Fd,
+    kind: OutputKind,
+    to: &mpsc::Sender<T>,
+    wrap: impl Fn(Bytes) -> T,
+    exit: impl Future,
+) -> Option<Fd> {
     let mut exit = std::pin::pin!(exit);
     let (mut exited, mut rest) = (false, MAX_AFTER_EXIT);
     // The bytes of an incomplete character.
@@ -94,7 +100,8 @@ pub(super) async fn forward<T>(fd: Fd, kind: OutputKind, to: &mpsc::Sender<T>, w
     }
 }
 
-/// `held` and the bytes that can be read now; `held` alone at the end of the output. A terminal that no process holds open fails with EIO.
+/// `held` and the bytes that can be read now; `held` alone at the end of the output. A terminal that no process holds
+/// open fails with EIO.
 fn read(fd: &Fd, held: &Bytes) -> Result<Bytes, Errno> {
     BUFFER.with_borrow_mut(|buffer| {
         let bytes = fd.read_now(buffer)?;
@@ -107,7 +114,13 @@ fn read(fd: &Fd, held: &Bytes) -> Result<Bytes, Errno> {
 
 /// How many bytes at the end belong to a UTF-8 character that is not complete.
 fn incomplete_character(bytes: &[u8]) -> usize {
-    let Some((behind, first)) = bytes.iter().rev().take(3).enumerate().find(|(_, byte)| **byte & 0xC0 != 0x80) else {
+    let Some((behind, first)) = bytes
+        .iter()
+        .rev()
+        .take(3)
+        .enumerate()
+        .find(|(_, byte)| **byte & 0xC0 != 0x80)
+    else {
         return 0;
     };
     let length = match first {
@@ -119,7 +132,8 @@ fn incomplete_character(bytes: &[u8]) -> usize {
     if length > behind + 1 { behind + 1 } else { 0 }
 }
 
-/// Reads and discards the output of processes whose command has exited: a server in the background must not die of a full or closed pipe.
+/// Reads and discards the output of processes whose command has exited: a server in the background must not die of a
+/// full or closed pipe.
 pub(super) fn drain_in_background(fd: Fd) {
     let Ok(permit) = BACKGROUND_DRAINS.try_acquire() else {
         return;

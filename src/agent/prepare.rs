@@ -24,7 +24,10 @@ fn modes(from: &Path) -> Result<Vec<(u32, std::path::PathBuf)>, String> {
     let mut found = vec![];
     for entry in fs::read_dir(from).map_err(context)? {
         let entry = entry.map_err(context)?;
-        let mode = entry.file_name().to_str().and_then(|name| u32::from_str_radix(name, 8).ok());
+        let mode = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| u32::from_str_radix(name, 8).ok());
         found.extend(mode.map(|mode| (mode, entry.path())));
     }
     Ok(found)
@@ -69,7 +72,11 @@ mod tests {
         ] {
             let path = to.join(path);
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode, "{path:?}");
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+                mode,
+                "{path:?}"
+            );
         }
         assert!(root.join("scratch/a/b").is_dir());
         let missing = PrepareArgs {

@@ -36,13 +36,28 @@ impl Replacement {
             // A rename checks only whether the directory is writable.
             rustix::fs::access(&path, Access::WRITE_OK)?;
         }
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
         let temporary = directory.join(format!(".sandbox-operator-{}", uuid::Uuid::new_v4()));
         let mode = mode.unwrap_or(MODE) & 0o7777;
-        let (file, temporary) = match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary) {
+        let (file, temporary) = match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+        {
             Ok(file) => (file, Some(temporary)),
-            Err(error) if old.is_some() && matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            Err(error)
+                if old.is_some()
+                    && matches!(
+                        error.kind(),
+                        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                    ) =>
+            {
                 (overwrite(&path)?, None)
             }
             Err(error) => return Err(error.into()),
@@ -67,7 +82,10 @@ impl Replacement {
         let Some(temporary) = &self.temporary else {
             return Ok(());
         };
-        match self.set_owner_and_mode().and_then(|()| fs::rename(temporary, &self.path)) {
+        match self
+            .set_owner_and_mode()
+            .and_then(|()| fs::rename(temporary, &self.path))
+        {
             Ok(()) => {
                 self.temporary = None;
                 Ok(())

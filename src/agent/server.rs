@@ -7,7 +7,9 @@ use super::reaper::Reaper;
 use super::report::log;
 use crate::net::{self, Connection, Peer, UnauthenticatedConn};
 use crate::proto::agent::agent_server::{Agent, AgentServer};
-use crate::proto::agent::{ExecRequest, ReadFileRequest, StopRequest, StopResponse, WriteFileRequest, WriteFileResponse};
+use crate::proto::agent::{
+    ExecRequest, ReadFileRequest, StopRequest, StopResponse, WriteFileRequest, WriteFileResponse,
+};
 use crate::token;
 use futures::stream;
 use std::io;
@@ -30,7 +32,8 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_STREAMS: u32 = 1024;
 /// Bytes of one call's requests that may be buffered here.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// The same for all calls of a connection. Large enough that commands that do not read their input do not block the others.
+/// The same for all calls of a connection. Large enough that commands that do not read their input do not block the
+/// others.
 const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
 /// A client that is gone is noticed after one or two of these.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -79,13 +82,22 @@ impl TokenVerifier {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs().cast_signed());
-        let valid = token.is_some_and(|token| self.keys.iter().any(|key| token::verify(key, token, &self.pod_uid, now).is_ok()));
+        let valid = token.is_some_and(|token| {
+            self.keys
+                .iter()
+                .any(|key| token::verify(key, token, &self.pod_uid, now).is_ok())
+        });
         // Does not say what is wrong with the token.
-        if valid { Ok(()) } else { Err(Status::unauthenticated("no valid token")) }
+        if valid {
+            Ok(())
+        } else {
+            Err(Status::unauthenticated("no valid token"))
+        }
     }
 }
 
-/// Serves in the background. Tries to bind the port once before it returns, so that no process of the sandbox can bind it first.
+/// Serves in the background. Tries to bind the port once before it returns, so that no process of the sandbox can bind
+/// it first.
 pub(super) async fn listen(port: u16, verifier: TokenVerifier, reaper: Reaper, stop: mpsc::Sender<Duration>) {
     let listen = move || net::listen((Ipv6Addr::UNSPECIFIED, port).into());
     let first = listen();
@@ -102,12 +114,16 @@ pub(super) async fn listen(port: u16, verifier: TokenVerifier, reaper: Reaper, s
             }
             listener = listen();
         };
-        let served = router(service, Some(verifier)).serve_with_incoming(connections(listener)).await;
+        let served = router(service, Some(verifier))
+            .serve_with_incoming(connections(listener))
+            .await;
         log(&format!("port {port}: stopped serving: {served:?}"));
     });
 }
 
-fn connections(listener: TcpListener) -> impl stream::Stream<Item = io::Result<Connection<TcpStream, OwnedSemaphorePermit>>> {
+fn connections(
+    listener: TcpListener,
+) -> impl stream::Stream<Item = io::Result<Connection<TcpStream, OwnedSemaphorePermit>>> {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     stream::unfold((listener, slots), |(listener, slots)| async {
         let (io, peer, slot) = net::accept(&listener, &slots, |_| {}).await?;
@@ -136,7 +152,10 @@ pub(super) fn stdio() -> io::Result<()> {
         // Whoever may start a process in the container may call.
         let connection = Connection::trusted(tokio::io::join(stdin, stdout), slot);
         let only = stream::once(std::future::ready(Ok::<_, io::Error>(connection)));
-        router(service, None).serve_with_incoming(only).await.map_err(io::Error::other)?;
+        router(service, None)
+            .serve_with_incoming(only)
+            .await
+            .map_err(io::Error::other)?;
         // The slot is free again when the connection has ended.
         slots.acquire().await.map(drop).map_err(io::Error::other)
     });
@@ -192,17 +211,24 @@ impl Agent for Service {
         files::read(&self.files, request.into_inner()).await.map(Response::new)
     }
 
-    async fn write_file(&self, request: Request<Streaming<WriteFileRequest>>) -> Result<Response<WriteFileResponse>, Status> {
+    async fn write_file(
+        &self,
+        request: Request<Streaming<WriteFileRequest>>,
+    ) -> Result<Response<WriteFileResponse>, Status> {
         files::write(&self.files, request.into_inner()).await?;
         Ok(Response::new(WriteFileResponse {}))
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
         let Some(stop) = &self.stop else {
-            return Err(Status::failed_precondition("the container's main process is not the agent"));
+            return Err(Status::failed_precondition(
+                "the container's main process is not the agent",
+            ));
         };
         let grace = Duration::from_secs(request.into_inner().grace_seconds.into());
-        stop.send(grace).await.map_err(|_| Status::unavailable("the agent is exiting"))?;
+        stop.send(grace)
+            .await
+            .map_err(|_| Status::unavailable("the agent is exiting"))?;
         Ok(Response::new(StopResponse {}))
     }
 }

@@ -37,7 +37,11 @@ impl StartError {
     }
 
     /// `env`: the complete environment of the command.
-    pub(super) fn from_io(error: &io::Error, command: &[String], env: impl Iterator<Item = (OsString, OsString)>) -> StartError {
+    pub(super) fn from_io(
+        error: &io::Error,
+        command: &[String],
+        env: impl Iterator<Item = (OsString, OsString)>,
+    ) -> StartError {
         let program = command.first().map(String::as_str).unwrap_or_default();
         let hint = match Errno::from_io_error(error) {
             Some(Errno::TOOBIG) => too_long(command, env, Limits::of_this_process()),
@@ -159,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_command_line_in_one_argument_is_recognised() {
-        let error = |errno: Errno, command: &[&str]| StartError::from_io(&errno.into(), &strings(command), std::iter::empty());
+        let error =
+            |errno: Errno, command: &[&str]| StartError::from_io(&errno.into(), &strings(command), std::iter::empty());
         assert_eq!(
             error(Errno::NOENT, &["echo hello world"]),
             StartError {

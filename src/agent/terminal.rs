@@ -17,8 +17,8 @@ use std::process::{Command, Stdio};
 /// The byte that a terminal takes for the end of input.
 pub(super) const END_OF_INPUT: &[u8] = &[4];
 
-/// A new terminal, and the process that executes `command` on it: this binary, since only a process itself can take a terminal as its
-/// controlling one. Its standard output carries the report of [`exec`].
+/// A new terminal, and the process that executes `command` on it: this binary, since only a process itself can take a
+/// terminal as its controlling one. Its standard output carries the report of [`exec`].
 pub(super) fn open(size: &TerminalSize, command: &[String]) -> io::Result<(Fd, Command)> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&master)?;
@@ -29,7 +29,10 @@ pub(super) fn open(size: &TerminalSize, command: &[String]) -> io::Result<(Fd, C
     let argv = AgentCommand::Exec { tty, command }.argv("/proc/self/exe");
     let mut command = Command::new(&argv[0]);
     command.args(&argv[1..]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     if std::env::var_os("TERM").is_none() {
         command.env("TERM", "xterm");
     }
@@ -47,8 +50,8 @@ pub(super) fn resize(terminal: impl AsFd, size: &TerminalSize) -> io::Result<()>
     Ok(tcsetwinsize(terminal, size)?)
 }
 
-/// Executes the command in place of this process, as the leader of a session with the terminal. On failure writes the error number to
-/// standard output, which is a pipe until then.
+/// Executes the command in place of this process, as the leader of a session with the terminal. On failure writes the
+/// error number to standard output, which is a pipe until then.
 pub(super) fn exec(tty: &Path, command: &[String]) -> u8 {
     let Some((program, args)) = command.split_first() else {
         return NOT_EXECUTABLE;

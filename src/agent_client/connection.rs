@@ -29,8 +29,8 @@ pub struct Connection {
     credentials: Option<Arc<Credentials>>,
 }
 
-/// In a request's extensions: cancelling the token resets the call. Dropping the responses alone does not: a request stream that is still open
-/// keeps the call alive, and one that ends looks like the end of the input.
+/// In a request's extensions: cancelling the token resets the call. Dropping the responses alone does not: a request
+/// stream that is still open keeps the call alive, and one that ends looks like the end of the input.
 #[derive(Clone)]
 pub struct ResetToken(pub CancellationToken);
 
@@ -140,6 +140,9 @@ mod tests {
         assert_ne!(later, first);
         assert_ne!(credentials.header(900), later, "a clock that was set back");
         let bare = first.to_str().unwrap().strip_prefix("Bearer ").unwrap();
-        assert_eq!(token::verify(key.public_key().as_ref(), bare, "pod-a", 1_000 + REUSE), Ok(()));
+        assert_eq!(
+            token::verify(key.public_key().as_ref(), bare, "pod-a", 1_000 + REUSE),
+            Ok(())
+        );
     }
 }

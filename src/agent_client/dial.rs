@@ -1,5 +1,6 @@
-//! TCP connections to agents. In the first moments of a pod a network plugin may still drop its packets, or the agent may not listen yet.
-//! The kernel repeats a lost SYN only after a second, so attempts are started anew after a short time, while earlier ones still run.
+//! TCP connections to agents. In the first moments of a pod a network plugin may still drop its packets, or the agent
+//! may not listen yet. The kernel repeats a lost SYN only after a second, so attempts are started anew after a short
+//! time, while earlier ones still run.
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
@@ -46,7 +47,11 @@ impl Patience {
 
 /// Connects to the agent of a pod whose main container started at `started_at`. Dropping the future ends all attempts.
 pub(super) async fn connect(address: SocketAddr, started_at: Option<Timestamp>) -> io::Result<TcpStream> {
-    let stream = staggered(|| TcpStream::connect(address), Patience::at(Timestamp::now(), started_at)).await?;
+    let stream = staggered(
+        || TcpStream::connect(address),
+        Patience::at(Timestamp::now(), started_at),
+    )
+    .await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -133,14 +138,20 @@ mod tests {
             })
         };
         let error = staggered(&mut attempt, OLD).await.unwrap_err();
-        assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::ConnectionRefused, Duration::ZERO));
+        assert_eq!(
+            (error.kind(), begin.elapsed()),
+            (io::ErrorKind::ConnectionRefused, Duration::ZERO)
+        );
         staggered(&mut attempt, YOUNG).await.unwrap();
         assert_eq!(count, 10);
 
         let refused = || ready(Err::<(), _>(io::ErrorKind::ConnectionRefused.into()));
         let begin = Instant::now();
         let error = staggered(refused, YOUNG).await.unwrap_err();
-        assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::ConnectionRefused, YOUNG_REFUSALS));
+        assert_eq!(
+            (error.kind(), begin.elapsed()),
+            (io::ErrorKind::ConnectionRefused, YOUNG_REFUSALS)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,7 +57,12 @@ impl KeyRing {
     /// It is malformed.
     pub fn insert(&self, id: &str, pkcs8: &[u8]) -> Result<(), KeyError> {
         let key = parse(id, pkcs8)?;
-        self.0.keys.write().unwrap_or_else(PoisonError::into_inner).1.insert(id.into(), key);
+        self.0
+            .keys
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .1
+            .insert(id.into(), key);
         Ok(())
     }
 
@@ -112,7 +117,10 @@ mod tests {
     use ring::rand::SystemRandom;
 
     fn pkcs8() -> Vec<u8> {
-        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref().to_vec()
+        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .unwrap()
+            .as_ref()
+            .to_vec()
     }
 
     #[test]

@@ -19,8 +19,8 @@ use connection::Credentials;
 pub use connection::{Connection, ResetToken};
 pub use keys::{KeyError, KeyRing};
 
-/// Largest message from an agent: chunks of files have 128 KiB. An agent is not trusted to keep to that, and each call in progress can take
-/// as much memory.
+/// Largest message from an agent: chunks of files have 128 KiB. An agent is not trusted to keep to that, and each call
+/// in progress can take as much memory.
 const MAX_MESSAGE: usize = (128 + 32) * 1024;
 /// Most bytes of data in one message to an agent.
 pub const MAX_PIECE: usize = 64 * 1024;
@@ -32,8 +32,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Most connections that are kept.
 const MAX_CONNECTIONS: usize = 1024;
-/// Bytes per call and per connection that are buffered for slow readers. So many calls of a sandbox can be left unread before they block
-/// its other calls.
+/// Bytes per call and per connection that are buffered for slow readers. So many calls of a sandbox can be left unread
+/// before they block its other calls.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
 
@@ -91,7 +91,8 @@ impl AgentClient {
         }
         let credentials = Credentials::new(self.keys.get(&endpoint.key_id)?, &endpoint.pod_uid);
         let (address, started_at) = (SocketAddr::new(endpoint.ip, endpoint.port), endpoint.started_at);
-        let connector = tower::service_fn(move |_| async move { dial::connect(address, started_at).await.map(TokioIo::new) });
+        let connector =
+            tower::service_fn(move |_| async move { dial::connect(address, started_at).await.map(TokioIo::new) });
         let channel = http_endpoint(address).connect_with_connector_lazy(connector);
         let connection = Connection::new(channel, Some(credentials));
         evict(&mut connections);
@@ -117,17 +118,24 @@ impl AgentClient {
         }
     }
 
-    /// The agent at the other end of `stream`, which is authenticated by other means. The stream lives as long as the client.
+    /// The agent at the other end of `stream`, which is authenticated by other means. The stream lives as long as the
+    /// client.
     ///
     /// # Errors
     /// The stream has ended.
-    pub async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Agent, tonic::transport::Error> {
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Agent, tonic::transport::Error> {
         let mut stream = Some(TokioIo::new(stream));
         let once = tower::service_fn(move |_| {
-            let stream = stream.take().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected));
+            let stream = stream
+                .take()
+                .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected));
             async move { stream }
         });
-        let channel = http_endpoint(SocketAddr::from(([127, 0, 0, 1], 80))).connect_with_connector(once).await?;
+        let channel = http_endpoint(SocketAddr::from(([127, 0, 0, 1], 80)))
+            .connect_with_connector(once)
+            .await?;
         Ok(stub(Connection::new(channel, None)))
     }
 }
@@ -150,11 +158,15 @@ fn stub(connection: Connection) -> Agent {
     Stub::new(connection).max_decoding_message_size(MAX_MESSAGE)
 }
 
-/// Drops idle connections, and the least recently used one if there are still too many. Calls in progress keep their connection.
+/// Drops idle connections, and the least recently used one if there are still too many. Calls in progress keep their
+/// connection.
 fn evict(connections: &mut HashMap<String, Cached>) {
     connections.retain(|_, cached| cached.last_used.elapsed() < IDLE_TIMEOUT);
     if connections.len() >= MAX_CONNECTIONS
-        && let Some(oldest) = connections.iter().min_by_key(|(_, cached)| cached.last_used).map(|(uid, _)| uid.clone())
+        && let Some(oldest) = connections
+            .iter()
+            .min_by_key(|(_, cached)| cached.last_used)
+            .map(|(uid, _)| uid.clone())
     {
         connections.remove(&oldest);
     }

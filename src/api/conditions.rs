@@ -13,7 +13,15 @@ pub const SCHEDULING_GATED: &str = "SchedulingGated";
 pub const FINISHED: &str = "Finished";
 
 /// Sets the condition `kind`. `lastTransitionTime` moves only when the status flips.
-pub fn set(conditions: &mut Vec<Condition>, kind: &str, status: bool, reason: &str, message: &str, generation: Option<i64>, now: jiff::Timestamp) {
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    status: bool,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: jiff::Timestamp,
+) {
     let status = if status { "True" } else { "False" };
     let old = conditions.iter().position(|c| c.type_ == kind);
     let last_transition_time = match old.map(|i| &conditions[i]) {
@@ -34,7 +42,8 @@ pub fn set(conditions: &mut Vec<Condition>, kind: &str, status: bool, reason: &s
     }
 }
 
-/// Schema of a condition list: a map keyed by `type`, so that writers of different conditions do not overwrite each other.
+/// Schema of a condition list: a map keyed by `type`, so that writers of different conditions do not overwrite each
+/// other.
 pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
     let item = generator.subschema_for::<Condition>();
     json_schema!({
@@ -57,7 +66,10 @@ mod tests {
         let mut all = vec![];
         set(&mut all, READY, false, "A", "", Some(1), at(1));
         set(&mut all, READY, false, "B", "other", Some(2), at(2));
-        assert_eq!((all.len(), all[0].last_transition_time.0, all[0].reason.as_str()), (1, at(1), "B"));
+        assert_eq!(
+            (all.len(), all[0].last_transition_time.0, all[0].reason.as_str()),
+            (1, at(1), "B")
+        );
         set(&mut all, READY, true, "C", "", Some(2), at(3));
         assert_eq!(all[0].last_transition_time.0, at(3));
     }

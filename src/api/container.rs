@@ -10,18 +10,20 @@ use super::merge::{merge_env, or_defaults};
 use super::rules;
 use super::volume::Mount;
 
-/// Fields of one container. The main container has them at the top of a `spec`; a sidecar has them beside its name and image.
+/// Fields of one container. The main container has them at the top of a `spec`; a sidecar has them beside its name and
+/// image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Container {
-    /// The command and its first arguments, started without a shell. `$(VAR)` is replaced by the variable's value and `$$` by `$`, as in a pod.
-    /// The exit code of the main container's command is the sandbox's; without a command the main container stays alive, doing nothing,
-    /// until the sandbox is stopped or its lifetime ends. A sidecar without a command runs its image's entrypoint.
+    /// The command and its first arguments, started without a shell. `$(VAR)` is replaced by the variable's value and
+    /// `$$` by `$`, as in a pod. The exit code of the main container's command is the sandbox's; without a command the
+    /// main container stays alive, doing nothing, until the sandbox is stopped or its lifetime ends. A sidecar without
+    /// a command runs its image's entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub command: Option<Vec<String>>,
-    /// Arguments after `command`. Without `command` they replace the arguments of the image's entrypoint; in the main container that needs
-    /// `entrypoint: Image`.
+    /// Arguments after `command`. Without `command` they replace the arguments of the image's entrypoint; in the main
+    /// container that needs `entrypoint: Image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub args: Option<Vec<String>>,
@@ -29,30 +31,34 @@ pub struct Container {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096), regex(pattern = r"^/"))]
     pub working_dir: Option<String>,
-    /// Environment variables of this container, as in a pod. Those of the main container are merged with the session's by name. The operator
-    /// sets `CW_SANDBOX_ID` to the sandbox's name. At most 512, with names of printable ASCII characters other than `=`.
+    /// Environment variables of this container, as in a pod. Those of the main container are merged with the session's
+    /// by name. The operator sets `CW_SANDBOX_ID` to the sandbox's name. At most 512, with names of printable ASCII
+    /// characters other than `=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub env: Option<Vec<EnvVar>>,
-    /// Secrets and ConfigMaps whose keys become environment variables, as in a pod. The sandbox waits for a missing one until
-    /// `startTimeoutSeconds`, then it is FAILED and its message names what is missing. At most 32.
+    /// Secrets and ConfigMaps whose keys become environment variables, as in a pod. The sandbox waits for a missing one
+    /// until `startTimeoutSeconds`, then it is FAILED and its message names what is missing. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub env_from: Option<Vec<EnvFromSource>>,
-    /// Requests and limits of this container, as in a pod. CPU, memory and ephemeral storage that are not set get the operator's defaults,
-    /// since namespaces with a quota refuse pods without them. A resource with only a request or only a limit gets the same value for the other.
+    /// Requests and limits of this container, as in a pod. CPU, memory and ephemeral storage that are not set get the
+    /// operator's defaults, since namespaces with a quota refuse pods without them. A resource with only a request or
+    /// only a limit gets the same value for the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// `Baseline` (the default): all capabilities are dropped except those that `pip`, `apt` and `su` need; passes Pod Security `baseline`.
-    /// `Restricted`: all are dropped; passes Pod Security `restricted` if the image's user is not root or `hostUsers` is false.
-    /// A sidecar's default is the main container's value.
+    /// `Baseline` (the default): all capabilities are dropped except those that `pip`, `apt` and `su` need; passes Pod
+    /// Security `baseline`. `Restricted`: all are dropped; passes Pod Security `restricted` if the image's user is not
+    /// root or `hostUsers` is false. A sidecar's default is the main container's value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_profile: Option<SecurityProfile>,
-    /// User (uid) that the container runs as. A sidecar's default is the main container's value. Otherwise the image decides.
+    /// User (uid) that the container runs as. A sidecar's default is the main container's value. Otherwise the image
+    /// decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4_294_967_294_i64))]
     pub run_as_user: Option<i64>,
-    /// Group (gid) that the container runs as. A sidecar's default is the main container's value. Otherwise the image decides.
+    /// Group (gid) that the container runs as. A sidecar's default is the main container's value. Otherwise the image
+    /// decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4_294_967_294_i64))]
     pub run_as_group: Option<i64>,
@@ -63,7 +69,8 @@ pub struct Container {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
     pub files: Option<Vec<File>>,
-    /// Where volumes of the sandbox are mounted in this container; in the main container in addition to their own `mountPath`. At most 32.
+    /// Where volumes of the sandbox are mounted in this container; in the main container in addition to their own
+    /// `mountPath`. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
     pub mounts: Option<Vec<Mount>>,

@@ -31,7 +31,12 @@ fn sandbox() -> Value {
     schema["properties"]["status"]["default"] = json!({"state": State::default()});
     let spec = &mut schema["properties"]["spec"];
     rules::workload(spec, "spec", "has(self.sessionName) && !has(self.volumes)");
-    let transitions = sandbox_transitions(spec["properties"].as_object().map(|p| p.keys().cloned().collect()).unwrap_or_default());
+    let transitions = sandbox_transitions(
+        spec["properties"]
+            .as_object()
+            .map(|p| p.keys().cloned().collect())
+            .unwrap_or_default(),
+    );
     rules::add(spec, transitions);
     rules::add(schema, [not_above_effective_lifetime()]);
     crd
@@ -42,15 +47,26 @@ fn session() -> Value {
     let schema = schema(&mut crd);
     spec_may_be_absent(schema);
     let spec = &mut schema["properties"]["spec"];
-    rules::workload(&mut spec["properties"]["defaults"], "spec.defaults", "!has(self.volumes)");
-    rules::add(spec, [one_way("desiredState", "Closed"), only_lower("maxLifetimeSeconds")]);
+    rules::workload(
+        &mut spec["properties"]["defaults"],
+        "spec.defaults",
+        "!has(self.volumes)",
+    );
+    rules::add(
+        spec,
+        [one_way("desiredState", "Closed"), only_lower("maxLifetimeSeconds")],
+    );
     crd
 }
 
 fn template() -> Value {
     let mut crd = value(SandboxTemplate::crd());
     // A sandbox created from it may have volumes of its own.
-    rules::workload(&mut schema(&mut crd)["properties"]["spec"], "spec", "!has(self.volumes)");
+    rules::workload(
+        &mut schema(&mut crd)["properties"]["spec"],
+        "spec",
+        "!has(self.volumes)",
+    );
     crd
 }
 
@@ -107,7 +123,8 @@ fn only_lower(field: &str) -> Value {
     })
 }
 
-/// A lifetime that is set for the first time is compared with the default that took effect: a rule at the root sees the status too.
+/// A lifetime that is set for the first time is compared with the default that took effect: a rule at the root sees the
+/// status too.
 fn not_above_effective_lifetime() -> Value {
     let cel = "!has(self.spec.maxLifetimeSeconds) || has(oldSelf.spec.maxLifetimeSeconds) || !has(oldSelf.status) || \
                !has(oldSelf.status.maxLifetimeSeconds) || self.spec.maxLifetimeSeconds <= oldSelf.status.maxLifetimeSeconds";
@@ -117,7 +134,8 @@ fn not_above_effective_lifetime() -> Value {
     })
 }
 
-/// Removes what Rust's types imply and the API does not mean: `nullable` of every `Option`, and line breaks of doc comments.
+/// Removes what Rust's types imply and the API does not mean: `nullable` of every `Option`, and line breaks of doc
+/// comments.
 fn normalize(value: &mut Value) {
     match value {
         Value::Object(map) => {

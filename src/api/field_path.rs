@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// Path of a field, such as `spec.network.egress.rules[2].cidr`. Built from a root, which is how the document calls its outermost part, or
-/// relative (the default) where a function does not know where its input is; the caller then completes it with [`FieldError::within`].
+/// Path of a field, such as `spec.network.egress.rules[2].cidr`. Built from a root, which is how the document calls its
+/// outermost part, or relative (the default) where a function does not know where its input is; the caller then
+/// completes it with [`FieldError::within`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldPath {
     path: String,
@@ -106,7 +107,10 @@ impl FieldError {
         } else {
             parent.field(&relative)
         };
-        FieldError { path, message: self.message }
+        FieldError {
+            path,
+            message: self.message,
+        }
     }
 }
 
@@ -125,7 +129,10 @@ mod tests {
     #[test]
     fn paths_are_written_as_kubernetes_writes_them() {
         let rules = FieldPath::root("spec").field("network").field("egress").field("rules");
-        assert_eq!(rules.index(2).field("cidr").to_string(), "spec.network.egress.rules[2].cidr");
+        assert_eq!(
+            rules.index(2).field("cidr").to_string(),
+            "spec.network.egress.rules[2].cidr"
+        );
         let env = FieldPath::root("spec").field("env").item("name", "A\"B").field("value");
         assert_eq!(env.to_string(), r#"spec.env[name="A\"B"].value"#);
         let map = FieldPath::root("sandbox.spec").field("annotations").key("a/b");
@@ -137,7 +144,10 @@ mod tests {
         let rules = FieldPath::root("spec.defaults").of("SandboxSession s").field("rules");
         for (relative, completed) in [
             (FieldPath::default().field("cidr"), "spec.defaults.rules.cidr"),
-            (FieldPath::default().index(1).field("cidr"), "spec.defaults.rules[1].cidr"),
+            (
+                FieldPath::default().index(1).field("cidr"),
+                "spec.defaults.rules[1].cidr",
+            ),
             (FieldPath::default(), "spec.defaults.rules"),
         ] {
             let error = relative.error("is wrong").within(&rules);

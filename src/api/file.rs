@@ -12,8 +12,9 @@ use super::rules;
 #[x_kube(validation = Rule::new("[has(self.content), has(self.contentBase64), has(self.secretKeyRef), has(self.configMapKeyRef)].filter(x, x).size() == 1")
     .message("files[]: give exactly one of content, contentBase64, secretKeyRef and configMapKeyRef"))]
 pub struct File {
-    /// Path in the container, not the `mountPath` of a volume; missing parent directories are created. An absolute path is a read-only mount.
-    /// A relative path starts at the container's working directory: the agent copies the file there before the command starts.
+    /// Path in the container, not the `mountPath` of a volume; missing parent directories are created. An absolute path
+    /// is a read-only mount. A relative path starts at the container's working directory: the agent copies the file
+    /// there before the command starts.
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::path_of_file("files[].path"))]
     pub path: String,

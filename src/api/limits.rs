@@ -10,8 +10,8 @@ pub const DEFAULT_START_TIMEOUT_SECONDS: i64 = 300;
 pub const DEFAULT_GRACE_SECONDS: i64 = 10;
 /// Seconds for which a finished record is kept if the sandbox does not set them: 24 hours.
 pub const DEFAULT_TTL_SECONDS: i64 = 24 * 3600;
-/// Longest argument or `NAME=value` of a program in bytes: Linux's `MAX_ARG_STRLEN` (include/uapi/linux/binfmts.h), 32 pages of 4 KiB, has a
-/// NUL at its end.
+/// Longest argument or `NAME=value` of a program in bytes: Linux's `MAX_ARG_STRLEN` (include/uapi/linux/binfmts.h), 32
+/// pages of 4 KiB, has a NUL at its end.
 pub const MAX_EXEC_STRING: usize = 32 * 4096 - 1;
 /// Bytes of inline file content in one sandbox, after decoding. etcd accepts objects of at most 1.5 MiB.
 pub const MAX_INLINE_FILE_BYTES: usize = 256 * 1024;

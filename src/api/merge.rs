@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::EnvVar;
 
-/// A struct of options with, for each field, the value of the first or else of the second. Names all fields, so that a new one does not
-/// compile until it is listed here.
+/// A struct of options with, for each field, the value of the first or else of the second. Names all fields, so that a
+/// new one does not compile until it is listed here.
 macro_rules! or_defaults {
     ($own:expr, $defaults:expr, $type:ident { $($field:ident),+ $(,)? }) => {{
         let ($type { $($field),+ }, defaults) = ($own, $defaults);

@@ -13,7 +13,8 @@ pub const LABEL_SANDBOX: &str = "sandbox-operator.dev/sandbox";
 pub const LABEL_SESSION: &str = "sandbox-operator.dev/session";
 /// Annotation of a pod: the id of the key whose holder may call its agent.
 pub const ANNOTATION_AGENT_KEY: &str = "sandbox-operator.dev/agent-key";
-/// Annotation of a Sandbox that is not complete: its creator adds objects that it refers to and then removes the annotation.
+/// Annotation of a Sandbox that is not complete: its creator adds objects that it refers to and then removes the
+/// annotation.
 pub const ANNOTATION_HOLD: &str = "sandbox-operator.dev/hold";
 /// Label of a Secret whose values requests to the gateway may use as secrets: `"true"`.
 pub const LABEL_SECRET_STORE: &str = "sandbox-operator.dev/secret-store";
@@ -43,8 +44,8 @@ pub const ANNOTATION_TEMPLATE_REVISION: &str = "sandbox-operator.dev/template-re
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`], and the field manager of every write.
 pub const MANAGER: &str = "sandbox-operator";
-/// Domains, with their subdomains, under which users may not set labels or annotations of the pod: ours, Kubernetes', and those of
-/// components that decide about a pod's network.
+/// Domains, with their subdomains, under which users may not set labels or annotations of the pod: ours, Kubernetes',
+/// and those of components that decide about a pod's network.
 pub const RESERVED_DOMAINS: [&str; 11] = [
     "sandbox-operator.dev",
     "kubernetes.io",

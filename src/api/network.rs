@@ -17,7 +17,8 @@ pub struct Network {
     /// Incoming connections. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
-    /// `Cluster`: the sandbox may use the cluster's DNS. `None`: no DNS at all. Default: `Cluster`, but `None` with `egress.mode: None`.
+    /// `Cluster`: the sandbox may use the cluster's DNS. `None`: no DNS at all. Default: `Cluster`, but `None` with
+    /// `egress.mode: None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
 }
@@ -27,8 +28,9 @@ pub struct Network {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.mode == 'Rules' || !has(self.rules) || self.rules.size() == 0").message("network.egress.rules: need mode Rules"))]
 pub struct Egress {
-    /// `Internet`: public addresses; not the cluster, not private networks, not the cloud's metadata service. `None`: nothing.
-    /// `Rules`: exactly what `rules` say; the cloud's metadata service, the API server and the address ranges that the administrator configured are never reachable.
+    /// `Internet`: public addresses; not the cluster, not private networks, not the cloud's metadata service. `None`:
+    /// nothing. `Rules`: exactly what `rules` say; the cloud's metadata service, the API server and the address ranges
+    /// that the administrator configured are never reachable.
     #[serde(default)]
     pub mode: EgressMode,
     /// Destinations that are allowed with `mode: Rules`. At most 64.
@@ -95,7 +97,8 @@ pub struct EgressRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self").message("network.egress.rules[].internet: is true, or left out"))]
     pub internet: Option<bool>,
-    /// An address range such as `203.0.113.0/24` or `2001:db8::/32`. Addresses that no sandbox may reach are excluded; a range that consists only of such addresses is refused.
+    /// An address range such as `203.0.113.0/24` or `2001:db8::/32`. Addresses that no sandbox may reach are excluded;
+    /// a range that consists only of such addresses is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = rules::range("network.egress.rules[].cidr"))]

@@ -15,8 +15,9 @@ use super::volume::Volume;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodShape {
-    /// When the kubelet pulls the images: `Always`, `IfNotPresent` or `Never`. Default: as in a pod (`Always` for the tag `latest`, else `IfNotPresent`).
-    /// With `Never` and no such image on the node the sandbox is FAILED with reason `ErrImageNeverPull`.
+    /// When the kubelet pulls the images: `Always`, `IfNotPresent` or `Never`. Default: as in a pod (`Always` for the
+    /// tag `latest`, else `IfNotPresent`). With `Never` and no such image on the node the sandbox is FAILED with reason
+    /// `ErrImageNeverPull`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<PullPolicy>,
     /// Secrets of this namespace with registry credentials. At most 16.
@@ -31,8 +32,9 @@ pub struct PodShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: Option<BTreeMap<String, String>>,
-    /// Taints that the pod tolerates. A toleration of `node.kubernetes.io/not-ready` or `node.kubernetes.io/unreachable` replaces the
-    /// operator's 60 seconds, after which a sandbox on a lost node is FAILED with reason `NodeLost`. At most 32.
+    /// Taints that the pod tolerates. A toleration of `node.kubernetes.io/not-ready` or
+    /// `node.kubernetes.io/unreachable` replaces the operator's 60 seconds, after which a sandbox on a lost node is
+    /// FAILED with reason `NodeLost`. At most 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub tolerations: Option<Vec<Toleration>>,
@@ -43,12 +45,14 @@ pub struct PodShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
-    /// ServiceAccount of the pod. Its token is never mounted; the account only matters to admission rules and image pull secrets.
+    /// ServiceAccount of the pod. Its token is never mounted; the account only matters to admission rules and image
+    /// pull secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
-    /// False: the pod gets its own user namespace, so that root in the container is an unprivileged user on the node. Nodes and file systems
-    /// must support it; Kubernetes enables it by default from 1.33. Default: the operator's setting.
+    /// False: the pod gets its own user namespace, so that root in the container is an unprivileged user on the node.
+    /// Nodes and file systems must support it; Kubernetes enables it by default from 1.33. Default: the operator's
+    /// setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_users: Option<bool>,
     /// Volumes of the sandbox: scratch space or existing PersistentVolumeClaims. At most 32.
@@ -56,15 +60,16 @@ pub struct PodShape {
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     #[x_kube(validation = rules::unique_where_given("mountPath", "volumes[].mountPath: must not be that of another volume"))]
     pub volumes: Option<Vec<Volume>>,
-    /// Containers beside the main one. They share network and volumes, start before the main container, are restarted when they exit, and never
-    /// decide the outcome. At most 16.
+    /// Containers beside the main one. They share network and volumes, start before the main container, are restarted
+    /// when they exit, and never decide the outcome. At most 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub sidecars: Option<Vec<Sidecar>>,
-    /// Annotations of the pod. Keys of this operator, Kubernetes, autoscalers, networks and container runtimes are reserved: those under
-    /// `sandbox-operator.dev`, `kubernetes.io`, `k8s.io`, `karpenter.sh`, `cncf.io`, `projectcalico.org`, `cilium.io`, `antrea.io`, `ovn.org`,
-    /// `istio.io`, `linkerd.io` and their subdomains, and those that begin with `io.kubernetes.`, `io.katacontainers.`, `io.containerd.`,
-    /// `dev.gvisor.`, `org.systemd.` or `run.oci.`. At most 64.
+    /// Annotations of the pod. Keys of this operator, Kubernetes, autoscalers, networks and container runtimes are
+    /// reserved: those under `sandbox-operator.dev`, `kubernetes.io`, `k8s.io`, `karpenter.sh`, `cncf.io`,
+    /// `projectcalico.org`, `cilium.io`, `antrea.io`, `ovn.org`, `istio.io`, `linkerd.io` and their subdomains, and
+    /// those that begin with `io.kubernetes.`, `io.katacontainers.`, `io.containerd.`, `dev.gvisor.`, `org.systemd.` or
+    /// `run.oci.`. At most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = rules::keys("podAnnotations"))]

@@ -71,7 +71,8 @@ reasons! {
     START_ERROR = "StartError";
     /// An object of another owner has the name of a child; it is left alone.
     NAME_TAKEN = "NameTaken";
-    /// The spec asks for something that only the operator or the API server can find to be wrong; the message names the field.
+    /// The spec asks for something that only the operator or the API server can find to be wrong; the message names the
+    /// field.
     INVALID_SPEC = "InvalidSpec";
     /// The session is open.
     OPEN = "Open";

@@ -1,5 +1,6 @@
-//! What admission checks beyond types and bounds: rules in CEL, each with a message that names the field. The API server estimates the cost
-//! of a rule from the maximum lengths of the lists and strings in it, so all of them are bounded.
+//! What admission checks beyond types and bounds: rules in CEL, each with a message that names the field. The API
+//! server estimates the cost of a rule from the maximum lengths of the lists and strings in it, so all of them are
+//! bounded.
 
 use kube::core::Rule;
 use schemars::Schema;
@@ -26,7 +27,9 @@ pub(super) fn path(field: &str) -> Rule {
             "self.matches('^(/([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*)+$') && {}",
             outside_agent_directories()
         ),
-        format!("{field}: must be an absolute path without ':', '.', '..' and empty parts, not / and not in {DIRECTORY} or {FILES_DIRECTORY}"),
+        format!(
+            "{field}: must be an absolute path without ':', '.', '..' and empty parts, not / and not in {DIRECTORY} or {FILES_DIRECTORY}"
+        ),
     )
 }
 
@@ -34,8 +37,13 @@ pub(super) fn path(field: &str) -> Rule {
 pub(super) fn path_of_file(field: &str) -> Rule {
     let part = "([^/:.]|[.][^/:.]|[.][.][^/:])[^/:]*";
     rule(
-        format!("self.matches('^/?{part}(/{part})*$') && {}", outside_agent_directories()),
-        format!("{field}: must be the path of a file without ':', '.', '..' and empty parts, not in {DIRECTORY} or {FILES_DIRECTORY}"),
+        format!(
+            "self.matches('^/?{part}(/{part})*$') && {}",
+            outside_agent_directories()
+        ),
+        format!(
+            "{field}: must be the path of a file without ':', '.', '..' and empty parts, not in {DIRECTORY} or {FILES_DIRECTORY}"
+        ),
     )
 }
 
@@ -100,23 +108,31 @@ pub(super) fn one_peer(item: &str) -> Rule {
 pub(super) fn except_in_cidr(item: &str) -> Rule {
     let inside = "cidr(self.cidr).containsCIDR(e) && cidr(e).prefixLength() > cidr(self.cidr).prefixLength()";
     rule(
-        format!("!has(self.except) || (has(self.cidr) && (!isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || ({inside}))))"),
+        format!(
+            "!has(self.except) || (has(self.cidr) && (!isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || ({inside}))))"
+        ),
         format!("{item}.except[]: must be parts of cidr, and not all of it"),
     )
 }
 
-/// Whether the API server can compare this quantity: comparing 1e999999999 takes minutes and gigabytes, which the estimated cost of a rule
-/// does not include.
+/// Whether the API server can compare this quantity: comparing 1e999999999 takes minutes and gigabytes, which the
+/// estimated cost of a rule does not include.
 fn is_small(text: &str) -> String {
     format!("{text}.matches('^[+-]?[0-9.]*([eE][+-]?[0-9]{{1,2}}|[numkMGTPE]|[KMGTPE]i)?$') && isQuantity({text})")
 }
 
 /// A quantity, in a manifest a string or a number.
 pub(super) fn quantity(field: &str, above_zero: bool) -> Rule {
-    let (compare, must) = if above_zero { (">", "above") } else { (">=", "not below") };
+    let (compare, must) = if above_zero {
+        (">", "above")
+    } else {
+        (">=", "not below")
+    };
     let small = is_small("self");
     rule(
-        format!("type(self) == string ? {small} && quantity(self).compareTo(quantity('0')) {compare} 0 : self {compare} 0"),
+        format!(
+            "type(self) == string ? {small} && quantity(self).compareTo(quantity('0')) {compare} 0 : self {compare} 0"
+        ),
         format!("{field}: must be a quantity such as 500m or 1Gi, {must} zero, with an exponent of at most two digits"),
     )
 }
@@ -142,8 +158,9 @@ pub(super) fn undescribed(schema: &mut Schema) {
     schema.remove("description");
 }
 
-/// Completes the schema of the fields that shape a pod, which is at `at`: rules over several of its fields, and rules for Kubernetes' own
-/// types. `volumes_from_elsewhere`: the condition under which mounts may name volumes of another document.
+/// Completes the schema of the fields that shape a pod, which is at `at`: rules over several of its fields, and rules
+/// for Kubernetes' own types. `volumes_from_elsewhere`: the condition under which mounts may name volumes of another
+/// document.
 pub(super) fn workload(schema: &mut Value, at: &str, volumes_from_elsewhere: &str) {
     env(&mut schema["properties"]["env"], &format!("{at}.env[]"));
     resources(&mut schema["properties"]["resources"], &format!("{at}.resources"));
@@ -212,19 +229,30 @@ fn env(list: &mut Value, field: &str) {
     execve_string(&mut properties["value"]);
     let divisor = &mut properties["valueFrom"]["properties"]["resourceFieldRef"]["properties"]["divisor"];
     divisor["maxLength"] = json!(32);
-    add(divisor, [json!(quantity(&format!("{field}.valueFrom.resourceFieldRef.divisor"), false))]);
+    add(
+        divisor,
+        [json!(quantity(
+            &format!("{field}.valueFrom.resourceFieldRef.divisor"),
+            false
+        ))],
+    );
     let name = &mut properties["name"];
     name["maxLength"] = json!(256);
     let must = format!("{field}.name: must be printable ASCII characters other than '='");
     add(name, [json!(rule("self.matches('^[ -<>-~]+$')", must))]);
     // With the '='. A longer value passed because of its `$$`.
-    let fits = format!("!has(self.value) || self.value.size() > {MAX_EXEC_STRING} || self.name.size() + self.value.size() < {MAX_EXEC_STRING}");
-    let must = format!("{field}: name and value must have fewer than {MAX_EXEC_STRING} characters together; put a longer value into a file");
+    let fits = format!(
+        "!has(self.value) || self.value.size() > {MAX_EXEC_STRING} || self.name.size() + self.value.size() < {MAX_EXEC_STRING}"
+    );
+    let must = format!(
+        "{field}: name and value must have fewer than {MAX_EXEC_STRING} characters together; put a longer value into a file"
+    );
     add(&mut list["items"], [json!(rule(fits, must))]);
 }
 
-/// A string that Linux accepts as an argument. Characters are counted here, and where there are `$$`, of which one remains, twice as many
-/// are let through; the operator counts bytes exactly. A rule in CEL would be too expensive for a list.
+/// A string that Linux accepts as an argument. Characters are counted here, and where there are `$$`, of which one
+/// remains, twice as many are let through; the operator counts bytes exactly. A rule in CEL would be too expensive for
+/// a list.
 fn execve_string(schema: &mut Value) {
     schema["maxLength"] = json!(2 * MAX_EXEC_STRING);
     schema["anyOf"] = json!([{"maxLength": MAX_EXEC_STRING}, {"pattern": "[$][$]"}]);
@@ -251,5 +279,11 @@ fn resources(schema: &mut Value, field: &str) {
         "!has(self.requests) || !has(self.limits) || \
          self.requests.all(k, !({comparable}) || quantity({request}).compareTo(quantity({limit})) <= 0)"
     );
-    add(schema, [json!(rule(cel, format!("{field}.requests: must not be above {field}.limits")))]);
+    add(
+        schema,
+        [json!(rule(
+            cel,
+            format!("{field}.requests: must not be above {field}.limits")
+        ))],
+    );
 }

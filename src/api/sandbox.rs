@@ -38,8 +38,9 @@ use super::workload::Workload;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSpec {
-    /// Name of a `SandboxSession` of this namespace. Defaults come from it, and deleting it deletes this sandbox.
-    /// If there is none the sandbox waits as PENDING with reason `SessionNotFound`, and is FAILED with it at `startTimeoutSeconds`.
+    /// Name of a `SandboxSession` of this namespace. Defaults come from it, and deleting it deletes this sandbox. If
+    /// there is none the sandbox waits as PENDING with reason `SessionNotFound`, and is FAILED with it at
+    /// `startTimeoutSeconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub session_name: Option<String>,
@@ -49,10 +50,11 @@ pub struct SandboxSpec {
     /// `Running` (the default), or `Stopped` to end it and keep its record and logs. `Stopped` is final.
     #[serde(default)]
     pub desired_state: DesiredState,
-    /// With `desiredState: Stopped`: seconds between SIGTERM and SIGKILL for this stop, in place of `terminationGracePeriodSeconds`. 0 to 3600.
-    /// The agent enforces it on the main command. With `entrypoint: Image` there is no agent: a grace that is shorter than
-    /// `terminationGracePeriodSeconds` is enforced by deleting the pod with it (0 counts as 1), so the logs and usually the exit code are lost; a
-    /// longer one has no effect. Sidecars always have `terminationGracePeriodSeconds`.
+    /// With `desiredState: Stopped`: seconds between SIGTERM and SIGKILL for this stop, in place of
+    /// `terminationGracePeriodSeconds`. 0 to 3600. The agent enforces it on the main command. With `entrypoint: Image`
+    /// there is no agent: a grace that is shorter than `terminationGracePeriodSeconds` is enforced by deleting the pod
+    /// with it (0 counts as 1), so the logs and usually the exit code are lost; a longer one has no effect. Sidecars
+    /// always have `terminationGracePeriodSeconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3_600))]
     pub stop_grace_period_seconds: Option<i64>,
@@ -139,7 +141,8 @@ pub struct SandboxStatus {
     /// Lifecycle state: PENDING, CREATING, RUNNING, TERMINATING, then finally COMPLETED, FAILED or TERMINATED.
     #[serde(default)]
     pub state: State,
-    /// Why it is in this state, in one word such as `OOMKilled`; the project's docs/reasons.md explains each and says what to do.
+    /// Why it is in this state, in one word such as `OOMKilled`; the project's docs/reasons.md explains each and says
+    /// what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Why it is in this state, in a sentence, with Kubernetes' own message if there is one.
@@ -154,11 +157,12 @@ pub struct SandboxStatus {
     /// Which pod runs the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodIdentity>,
-    /// Name of the Service in front of the sandbox's `ports`: the sandbox's own name, or the pod's where that one belongs to another object.
+    /// Name of the Service in front of the sandbox's `ports`: the sandbox's own name, or the pod's where that one
+    /// belongs to another object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_name: Option<String>,
-    /// Where the sandbox's `ports` are reached: inside the cluster by the Service, and public ones from outside. `network.ingress` decides who
-    /// may connect.
+    /// Where the sandbox's `ports` are reached: inside the cluster by the Service, and public ones from outside.
+    /// `network.ingress` decides who may connect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub urls: Vec<String>,

@@ -35,21 +35,23 @@ use super::workload::Workload;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxSessionSpec {
-    /// Fields for every sandbox of the session that does not set them. A scalar or list of the sandbox replaces the one here;
-    /// `command`, `args` and `entrypoint` are replaced together, `network` as a whole; `env` is merged by name, and `tags` are united.
-    /// May be changed; a new sandbox gets the values that are set when it starts.
+    /// Fields for every sandbox of the session that does not set them. A scalar or list of the sandbox replaces the one
+    /// here; `command`, `args` and `entrypoint` are replaced together, `network` as a whole; `env` is merged by name,
+    /// and `tags` are united. May be changed; a new sandbox gets the values that are set when it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Workload>,
-    /// How many sandboxes of the session may be active at once, that is have joined it and not ended; further ones wait as PENDING with reason
-    /// `SessionFull`. 1 to 100000; default: no limit.
+    /// How many sandboxes of the session may be active at once, that is have joined it and not ended; further ones wait
+    /// as PENDING with reason `SessionFull`. 1 to 100000; default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_sandboxes: Option<i32>,
-    /// Seconds from the session's creation until it is closed. 1 to 2592000 (30 days); default: none. May be lowered, never raised.
+    /// Seconds from the session's creation until it is closed. 1 to 2592000 (30 days); default: none. May be lowered,
+    /// never raised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_592_000))]
     pub max_lifetime_seconds: Option<i64>,
-    /// `Open` (the default), or `Closed` to stop all its sandboxes, keep their records and let no new one start. `Closed` is final.
+    /// `Open` (the default), or `Closed` to stop all its sandboxes, keep their records and let no new one start.
+    /// `Closed` is final.
     #[serde(default)]
     pub desired_state: SessionDesiredState,
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::workload::Workload;
 
-/// A named partial sandbox to create from. It is read when a sandbox is created from it; later changes do not affect that sandbox.
+/// A named partial sandbox to create from. It is read when a sandbox is created from it; later changes do not affect
+/// that sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "sandbox-operator.dev",

@@ -17,7 +17,8 @@ pub struct Volume {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     #[x_kube(validation = rules::name("volumes[].name"))]
     pub name: String,
-    /// Absolute path in the main container that no other volume or file uses. Without it the volume is only mounted where `mounts` says.
+    /// Absolute path in the main container that no other volume or file uses. Without it the volume is only mounted
+    /// where `mounts` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::path("volumes[].mountPath"))]
@@ -43,7 +44,8 @@ pub struct Volume {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.medium) || self.medium != 'Memory' || has(self.size)").message("volumes[].scratch.size: is required with medium Memory"))]
 pub struct Scratch {
-    /// Its capacity, a Kubernetes quantity such as `1Gi`. Above it the kubelet evicts the pod (disk) or writes fail (memory). Required with `medium: Memory`.
+    /// Its capacity, a Kubernetes quantity such as `1Gi`. Above it the kubelet evicts the pod (disk) or writes fail
+    /// (memory). Required with `medium: Memory`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxLength" = 32))]
     #[x_kube(validation = rules::quantity("volumes[].scratch.size", true))]

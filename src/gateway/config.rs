@@ -99,9 +99,11 @@ pub struct Agents {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Authentication {
-    /// Audience of accepted ServiceAccount tokens. Never that of the API server: every caller would hand the gateway its access to the API.
+    /// Audience of accepted ServiceAccount tokens. Never that of the API server: every caller would hand the gateway
+    /// its access to the API.
     pub audience: String,
-    /// Directory of API keys in the W&B form: a file is named by the SHA-256 of a key in hex and contains `namespace/serviceaccount`.
+    /// Directory of API keys in the W&B form: a file is named by the SHA-256 of a key in hex and contains
+    /// `namespace/serviceaccount`.
     pub api_keys: Option<PathBuf>,
 }
 
@@ -127,8 +129,8 @@ pub struct Limits {
     pub concurrent_calls: u32,
     /// Concurrent StreamExec and StreamLogs calls of a caller.
     pub concurrent_streams: u32,
-    /// Bytes in memory for large bodies (files, outputs) of all callers, of which one namespace gets at most half. At least 200 MiB, so that
-    /// the largest body fits into half of it.
+    /// Bytes in memory for large bodies (files, outputs) of all callers, of which one namespace gets at most half. At
+    /// least 200 MiB, so that the largest body fits into half of it.
     pub large_body_bytes: u32,
     /// Connections of all callers.
     pub connections: u32,
@@ -210,7 +212,11 @@ impl Config {
     pub fn check(&self) -> Result<(), OutOfBounds> {
         let limits = &self.limits;
         let rules = [
-            ("runnerId", "1 to 63 characters", (1..=63).contains(&self.runner_id.len())),
+            (
+                "runnerId",
+                "1 to 63 characters",
+                (1..=63).contains(&self.runner_id.len()),
+            ),
             (
                 "runners[].id",
                 "1 to 63 characters, and unique",
@@ -219,8 +225,16 @@ impl Config {
             ),
             ("runners", "at most 100", self.runners.len() <= 100),
             // A node selector term without labels matches no node.
-            ("runners[].nodeLabels", "set", self.runners.iter().all(|r| !r.node_labels.is_empty())),
-            ("organizationId", "1 to 63 characters", (1..=63).contains(&self.organization_id.len())),
+            (
+                "runners[].nodeLabels",
+                "set",
+                self.runners.iter().all(|r| !r.node_labels.is_empty()),
+            ),
+            (
+                "organizationId",
+                "1 to 63 characters",
+                (1..=63).contains(&self.organization_id.len()),
+            ),
             (
                 "defaultLifetimeSeconds",
                 "between 1 and 2592000",
@@ -232,13 +246,21 @@ impl Config {
                 (1..=MAX_FILE_BYTES).contains(&self.max_file_bytes),
             ),
             ("agents.port", "between 1 and 65535", self.agents.port > 0),
-            ("authentication.audience", "set", !self.authentication.audience.is_empty()),
+            (
+                "authentication.audience",
+                "set",
+                !self.authentication.audience.is_empty(),
+            ),
             ("drainSeconds", "at most 20", self.drain_seconds <= MAX_DRAIN_SECONDS),
             ("limits.requestsPerSecond", "positive", limits.requests_per_second > 0),
             ("limits.burst", "positive", limits.burst > 0),
             ("limits.concurrentCalls", "positive", limits.concurrent_calls > 0),
             ("limits.concurrentStreams", "positive", limits.concurrent_streams > 0),
-            ("limits.largeBodyBytes", "at least 209715200", limits.large_body_bytes >= 200 << 20),
+            (
+                "limits.largeBodyBytes",
+                "at least 209715200",
+                limits.large_body_bytes >= 200 << 20,
+            ),
             ("limits.connections", "positive", limits.connections > 0),
         ];
         match rules.into_iter().find(|(.., holds)| !holds) {
@@ -261,7 +283,10 @@ mod tests {
         for (text, field) in [
             ("runnerId: ''", "runnerId"),
             ("runners: [{id: a, nodeLabels: {}}]", "runners[].nodeLabels"),
-            ("runners: [{id: a, nodeLabels: {x: y}}, {id: a, nodeLabels: {x: z}}]", "runners[].id"),
+            (
+                "runners: [{id: a, nodeLabels: {x: y}}, {id: a, nodeLabels: {x: z}}]",
+                "runners[].id",
+            ),
             ("defaultLifetimeSeconds: 2592001", "defaultLifetimeSeconds"),
             ("maxFileBytes: 0", "maxFileBytes"),
             ("authentication: {audience: ''}", "authentication.audience"),
@@ -272,6 +297,9 @@ mod tests {
             let config: Config = serde_saphyr::from_str(text).unwrap();
             assert_eq!(config.check().unwrap_err().field, field);
         }
-        assert!(serde_saphyr::from_str::<Config>("limit: {}").is_err(), "an unknown field is an error");
+        assert!(
+            serde_saphyr::from_str::<Config>("limit: {}").is_err(),
+            "an unknown field is an error"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The gateway's errors in the form of AIP-193, which the SDK expects: a gRPC code, an `ErrorInfo` whose reason selects the SDK's exception,
-//! and a `RetryInfo` or the invalid fields where they help.
+//! The gateway's errors in the form of AIP-193, which the SDK expects: a gRPC code, an `ErrorInfo` whose reason selects
+//! the SDK's exception, and a `RetryInfo` or the invalid fields where they help.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::text::short;
 /// Domain of every `ErrorInfo`. The SDK ignores reasons of other domains.
 pub const DOMAIN: &str = "cwsandbox.com";
 
-/// Bytes of a message. Errors are sent as trailers, of which clients take 8 KB. They contain the message twice: percent-encoded, and within
-/// the details in base64.
+/// Bytes of a message. Errors are sent as trailers, of which clients take 8 KB. They contain the message twice:
+/// percent-encoded, and within the details in base64.
 const MAX_MESSAGE: usize = 512;
 /// Bytes of a metadata value; the longest are paths.
 const MAX_METADATA: usize = 1024;
@@ -75,8 +75,16 @@ pub(crate) fn status(code: Code, reason: &str, message: impl Into<String>) -> St
 }
 
 /// An error with a reason and metadata, which the SDK reads by key.
-pub(crate) fn with_metadata<const N: usize>(code: Code, reason: &str, message: impl Into<String>, metadata: [(&str, String); N]) -> Status {
-    let metadata: HashMap<String, String> = metadata.into_iter().map(|(k, v)| (k.to_owned(), short(&v, MAX_METADATA))).collect();
+pub(crate) fn with_metadata<const N: usize>(
+    code: Code,
+    reason: &str,
+    message: impl Into<String>,
+    metadata: [(&str, String); N],
+) -> Status {
+    let metadata: HashMap<String, String> = metadata
+        .into_iter()
+        .map(|(k, v)| (k.to_owned(), short(&v, MAX_METADATA)))
+        .collect();
     with_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, metadata))
 }
 
@@ -89,7 +97,12 @@ pub(crate) fn retry(code: Code, reason: &str, message: impl Into<String>, delay:
 
 /// RESOURCE_EXHAUSTED that may pass within a second.
 pub(crate) fn rate_limited(message: impl Into<String>) -> Status {
-    retry(Code::ResourceExhausted, reason::RATE_LIMITED, message, Duration::from_secs(1))
+    retry(
+        Code::ResourceExhausted,
+        reason::RATE_LIMITED,
+        message,
+        Duration::from_secs(1),
+    )
 }
 
 fn with_details(code: Code, message: impl Into<String>, details: ErrorDetails) -> Status {
@@ -115,18 +128,22 @@ impl Violation {
     }
 }
 
-/// INVALID_ARGUMENT with the invalid fields, or with the first of them if there are many. The message names them too, for clients that show
-/// only the message.
+/// INVALID_ARGUMENT with the invalid fields, or with the first of them if there are many. The message names them too,
+/// for clients that show only the message.
 pub(crate) fn invalid(mut violations: Vec<Violation>) -> Status {
     let count = violations.len();
     violations.truncate(MAX_FIELDS);
-    let text: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+    let text: Vec<String> = violations
+        .iter()
+        .map(|v| format!("{}: {}", v.field, v.description))
+        .collect();
     let mut text = text.join("; ");
     if count > MAX_FIELDS {
         text = format!("{count} fields are invalid, for instance {text}");
     }
     let mut details = ErrorDetails::with_error_info(reason::INVALID_REQUEST, DOMAIN, HashMap::new());
-    let shortened = |v: &Violation| FieldViolation::new(short(&v.field, MAX_VIOLATION), short(&v.description, MAX_VIOLATION));
+    let shortened =
+        |v: &Violation| FieldViolation::new(short(&v.field, MAX_VIOLATION), short(&v.description, MAX_VIOLATION));
     details.set_bad_request(violations.iter().map(shortened).collect::<Vec<_>>());
     with_details(Code::InvalidArgument, text, details)
 }
@@ -139,7 +156,11 @@ pub(crate) fn sandbox_not_found(id: &str) -> Status {
 
 /// UNIMPLEMENTED of a feature.
 pub(crate) fn unimplemented(what: &str) -> Status {
-    status(Code::Unimplemented, reason::NOT_IMPLEMENTED, format!("{what} is not supported"))
+    status(
+        Code::Unimplemented,
+        reason::NOT_IMPLEMENTED,
+        format!("{what} is not supported"),
+    )
 }
 
 /// UNAVAILABLE of a replica that is about to stop: a retry reaches another one.
@@ -152,18 +173,35 @@ pub(crate) fn draining() -> Status {
     )
 }
 
-/// The caller's error for an error of the API server during `action`. Its text is passed on only if it is about the caller's own request.
+/// The caller's error for an error of the API server during `action`. Its text is passed on only if it is about the
+/// caller's own request.
 pub(crate) fn of_kube(action: &str, error: &kube::Error) -> Status {
     let unavailable = || {
-        tracing::warn!(action, error = crate::telemetry::chain(error), "request to the API server failed");
+        tracing::warn!(
+            action,
+            error = crate::telemetry::chain(error),
+            "request to the API server failed"
+        );
         let text = format!("{action}: the API server is not available");
-        retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, text, Duration::from_secs(1))
+        retry(
+            Code::Unavailable,
+            reason::BACKEND_UNAVAILABLE,
+            text,
+            Duration::from_secs(1),
+        )
     };
     match error {
-        kube::Error::Api(s) if matches!(s.code, 400 | 422) => invalid(vec![Violation::new("sandbox", s.message.clone())]),
+        kube::Error::Api(s) if matches!(s.code, 400 | 422) => {
+            invalid(vec![Violation::new("sandbox", s.message.clone())])
+        }
         kube::Error::Api(s) if s.code == 403 && s.message.contains("exceeded quota") => {
             let text = format!("{action}: {}", s.message);
-            retry(Code::ResourceExhausted, reason::RUNNER_CAPACITY_EXHAUSTED, text, Duration::from_secs(5))
+            retry(
+                Code::ResourceExhausted,
+                reason::RUNNER_CAPACITY_EXHAUSTED,
+                text,
+                Duration::from_secs(5),
+            )
         }
         // The text names the gateway's own account.
         kube::Error::Api(s) if s.code == 403 && s.message.contains("User \"") => {
@@ -171,7 +209,11 @@ pub(crate) fn of_kube(action: &str, error: &kube::Error) -> Status {
             let text = format!("{action}: the gateway lacks the permission in this namespace");
             status(Code::FailedPrecondition, reason::PERMISSION_DENIED, text)
         }
-        kube::Error::Api(s) if s.code == 403 => status(Code::FailedPrecondition, reason::PERMISSION_DENIED, format!("{action}: {}", s.message)),
+        kube::Error::Api(s) if s.code == 403 => status(
+            Code::FailedPrecondition,
+            reason::PERMISSION_DENIED,
+            format!("{action}: {}", s.message),
+        ),
         _ => unavailable(),
     }
 }

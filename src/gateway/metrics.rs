@@ -74,7 +74,8 @@ impl Metrics {
 
     /// All metrics in the text format of Prometheus. `cached_sandboxes`: the size of the cache.
     pub fn text(&self, cached_sandboxes: usize) -> String {
-        self.cached_sandboxes.set(i64::try_from(cached_sandboxes).unwrap_or(i64::MAX));
+        self.cached_sandboxes
+            .set(i64::try_from(cached_sandboxes).unwrap_or(i64::MAX));
         telemetry::metrics_text(&self.registry)
     }
 }

@@ -1,5 +1,5 @@
-//! The gateway serves `coreweave.sandbox.v1`, so that the public SDK works on this cluster. It has no state of its own: the Kubernetes API
-//! is its only store, and any replica can serve any call.
+//! The gateway serves `coreweave.sandbox.v1`, so that the public SDK works on this cluster. It has no state of its own:
+//! the Kubernetes API is its only store, and any replica can serve any call.
 //!
 //! Rooms, each of which uses only those before it: `convert`, `cluster`, `edge`, `sandboxes`, `dataplane`, `rpc`.
 
@@ -100,7 +100,12 @@ pub enum Failure {
 /// The failure.
 pub fn run(options: Options) -> Result<(), Failure> {
     crate::telemetry::init(options.log_json);
-    let config: Config = options.config.as_deref().map(process::read_config).transpose()?.unwrap_or_default();
+    let config: Config = options
+        .config
+        .as_deref()
+        .map(process::read_config)
+        .transpose()?
+        .unwrap_or_default();
     config.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(options, Arc::new(config)));
@@ -142,12 +147,16 @@ async fn serve(options: Options, config: Arc<Config>) -> Result<(), Failure> {
         let (watched, nodes, stopping) = (cache.clone(), runners.clone(), stopping.clone());
         let not_ready_reason = move || match () {
             () if stopping.load(Ordering::Acquire) => Some("this replica is stopping"),
-            () if !watched.is_ready() => Some("waiting for the first list of sandboxes; are the CustomResourceDefinitions installed?"),
+            () if !watched.is_ready() => {
+                Some("waiting for the first list of sandboxes; are the CustomResourceDefinitions installed?")
+            }
             () if !nodes.is_ready() => Some("waiting for the first list of nodes"),
             () => None,
         };
         let (watched, metrics) = (cache.clone(), metrics.clone());
-        process::admin(options.admin_address, not_ready_reason, move || metrics.text(watched.len()))
+        process::admin(options.admin_address, not_ready_reason, move || {
+            metrics.text(watched.len())
+        })
     };
     let watches = {
         let (cache, runners) = (cache.clone(), runners.clone());
@@ -180,7 +189,13 @@ async fn serve(options: Options, config: Arc<Config>) -> Result<(), Failure> {
         tracing::info!("stopping");
         stopping.store(true, Ordering::Release);
         health.set_serving(false).await;
-        drain(Duration::from_secs(config.drain_seconds), &draining, health.clone(), &stop).await;
+        drain(
+            Duration::from_secs(config.drain_seconds),
+            &draining,
+            health.clone(),
+            &stop,
+        )
+        .await;
     };
     let background = async {
         tokio::select! {
@@ -190,7 +205,11 @@ async fn serve(options: Options, config: Arc<Config>) -> Result<(), Failure> {
         }
     };
     // The background tasks run until the last call has ended.
-    let (server, terminate, background) = (tokio::spawn(server), std::pin::pin!(terminate), std::pin::pin!(background));
+    let (server, terminate, background) = (
+        tokio::spawn(server),
+        std::pin::pin!(terminate),
+        std::pin::pin!(background),
+    );
     tokio::select! {
         ended = server => match ended {
             Ok(result) => result.map_err(Failure::from),
@@ -212,7 +231,14 @@ async fn listen(
     let permits = Arc::new(Semaphore::new(config.limits.connections as usize));
     let open = async |address, acceptor| {
         let listener = net::listen(address)?;
-        let accept = connection::accept(listener, acceptor, permits.clone(), metrics.clone(), send.clone(), stop.clone());
+        let accept = connection::accept(
+            listener,
+            acceptor,
+            permits.clone(),
+            metrics.clone(),
+            send.clone(),
+            stop.clone(),
+        );
         tokio::spawn(accept);
         Ok::<(), Failure>(())
     };
@@ -227,8 +253,8 @@ async fn listen(
     Ok(connections)
 }
 
-/// Shuts down in three steps: stops accepting connections, ends long streams so that clients resume them at another replica, and cuts off the
-/// calls that have not ended. The server ends earlier if all calls do.
+/// Shuts down in three steps: stops accepting connections, ends long streams so that clients resume them at another
+/// replica, and cuts off the calls that have not ended. The server ends earlier if all calls do.
 async fn drain(drain: Duration, draining: &CancellationToken, health: Health, stop: &CancellationToken) {
     tokio::time::sleep(ENDPOINT_REMOVAL).await;
     stop.cancel();

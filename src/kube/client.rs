@@ -1,4 +1,5 @@
-//! Calls to the API server. kube's own client has no timeout and retries for minutes; here every call is bounded and counted.
+//! Calls to the API server. kube's own client has no timeout and retries for minutes; here every call is bounded and
+//! counted.
 
 use ::kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
 use ::kube::core::{NamespaceResourceScope, ObjectList};
@@ -117,7 +118,8 @@ impl ApiClient {
     /// That of the API server, or that it did not answer in time.
     pub async fn create<K: Namespaced>(&self, object: &K) -> ::kube::Result<K> {
         let api = self.namespaced::<K>(object.meta().namespace.as_deref().unwrap_or_default());
-        self.call("create", &K::kind(&()), api.create(&post_params(), object).boxed()).await
+        self.call("create", &K::kind(&()), api.create(&post_params(), object).boxed())
+            .await
     }
 
     /// Reads an object past all caches; `None` if it does not exist.
@@ -136,7 +138,11 @@ impl ApiClient {
         self.get_from::<K>(Api::all(self.client.clone()), name).await
     }
 
-    async fn get_from<K: Resource<DynamicType = ()> + super::Object>(&self, api: Api<Readable<K>>, name: &str) -> ::kube::Result<Option<K>> {
+    async fn get_from<K: Resource<DynamicType = ()> + super::Object>(
+        &self,
+        api: Api<Readable<K>>,
+        name: &str,
+    ) -> ::kube::Result<Option<K>> {
         let get = async { api.get_opt(name).await?.map(Readable::into_result).transpose() };
         self.call("get", &K::kind(&()), get.boxed()).await
     }
@@ -146,8 +152,12 @@ impl ApiClient {
     /// # Errors
     /// As [`ApiClient::create`].
     pub async fn list<K: Namespaced>(&self, namespace: &str, params: &ListParams) -> ::kube::Result<ObjectList<K>> {
-        self.call("list", &K::kind(&()), self.namespaced::<K>(namespace).list(params).boxed())
-            .await
+        self.call(
+            "list",
+            &K::kind(&()),
+            self.namespaced::<K>(namespace).list(params).boxed(),
+        )
+        .await
     }
 
     /// [`ApiClient::list`] of a kind without namespaces.
@@ -155,8 +165,12 @@ impl ApiClient {
     /// # Errors
     /// As [`ApiClient::create`].
     pub async fn list_cluster_scoped<K: ClusterScoped>(&self, params: &ListParams) -> ::kube::Result<ObjectList<K>> {
-        self.call("list", &K::kind(&()), Api::<K>::all(self.client.clone()).list(params).boxed())
-            .await
+        self.call(
+            "list",
+            &K::kind(&()),
+            Api::<K>::all(self.client.clone()).list(params).boxed(),
+        )
+        .await
     }
 
     /// Replaces an object on condition of the UID and resourceVersion in its metadata.
@@ -166,12 +180,16 @@ impl ApiClient {
     pub async fn replace<K: Namespaced>(&self, object: &K) -> ::kube::Result<K> {
         let Target { namespace, name, .. } = object.meta().into();
         let api = self.namespaced::<K>(namespace);
-        self.call("update", &K::kind(&()), api.replace(name, &post_params(), object).boxed())
-            .await
+        self.call(
+            "update",
+            &K::kind(&()),
+            api.replace(name, &post_params(), object).boxed(),
+        )
+        .await
     }
 
-    /// Applies a JSON merge patch: `null` removes a field. With `metadata.uid` or `metadata.resourceVersion` in the patch, it fails with
-    /// 409 if the object has changed or was replaced.
+    /// Applies a JSON merge patch: `null` removes a field. With `metadata.uid` or `metadata.resourceVersion` in the
+    /// patch, it fails with 409 if the object has changed or was replaced.
     ///
     /// # Errors
     /// As [`ApiClient::create`].
@@ -187,8 +205,13 @@ impl ApiClient {
     /// As [`ApiClient::create`].
     pub async fn merge_status<K: Namespaced>(&self, namespace: &str, name: &str, patch: &Value) -> ::kube::Result<K> {
         let (api, params) = (self.namespaced::<Readable<K>>(namespace), patch_params());
-        let patch = async { api.patch_status(name, &params, &Patch::Merge(patch)).await?.into_result() };
-        self.call("patch", &format!("{}/status", K::kind(&())), patch.boxed()).await
+        let patch = async {
+            api.patch_status(name, &params, &Patch::Merge(patch))
+                .await?
+                .into_result()
+        };
+        self.call("patch", &format!("{}/status", K::kind(&())), patch.boxed())
+            .await
     }
 
     /// Deletes the object with this UID. It is no error if that object is gone or was replaced.
@@ -204,7 +227,8 @@ impl ApiClient {
     /// # Errors
     /// As [`ApiClient::create`].
     pub async fn delete_within<K: Namespaced>(&self, target: Target<'_>, grace: u32) -> ::kube::Result<()> {
-        self.delete_with::<K>(target, DeleteParams::background().grace_period(grace)).await
+        self.delete_with::<K>(target, DeleteParams::background().grace_period(grace))
+            .await
     }
 
     async fn delete_with<K: Namespaced>(&self, target: Target<'_>, params: DeleteParams) -> ::kube::Result<()> {
@@ -213,7 +237,10 @@ impl ApiClient {
             resource_version: None,
         });
         let api = self.namespaced::<K>(target.namespace);
-        match self.call("delete", &K::kind(&()), api.delete(target.name, &params).boxed()).await {
+        match self
+            .call("delete", &K::kind(&()), api.delete(target.name, &params).boxed())
+            .await
+        {
             Err(::kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
             other => other.map(drop),
         }
@@ -225,29 +252,46 @@ impl ApiClient {
     /// As [`ApiClient::create`].
     pub async fn review<K: ClusterScoped>(&self, review: &K) -> ::kube::Result<K> {
         let api: Api<K> = Api::all(self.client.clone());
-        self.call("create", &K::kind(&()), api.create(&PostParams::default(), review).boxed())
-            .await
+        self.call(
+            "create",
+            &K::kind(&()),
+            api.create(&PostParams::default(), review).boxed(),
+        )
+        .await
     }
 
     /// Reads a pod's log. The timeout covers the response's headers, not the stream.
     ///
     /// # Errors
     /// As [`ApiClient::create`].
-    pub async fn logs(&self, namespace: &str, pod: &str, params: &LogParams) -> ::kube::Result<impl AsyncBufRead + Send + use<>> {
+    pub async fn logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        params: &LogParams,
+    ) -> ::kube::Result<impl AsyncBufRead + Send + use<>> {
         let api: Api<Pod> = self.namespaced(namespace);
         self.call("log", "Pod", api.log_stream(pod, params).boxed()).await
     }
 
-    pub(super) fn namespaced<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
+    pub(super) fn namespaced<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
+        &self,
+        namespace: &str,
+    ) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Any other call, with the client's timeout and metrics. It comes boxed: kube's futures take kilobytes, and so would every future
-    /// around them.
+    /// Any other call, with the client's timeout and metrics. It comes boxed: kube's futures take kilobytes, and so
+    /// would every future around them.
     ///
     /// # Errors
     /// As [`ApiClient::create`].
-    pub async fn call<T>(&self, verb: &'static str, kind: &str, call: BoxFuture<'_, ::kube::Result<T>>) -> ::kube::Result<T> {
+    pub async fn call<T>(
+        &self,
+        verb: &'static str,
+        kind: &str,
+        call: BoxFuture<'_, ::kube::Result<T>>,
+    ) -> ::kube::Result<T> {
         let start = Instant::now();
         let with_permit = async {
             // The semaphore is never closed.
@@ -256,7 +300,14 @@ impl ApiClient {
         };
         let (code, result) = match tokio::time::timeout(self.timeout, with_permit).await {
             Ok(Ok(value)) => (200, Ok(value)),
-            Ok(Err(error)) => (if let ::kube::Error::Api(status) = &error { status.code } else { 0 }, Err(error)),
+            Ok(Err(error)) => (
+                if let ::kube::Error::Api(status) = &error {
+                    status.code
+                } else {
+                    0
+                },
+                Err(error),
+            ),
             Err(_) => (408, Err(::kube::Error::Service(TimedOut(self.timeout).into()))),
         };
         self.metrics.request(verb, kind, code, start.elapsed());
@@ -288,9 +339,12 @@ mod tests {
     fn client<F: Future<Output = u16> + Send + 'static>(answer: fn() -> F) -> (ApiClient, Registry) {
         let service = tower::service_fn(move |_: Request<Body>| async move {
             let code = answer().await;
-            let status =
-                serde_json::json!({"kind": "Status", "status": "Failure", "code": code, "reason": if code == 409 { "Conflict" } else { "NotFound" }});
-            Ok::<_, tower::BoxError>(Response::builder().status(code).body(Body::from(status.to_string().into_bytes()))?)
+            let status = serde_json::json!({"kind": "Status", "status": "Failure", "code": code, "reason": if code == 409 { "Conflict" } else { "NotFound" }});
+            Ok::<_, tower::BoxError>(
+                Response::builder()
+                    .status(code)
+                    .body(Body::from(status.to_string().into_bytes()))?,
+            )
         });
         let mut registry = Registry::default();
         let metrics = ApiMetrics::register(&mut registry);
@@ -302,7 +356,11 @@ mod tests {
         let (client, registry) = client(std::future::pending);
         let error = client.get::<Pod>("n", "p").await.unwrap_err();
         assert!(timed_out(&error), "{error}");
-        assert_eq!(crate::telemetry::chain(&error).matches("no answer within 15 s").count(), 1, "{error}");
+        assert_eq!(
+            crate::telemetry::chain(&error).matches("no answer within 15 s").count(),
+            1,
+            "{error}"
+        );
         let text = crate::telemetry::metrics_text(&registry);
         assert!(
             text.contains(r#"api_request_seconds_count{verb="get",kind="Pod",code="408"} 1"#),

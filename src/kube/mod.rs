@@ -1,4 +1,5 @@
-//! What operator and gateway share of the Kubernetes API: a client with timeouts and metrics, watches, and objects that may be malformed.
+//! What operator and gateway share of the Kubernetes API: a client with timeouts and metrics, watches, and objects that
+//! may be malformed.
 
 mod client;
 mod kinds;

@@ -1,4 +1,5 @@
-//! Objects that may be malformed. They are deserialized one by one: a single bad object must not hide all others, as it would in a list.
+//! Objects that may be malformed. They are deserialized one by one: a single bad object must not hide all others, as it
+//! would in a list.
 
 use ::kube::Resource;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -10,8 +11,9 @@ use std::borrow::Cow;
 /// The annotation in which `kubectl apply` keeps a copy of the manifest.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// An object, if it can be deserialized. `managedFields` and kubectl's copy of the manifest are dropped first: nobody reads them, and
-/// whoever may update an object may put anything into them, such as times that the API server accepts and our types do not.
+/// An object, if it can be deserialized. `managedFields` and kubectl's copy of the manifest are dropped first: nobody
+/// reads them, and whoever may update an object may put anything into them, such as times that the API server accepts
+/// and our types do not.
 #[derive(Clone, Debug)]
 pub struct Readable<K>(pub Result<K, Unreadable>);
 
@@ -55,7 +57,8 @@ impl<K> Readable<K> {
     /// # Errors
     /// It cannot be deserialized.
     pub fn into_result(self) -> ::kube::Result<K> {
-        self.0.map_err(|unreadable| ::kube::Error::SerdeError(Error::custom(unreadable.error)))
+        self.0
+            .map_err(|unreadable| ::kube::Error::SerdeError(Error::custom(unreadable.error)))
     }
 }
 
@@ -80,7 +83,9 @@ impl<K: Resource> Resource for Readable<K> {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        self.0.as_ref().map_or_else(|unreadable| &unreadable.metadata, Resource::meta)
+        self.0
+            .as_ref()
+            .map_or_else(|unreadable| &unreadable.metadata, Resource::meta)
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
@@ -114,7 +119,10 @@ mod tests {
     fn managed_fields_can_be_anything() {
         let managed = json!([{"manager": "x", "time": "9999-12-31T23:59:59Z"}]);
         let object = json!({"metadata": {"name": "a", "managedFields": managed}});
-        assert!(serde_json::from_value::<Pod>(object.clone()).is_err(), "this test tests nothing");
+        assert!(
+            serde_json::from_value::<Pod>(object.clone()).is_err(),
+            "this test tests nothing"
+        );
         let read: Readable<Pod> = serde_json::from_value(object).unwrap();
         assert_eq!(read.name_any(), "a");
         assert_eq!(read.0.unwrap().metadata.managed_fields, None);

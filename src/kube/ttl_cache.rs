@@ -27,7 +27,12 @@ impl<K: Hash + Eq + Clone, V: Clone> TtlCache<K, V> {
     ///
     /// # Errors
     /// Those of `fetch`.
-    pub async fn get_or_fetch<E>(&self, key: &K, now: Instant, fetch: impl Future<Output = Result<(V, Duration), E>>) -> Result<V, E> {
+    pub async fn get_or_fetch<E>(
+        &self,
+        key: &K,
+        now: Instant,
+        fetch: impl Future<Output = Result<(V, Duration), E>>,
+    ) -> Result<V, E> {
         let slot = self.slot(key, now);
         let fetch = async { fetch.await.map(|(value, ttl)| (value, now + ttl)) };
         slot.get_or_try_init(|| fetch).await.map(|(value, _)| value.clone())
@@ -68,7 +73,9 @@ mod tests {
     async fn a_value_lives_as_long_as_its_ttl_and_errors_are_not_cached() {
         let (cache, fetches, start) = (TtlCache::new(8), AtomicU32::new(0), Instant::now());
         let fetches = &fetches;
-        let fetch = |result: Result<Duration, ()>| async move { result.map(|ttl| (fetches.fetch_add(1, Ordering::Relaxed), ttl)) };
+        let fetch = |result: Result<Duration, ()>| async move {
+            result.map(|ttl| (fetches.fetch_add(1, Ordering::Relaxed), ttl))
+        };
         assert_eq!(cache.get_or_fetch(&"a", start, fetch(Err(()))).await, Err(()));
         assert_eq!(cache.get_or_fetch(&"a", start, fetch(Ok(MINUTE))).await, Ok(0));
         let nearly = start + MINUTE - Duration::from_millis(1);

@@ -1,4 +1,5 @@
-//! The one watch loop. Each watch has a backoff of its own; kube's `Controller` would stop all its watches when one fails.
+//! The one watch loop. Each watch has a backoff of its own; kube's `Controller` would stop all its watches when one
+//! fails.
 
 use ::kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use ::kube::runtime::watcher::{Config, Event};
@@ -13,11 +14,17 @@ use super::metrics::ApiMetrics;
 use super::readable::Readable;
 
 impl ApiClient {
-    /// Watches one namespace, or all, until the end of the process. `labels` is a label selector; an empty one selects everything.
-    /// Errors are logged and counted, and the watch is restarted. Unreadable objects are logged and counted, too.
+    /// Watches one namespace, or all, until the end of the process. `labels` is a label selector; an empty one selects
+    /// everything. Errors are logged and counted, and the watch is restarted. Unreadable objects are logged and
+    /// counted, too.
     pub async fn watch<K>(&self, namespace: Option<&str>, labels: &str, handle: impl FnMut(Event<Readable<K>>))
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
     {
         let api = match namespace {
             Some(namespace) => self.namespaced(namespace),

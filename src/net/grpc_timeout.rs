@@ -1,4 +1,5 @@
-//! The `grpc-timeout` header: how long a caller waits for the end of its call. tonic enforces it only until the response begins.
+//! The `grpc-timeout` header: how long a caller waits for the end of its call. tonic enforces it only until the
+//! response begins.
 
 use std::time::Duration;
 use tonic::metadata::MetadataMap;

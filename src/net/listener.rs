@@ -13,8 +13,8 @@ const BACKLOG: u32 = 1024;
 /// Delay after a failed `accept`.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Listens on `address`. The unspecified IPv6 address takes connections of both families; without IPv6 it means IPv4 alone.
-/// Must be called inside a runtime.
+/// Listens on `address`. The unspecified IPv6 address takes connections of both families; without IPv6 it means IPv4
+/// alone. Must be called inside a runtime.
 ///
 /// # Errors
 /// The address cannot be used.
@@ -28,7 +28,11 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn bind(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    let socket = if address.is_ipv6() {
+        TcpSocket::new_v6()
+    } else {
+        TcpSocket::new_v4()
+    }?;
     if both_families {
         set_ipv6_v6only(&socket, false)?;
     }
@@ -37,8 +41,8 @@ fn bind(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The next connection, once there is a permit for it. A failed `accept` is reported and retried: the process may be out of file
-/// descriptors, or the client may be gone again. None when `slots` is closed.
+/// The next connection, once there is a permit for it. A failed `accept` is reported and retried: the process may be
+/// out of file descriptors, or the client may be gone again. None when `slots` is closed.
 pub async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,

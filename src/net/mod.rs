@@ -1,4 +1,5 @@
-//! Serving on sockets, for the gateway and the agent: listeners, connections that must authenticate in time, TLS, and `grpc-timeout`.
+//! Serving on sockets, for the gateway and the agent: listeners, connections that must authenticate in time, TLS, and
+//! `grpc-timeout`.
 
 mod connection;
 mod grpc_timeout;

@@ -1,4 +1,5 @@
-//! TLS with a certificate that is reloaded while the process runs: its files are a mounted Secret, which the kubelet updates.
+//! TLS with a certificate that is reloaded while the process runs: its files are a mounted Secret, which the kubelet
+//! updates.
 
 use sha2::{Digest, Sha256};
 use std::io;
@@ -187,7 +188,11 @@ impl AsyncWrite for MaybeTls {
         }
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             MaybeTls::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             MaybeTls::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),

@@ -1,5 +1,5 @@
-//! Limits for connections that have not carried an authenticated call yet: their number and their time are bounded, so that they cannot
-//! take all connections of a server.
+//! Limits for connections that have not carried an authenticated call yet: their number and their time are bounded, so
+//! that they cannot take all connections of a server.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -138,7 +138,14 @@ mod tests {
             }
             tokio::time::advance(TIMEOUT).await;
             let checked = check(&mut conn).map_err(|error| error.kind());
-            assert_eq!(checked, if authenticated { Ok(()) } else { Err(io::ErrorKind::TimedOut) });
+            assert_eq!(
+                checked,
+                if authenticated {
+                    Ok(())
+                } else {
+                    Err(io::ErrorKind::TimedOut)
+                }
+            );
         }
     }
 
@@ -153,7 +160,10 @@ mod tests {
         let mut conn = UnauthenticatedConn::new(TIMEOUT, one);
         conn.authenticated().set();
         assert!(check(&mut conn).is_ok());
-        assert!(acquire("10.0.0.1").is_some(), "an authenticated connection is not counted");
+        assert!(
+            acquire("10.0.0.1").is_some(),
+            "an authenticated connection is not counted"
+        );
         drop((two, six, conn));
         assert!(limit.0.lock().unwrap().is_empty());
     }

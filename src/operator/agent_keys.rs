@@ -1,5 +1,6 @@
-//! The key pairs behind the agents' tokens, in one Secret beside the operator: each pod gets the public half of the newest, and names it.
-//! A private half is kept until the last pod that names it is gone, so that a pod can be called however long it lives.
+//! The key pairs behind the agents' tokens, in one Secret beside the operator: each pod gets the public half of the
+//! newest, and names it. A private half is kept until the last pod that names it is gone, so that a pod can be called
+//! however long it lives.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +26,8 @@ use crate::resources::AgentKey;
 const ROTATE_AFTER: i64 = 7 * 24 * 3600;
 /// Seconds for which a superseded key is kept although no pod names it: a pod that is being created may.
 const KEEP_SUPERSEDED: i64 = 3600;
-/// Seconds until a new key has reached everyone who calls agents: the kubelet updates a Secret in the gateway's pods within two minutes.
+/// Seconds until a new key has reached everyone who calls agents: the kubelet updates a Secret in the gateway's pods
+/// within two minutes.
 const PROPAGATION: i64 = 300;
 /// Attempts to write the Secret while other replicas do the same.
 const ATTEMPTS: u32 = 5;
@@ -72,7 +74,10 @@ impl Keyring {
     /// Updates the keys, however long it takes.
     pub(crate) async fn refresh(&self, pods: &[Store<CachedPod>]) {
         loop {
-            let in_use = pods.iter().flat_map(Store::state).filter_map(|pod| pod.view.agent_key.clone());
+            let in_use = pods
+                .iter()
+                .flat_map(Store::state)
+                .filter_map(|pod| pod.view.agent_key.clone());
             let now = Timestamp::now().as_second();
             match refresh(&self.writer, &self.namespace, &self.name, &in_use.collect(), now)
                 .await
@@ -115,7 +120,13 @@ impl Keyring {
 ///
 /// # Errors
 /// Those of the API server. The Secret is unchanged then.
-async fn refresh(writer: &Writer, namespace: &str, name: &str, in_use: &BTreeSet<String>, now: i64) -> Result<Keys, Error> {
+async fn refresh(
+    writer: &Writer,
+    namespace: &str,
+    name: &str,
+    in_use: &BTreeSet<String>,
+    now: i64,
+) -> Result<Keys, Error> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let found: Option<Secret> = writer.get("Secret", namespace, name).await?;
@@ -137,7 +148,11 @@ async fn refresh(writer: &Writer, namespace: &str, name: &str, in_use: &BTreeSet
                 resource_version: found.as_ref().and_then(|s| s.metadata.resource_version.clone()),
                 ..ObjectMeta::default()
             },
-            data: Some(new.iter().map(|(id, pkcs8)| (id.clone(), ByteString(pkcs8.clone()))).collect()),
+            data: Some(
+                new.iter()
+                    .map(|(id, pkcs8)| (id.clone(), ByteString(pkcs8.clone())))
+                    .collect(),
+            ),
             ..Secret::default()
         };
         if found.is_some() {
@@ -237,6 +252,9 @@ mod tests {
             "the new one has not reached everyone"
         );
         assert_eq!(Some(&given(PROPAGATION)), rotated.keys().last());
-        assert_eq!(after(&rotated, &[], 1_790_000_000 + ROTATE_AFTER + KEEP_SUPERSEDED).len(), 1);
+        assert_eq!(
+            after(&rotated, &[], 1_790_000_000 + ROTATE_AFTER + KEEP_SUPERSEDED).len(),
+            1
+        );
     }
 }

@@ -22,25 +22,38 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 )]
 pub struct Unprotected(#[source] Box<kube::Error>);
 
-/// Adds to the address lists what the API server knows: its own addresses to `never`, Service and pod ranges to `not_by_default`.
-/// What may not be read, as in an installation with namespaced rights only, must be configured; the log names it.
+/// Adds to the address lists what the API server knows: its own addresses to `never`, Service and pod ranges to
+/// `not_by_default`. What may not be read, as in an installation with namespaced rights only, must be configured; the
+/// log names it.
 pub(super) async fn addresses(client: &ApiClient, settings: &mut Settings) -> Result<(), Unprotected> {
     let of_api_server = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
     match answered(|| client.list::<EndpointSlice>("default", &of_api_server)).await {
         Ok(list) => {
-            let hosts = list.items.iter().flat_map(|s| s.endpoints.iter().flatten()).flat_map(|e| &e.addresses);
+            let hosts = list
+                .items
+                .iter()
+                .flat_map(|s| s.endpoints.iter().flatten())
+                .flat_map(|e| &e.addresses);
             settings
                 .network
                 .never
                 .extend(hosts.filter_map(|a| a.parse::<IpAddr>().ok()).map(IpNet::from));
         }
         Err(error) if settings.network.never.is_empty() => return Err(Unprotected(Box::new(error))),
-        Err(error) => tracing::info!(%error, "cannot discover the API server's addresses: sandboxes.network.never must contain them"),
+        Err(error) => {
+            tracing::info!(%error, "cannot discover the API server's addresses: sandboxes.network.never must contain them")
+        }
     }
     match list::<ServiceCIDR>(client).await {
         Ok(cidrs) => {
-            let ranges = cidrs.iter().filter_map(|c| c.spec.as_ref()).flat_map(|s| s.cidrs.iter().flatten());
-            settings.network.not_by_default.extend(ranges.filter_map(|c| c.parse::<IpNet>().ok()));
+            let ranges = cidrs
+                .iter()
+                .filter_map(|c| c.spec.as_ref())
+                .flat_map(|s| s.cidrs.iter().flatten());
+            settings
+                .network
+                .not_by_default
+                .extend(ranges.filter_map(|c| c.parse::<IpNet>().ok()));
         }
         Err(error) => {
             tracing::warn!(%error, "cannot discover the Service ranges: add them to sandboxes.network.notByDefault if they are public addresses")
@@ -48,8 +61,14 @@ pub(super) async fn addresses(client: &ApiClient, settings: &mut Settings) -> Re
     }
     match list::<Node>(client).await {
         Ok(nodes) => {
-            let ranges = nodes.iter().filter_map(|n| n.spec.as_ref()).flat_map(|s| s.pod_cidrs.iter().flatten());
-            settings.network.not_by_default.extend(ranges.filter_map(|c| c.parse::<IpNet>().ok()));
+            let ranges = nodes
+                .iter()
+                .filter_map(|n| n.spec.as_ref())
+                .flat_map(|s| s.pod_cidrs.iter().flatten());
+            settings
+                .network
+                .not_by_default
+                .extend(ranges.filter_map(|c| c.parse::<IpNet>().ok()));
         }
         Err(error) => {
             tracing::warn!(%error, "cannot discover the pod ranges: add them to sandboxes.network.notByDefault if they are public addresses")
@@ -75,11 +94,14 @@ async fn list<K: ClusterScoped>(client: &ApiClient) -> kube::Result<Vec<K>> {
     Ok(answered(|| client.list_cluster_scoped(&everything)).await?.items)
 }
 
-/// Repeats a call until the API server answers: an exit would only count into the restart backoff of the container. A refusal is an answer.
+/// Repeats a call until the API server answers: an exit would only count into the restart backoff of the container. A
+/// refusal is an answer.
 async fn answered<T, F: Future<Output = kube::Result<T>>>(call: impl Fn() -> F) -> kube::Result<T> {
     loop {
         match call().await {
-            Err(kube::Error::Api(status)) if status.code < 500 && status.code != 429 => return Err(kube::Error::Api(status)),
+            Err(kube::Error::Api(status)) if status.code < 500 && status.code != 429 => {
+                return Err(kube::Error::Api(status));
+            }
             Err(error) => tracing::warn!(error = crate::telemetry::chain(&error), "waiting for the API server"),
             Ok(answer) => return Ok(answer),
         }
@@ -89,7 +111,10 @@ async fn answered<T, F: Future<Output = kube::Result<T>>>(call: impl Fn() -> F) 
 
 /// A node without a container runtime, as load generators make them, cannot tell what it can do.
 fn is_fake(node: &Node) -> bool {
-    node.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kwok.x-k8s.io/node"))
+    node.metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|a| a.contains_key("kwok.x-k8s.io/node"))
 }
 
 /// Kubelet ≥ 1.35 (where image volumes are on by default) with containerd ≥ 2.1 or CRI-O.

@@ -42,7 +42,10 @@ impl Events {
         );
         tokio::spawn(async move {
             while let Some((event, object)) = waiting.recv().await {
-                if let Err(error) = client.call("publish", "Event", recorder.publish(&event, &object).boxed()).await {
+                if let Err(error) = client
+                    .call("publish", "Event", recorder.publish(&event, &object).boxed())
+                    .await
+                {
                     tracing::debug!(error = crate::telemetry::chain(&error), "event not published");
                 }
             }
@@ -95,7 +98,10 @@ mod tests {
         for _ in 0..CAPACITY {
             events.normal(&sandbox, "Completed", "");
         }
-        assert_eq!(metrics.events_dropped.get(), u64::try_from(CAPACITY - CAPACITY_FOR_NORMAL).unwrap());
+        assert_eq!(
+            metrics.events_dropped.get(),
+            u64::try_from(CAPACITY - CAPACITY_FOR_NORMAL).unwrap()
+        );
         for _ in 0..CAPACITY {
             events.warn(&sandbox, "Failed", "");
         }

@@ -1,4 +1,5 @@
-//! The kinds of the operator: what is cached of each, what reconciles it, and what triggers a reconcile. A new kind is one entry here.
+//! The kinds of the operator: what is cached of each, what reconciles it, and what triggers a reconcile. A new kind is
+//! one entry here.
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Resource;
@@ -32,9 +33,15 @@ pub(super) struct Shared {
     pub concurrency: u16,
 }
 
-/// The kinds of one namespace, or of all. Returns the cache of the pods, too: it tells which of the agents' keys are in use.
+/// The kinds of one namespace, or of all. Returns the cache of the pods, too: it tells which of the agents' keys are in
+/// use.
 pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Store<CachedPod>) {
-    let mut runtime = Runtime::new(shared.client.clone(), namespace, shared.events.clone(), shared.metrics.clone());
+    let mut runtime = Runtime::new(
+        shared.client.clone(),
+        namespace,
+        shared.events.clone(),
+        shared.metrics.clone(),
+    );
     let writer = Writer::new(shared.client.clone());
     let children = labels::managed_selector();
     let pods = runtime.informer::<CachedPod>(&children, |_| {});
@@ -102,8 +109,14 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
     let known = move || -> HashSet<String> { store.state().iter().filter_map(|s| s.metadata.uid.clone()).collect() };
     sandboxes.subscribe(move |event| {
         let affected = index.apply(event, &known);
-        affected.session.into_iter().for_each(|session| session_queue.push(session));
-        affected.sandboxes.into_iter().for_each(|sandbox| sandbox_queue.push(sandbox));
+        affected
+            .session
+            .into_iter()
+            .for_each(|session| session_queue.push(session));
+        affected
+            .sandboxes
+            .into_iter()
+            .for_each(|sandbox| sandbox_queue.push(sandbox));
     });
 
     (runtime, pods.store())

@@ -1,5 +1,5 @@
-//! One replica leads. A Lease is taken and renewed by PUT with its resourceVersion, so two replicas can never both get it. A leader that cannot
-//! renew in time steps down before another may take over.
+//! One replica leads. A Lease is taken and renewed by PUT with its resourceVersion, so two replicas can never both get
+//! it. A leader that cannot renew in time steps down before another may take over.
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -54,7 +54,8 @@ pub(crate) enum Lost {
 }
 
 impl Elector {
-    /// A candidate for the lease `name` in `namespace`. `identity` is the pod's name: a container that was restarted is the same candidate.
+    /// A candidate for the lease `name` in `namespace`. `identity` is the pod's name: a container that was restarted is
+    /// the same candidate.
     pub(crate) fn new(client: ApiClient, namespace: &str, name: &str, identity: &str) -> Elector {
         Elector {
             client: client.with_timeout(TIMEOUT),
@@ -73,11 +74,19 @@ impl Elector {
                     let now = Instant::now();
                     let unchanged_for = lease.as_ref().map(|lease| {
                         let resource_version = lease.metadata.resource_version.clone();
-                        let since = seen.take().filter(|s| s.resource_version == resource_version).map_or(now, |s| s.since);
-                        seen = Some(Seen { resource_version, since });
+                        let since = seen
+                            .take()
+                            .filter(|s| s.resource_version == resource_version)
+                            .map_or(now, |s| s.since);
+                        seen = Some(Seen {
+                            resource_version,
+                            since,
+                        });
                         now - since
                     });
-                    if is_free(lease.as_ref(), &self.identity, unchanged_for.unwrap_or_default()) && self.write(lease.as_ref()).await {
+                    if is_free(lease.as_ref(), &self.identity, unchanged_for.unwrap_or_default())
+                        && self.write(lease.as_ref()).await
+                    {
                         return;
                     }
                 }
@@ -126,7 +135,11 @@ impl Elector {
         let Ok(Some(mut lease)) = self.read().await else {
             return;
         };
-        let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_ref() == Some(&self.identity)) else {
+        let Some(spec) = lease
+            .spec
+            .as_mut()
+            .filter(|s| s.holder_identity.as_ref() == Some(&self.identity))
+        else {
             return;
         };
         spec.holder_identity = Some(String::new());
@@ -141,7 +154,11 @@ impl Elector {
 
     /// Takes or renews the lease, on condition that it is still as it was read.
     async fn write(&self, old: Option<&Lease>) -> bool {
-        let spec = Some(claim(old.and_then(|l| l.spec.as_ref()), &self.identity, Timestamp::now()));
+        let spec = Some(claim(
+            old.and_then(|l| l.spec.as_ref()),
+            &self.identity,
+            Timestamp::now(),
+        ));
         let result = match old {
             None => {
                 let metadata = ObjectMeta {
@@ -163,15 +180,21 @@ impl Elector {
 }
 
 fn holder(lease: &Lease) -> &str {
-    lease.spec.as_ref().and_then(|s| s.holder_identity.as_deref()).unwrap_or_default()
+    lease
+        .spec
+        .as_ref()
+        .and_then(|s| s.holder_identity.as_deref())
+        .unwrap_or_default()
 }
 
-/// Whether a candidate may take the lease: nobody has it, or an earlier process of the same pod, or it ended. It lasts as long as it says, since
-/// its holder may be of another version.
+/// Whether a candidate may take the lease: nobody has it, or an earlier process of the same pod, or it ended. It lasts
+/// as long as it says, since its holder may be of another version.
 fn is_free(lease: Option<&Lease>, identity: &str, unchanged_for: Duration) -> bool {
     let Some(lease) = lease else { return true };
     let seconds = lease.spec.as_ref().and_then(|s| s.lease_duration_seconds);
-    let duration = seconds.and_then(|s| u64::try_from(s).ok()).map_or(DURATION, Duration::from_secs);
+    let duration = seconds
+        .and_then(|s| u64::try_from(s).ok())
+        .map_or(DURATION, Duration::from_secs);
     holder(lease).is_empty() || holder(lease) == identity || unchanged_for >= duration
 }
 

@@ -52,7 +52,11 @@ impl Default for Metrics {
             "Time of one reconcile, by kind and outcome",
             m.reconciles.clone(),
         );
-        registry.register("reconcile_errors", "Failed reconciles, by kind and reason", m.errors.clone());
+        registry.register(
+            "reconcile_errors",
+            "Failed reconciles, by kind and reason",
+            m.errors.clone(),
+        );
         registry.register(
             "time_to_running_seconds",
             "From a sandbox's creation to RUNNING",
@@ -60,7 +64,11 @@ impl Default for Metrics {
         );
         registry.register("in_flight", "Reconciles under way", m.in_flight.clone());
         registry.register("queue_depth", "Triggers that wait, by kind", m.queue_depth.clone());
-        registry.register("events_dropped", "Events that were not published", m.events_dropped.clone());
+        registry.register(
+            "events_dropped",
+            "Events that were not published",
+            m.events_dropped.clone(),
+        );
         registry.register("lease_held", "1 while this replica leads", m.lease_held.clone());
         registry.register("cache_objects", "Objects in the caches, by kind", m.cached.clone());
         m.registry = Arc::new(root);
@@ -96,7 +104,9 @@ impl Metrics {
             .get_or_create(&vec![("kind", kind.into()), ("outcome", outcome.into())])
             .observe(took.as_secs_f64());
         if let Some(reason) = error {
-            self.errors.get_or_create(&vec![("kind", kind.into()), ("reason", reason.into())]).inc();
+            self.errors
+                .get_or_create(&vec![("kind", kind.into()), ("reason", reason.into())])
+                .inc();
         }
     }
 

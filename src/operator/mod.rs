@@ -34,7 +34,8 @@ use crate::agent_client::AgentClient;
 use crate::kube::ApiClient;
 use crate::process;
 
-/// Reconciles of sandboxes at once, if the configuration does not set it. Each uses about one connection to the API server.
+/// Reconciles of sandboxes at once, if the configuration does not set it. Each uses about one connection to the API
+/// server.
 const CONCURRENCY: u16 = 64;
 
 /// How long a leader may finish reconciles after SIGTERM, within its pod's grace period.
@@ -89,7 +90,12 @@ pub enum RunError {
 /// Runs until SIGTERM, or until a task that must not end has ended.
 pub fn run(options: Options) -> Result<(), RunError> {
     crate::telemetry::init(options.log_json);
-    let config: Config = options.config.as_deref().map(process::read_config).transpose()?.unwrap_or_default();
+    let config: Config = options
+        .config
+        .as_deref()
+        .map(process::read_config)
+        .transpose()?
+        .unwrap_or_default();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
@@ -191,8 +197,8 @@ struct Replica<'a> {
 }
 
 impl Replica<'_> {
-    /// A leader that loses its lease steps down and becomes a candidate again. It does not exit: that would count into the restart backoff of its
-    /// container, and the caches of the next leader would have to be filled anew.
+    /// A leader that loses its lease steps down and becomes a candidate again. It does not exit: that would count into
+    /// the restart backoff of its container, and the caches of the next leader would have to be filled anew.
     async fn run(&self) -> Result<(), RunError> {
         loop {
             tokio::select! {

@@ -1,5 +1,5 @@
-//! Address ranges that users declare, in custom resources and in requests to the gateway. There is one check for both, and each names the
-//! fields of its own document.
+//! Address ranges that users declare, in custom resources and in requests to the gateway. There is one check for both,
+//! and each names the fields of its own document.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -18,11 +18,16 @@ pub struct DeclaredBlock {
     pub allowed: Block,
 }
 
-/// Checks a declared range. `never`: what no sandbox can reach. The paths are those of the fields in the user's document.
+/// Checks a declared range. `never`: what no sandbox can reach. The paths are those of the fields in the user's
+/// document.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(crate) fn check(cidr: (&FieldPath, &str), except: (&FieldPath, &[String]), never: &[IpNet]) -> Result<DeclaredBlock, Vec<FieldError>> {
+pub(crate) fn check(
+    cidr: (&FieldPath, &str),
+    except: (&FieldPath, &[String]),
+    never: &[IpNet],
+) -> Result<DeclaredBlock, Vec<FieldError>> {
     let ((cidr_path, cidr), (except_path, except)) = (cidr, except);
     let (mut errors, mut parts) = (vec![], vec![]);
     let whole = parse(cidr_path, cidr).map_err(|e| errors.push(e)).ok();
@@ -41,7 +46,8 @@ pub(crate) fn check(cidr: (&FieldPath, &str), except: (&FieldPath, &[String]), n
     };
     let minus: Vec<IpNet> = parts.iter().chain(never).copied().collect();
     let Some(allowed) = subtract(cidr, &minus) else {
-        let text = format!("must contain an address that a sandbox can reach; {cidr} has none, or all of them are excluded");
+        let text =
+            format!("must contain an address that a sandbox can reach; {cidr} has none, or all of them are excluded");
         return Err(vec![cidr_path.error(text)]);
     };
     Ok(DeclaredBlock {
@@ -58,11 +64,17 @@ fn parse(path: &FieldPath, text: &str) -> Result<IpNet, FieldError> {
     }
     let net: IpNet = text.parse().map_err(|_| {
         let text: String = text.chars().take(64).flat_map(char::escape_default).collect();
-        path.error(format!("must be an address range such as 203.0.113.0/24; \"{text}\" is not"))
+        path.error(format!(
+            "must be an address range such as 203.0.113.0/24; \"{text}\" is not"
+        ))
     })?;
     match net {
-        _ if net != net.trunc() => Err(path.error(format!("must have no bits set after the prefix; write {}", net.trunc()))),
-        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => Err(path.error(format!("must not be IPv4 in IPv6 form; write {net} as IPv4"))),
+        _ if net != net.trunc() => {
+            Err(path.error(format!("must have no bits set after the prefix; write {}", net.trunc())))
+        }
+        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => {
+            Err(path.error(format!("must not be IPv4 in IPv6 form; write {net} as IPv4")))
+        }
         _ => Ok(net),
     }
 }
@@ -89,8 +101,16 @@ mod tests {
                 vec![],
                 "rule.cidr: must have no bits set after the prefix; write 10.0.0.0/8",
             ),
-            ("10.0.0.1", vec![], "rule.cidr: must have a prefix length; write 10.0.0.1/32"),
-            ("2001:db8::1", vec![], "rule.cidr: must have a prefix length; write 2001:db8::1/128"),
+            (
+                "10.0.0.1",
+                vec![],
+                "rule.cidr: must have a prefix length; write 10.0.0.1/32",
+            ),
+            (
+                "2001:db8::1",
+                vec![],
+                "rule.cidr: must have a prefix length; write 2001:db8::1/128",
+            ),
             (
                 "a\nb",
                 vec![],

@@ -1,9 +1,10 @@
-//! Address ranges that sandboxes never reach or reach only by an explicit rule, and how they are subtracted from others.
+//! Address ranges that sandboxes never reach or reach only by an explicit rule, and how they are subtracted from
+//! others.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Never reachable, whatever a rule allows: the clouds' metadata services (AWS, GCP, Azure and most others; Azure's wire server;
-/// Alibaba; AWS, Google, Oracle and Scaleway over IPv6), and link-local.
+/// Never reachable, whatever a rule allows: the clouds' metadata services (AWS, GCP, Azure and most others; Azure's
+/// wire server; Alibaba; AWS, Google, Oracle and Scaleway over IPv6), and link-local.
 const NEVER: [&str; 8] = [
     "169.254.0.0/16",
     "168.63.129.16/32",
@@ -15,7 +16,8 @@ const NEVER: [&str; 8] = [
     "fd00:42::42/128",
 ];
 
-/// Reachable only by a rule that contains them: what IANA does not list as globally reachable, and transition prefixes that lead there.
+/// Reachable only by a rule that contains them: what IANA does not list as globally reachable, and transition prefixes
+/// that lead there.
 const NOT_BY_DEFAULT: [&str; 28] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -80,7 +82,8 @@ impl Lists {
     }
 }
 
-/// The IPv6 addresses that a translator with the well-known prefix 64:ff9b::/96 (RFC 6052) maps to these IPv4 addresses.
+/// The IPv6 addresses that a translator with the well-known prefix 64:ff9b::/96 (RFC 6052) maps to these IPv4
+/// addresses.
 fn through_nat64(net: &IpNet) -> Option<IpNet> {
     let IpNet::V4(v4) = net else { return None };
     let [a, b, c, d] = v4.network().octets();
@@ -100,7 +103,11 @@ pub struct Block {
 
 /// `cidr` without `minus`; `None` if nothing remains.
 pub(crate) fn subtract(cidr: IpNet, minus: &[IpNet]) -> Option<Block> {
-    let inside: Vec<IpNet> = minus.iter().map(IpNet::trunc).filter(|m| cidr.contains(m) || m.contains(&cidr)).collect();
+    let inside: Vec<IpNet> = minus
+        .iter()
+        .map(IpNet::trunc)
+        .filter(|m| cidr.contains(m) || m.contains(&cidr))
+        .collect();
     let except = aggregate(&inside);
     if except.iter().any(|e| e.contains(&cidr)) {
         return None;
@@ -136,7 +143,10 @@ mod tests {
     fn every_built_in_range_parses() {
         let lists = Lists::new(&[], &[]);
         let v4 = NEVER.iter().filter(|n| n.contains('.')).count();
-        assert_eq!((lists.never.len(), lists.not_by_default.len()), (NEVER.len() + v4, NOT_BY_DEFAULT.len()));
+        assert_eq!(
+            (lists.never.len(), lists.not_by_default.len()),
+            (NEVER.len() + v4, NOT_BY_DEFAULT.len())
+        );
     }
 
     #[test]
@@ -154,7 +164,12 @@ mod tests {
 
     #[test]
     fn subtraction_keeps_strict_subsets_only() {
-        let minus = [net("169.254.0.0/16"), net("fe80::/10"), net("10.0.0.0/9"), net("10.128.0.0/9")];
+        let minus = [
+            net("169.254.0.0/16"),
+            net("fe80::/10"),
+            net("10.0.0.0/9"),
+            net("10.128.0.0/9"),
+        ];
         let whole = subtract(net("0.0.0.0/0"), &minus).unwrap();
         assert_eq!(whole.except, [net("10.0.0.0/8"), net("169.254.0.0/16")]);
         assert_eq!(subtract(net("1.2.3.0/24"), &minus).unwrap().except, []);

@@ -63,7 +63,14 @@ pub(super) fn path_of(sandbox: &Sandbox, field: &str) -> FieldPath {
 
 /// As [`path_of`] for one variable, since `env` is merged by name.
 pub(super) fn env_path(sandbox: &Sandbox, name: &str) -> FieldPath {
-    let own = sandbox.spec.workload.container.env.iter().flatten().any(|e| e.name == name);
+    let own = sandbox
+        .spec
+        .workload
+        .container
+        .env
+        .iter()
+        .flatten()
+        .any(|e| e.name == name);
     root(sandbox, own).field("env").item("name", name)
 }
 
@@ -154,7 +161,10 @@ mod tests {
             },
             ..Workload::default()
         };
-        assert_eq!(effective(workload("ls", None), workload("sh", Some("-c"))).workload, workload("ls", None));
+        assert_eq!(
+            effective(workload("ls", None), workload("sh", Some("-c"))).workload,
+            workload("ls", None)
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What Linux accepts as arguments and environment of a program. Beyond it `execve` fails with E2BIG, in a container that has no way to say
-//! which string was too long.
+//! What Linux accepts as arguments and environment of a program. Beyond it `execve` fails with E2BIG, in a container
+//! that has no way to say which string was too long.
 
 use k8s_openapi::api::core::v1;
 
@@ -7,12 +7,14 @@ use super::effective::{env_path, path_of};
 use crate::api::limits::MAX_EXEC_STRING;
 use crate::api::{Container, FieldError, FieldPath, Sandbox};
 
-/// Most bytes of all arguments and variables: a quarter of the stack's limit, which is 8 MiB unless somebody changed it. Each string counts
-/// with its NUL and with a pointer of 8 bytes: `bprm_stack_limits` and `copy_strings` of fs/exec.c.
+/// Most bytes of all arguments and variables: a quarter of the stack's limit, which is 8 MiB unless somebody changed
+/// it. Each string counts with its NUL and with a pointer of 8 bytes: `bprm_stack_limits` and `copy_strings` of
+/// fs/exec.c.
 pub(crate) const MAX_TOTAL: usize = 8 * 1024 * 1024 / 4;
 
-/// Checks one container: `own` are its fields, `built` is what comes of them, with the agent's command line. `at` has the path of one of
-/// its fields. What `$(VAR)` stands for is known in the container only: such a reference counts as nothing here.
+/// Checks one container: `own` are its fields, `built` is what comes of them, with the agent's command line. `at` has
+/// the path of one of its fields. What `$(VAR)` stands for is known in the container only: such a reference counts as
+/// nothing here.
 pub(super) fn check(
     own: &Container,
     built: &v1::Container,
@@ -23,7 +25,9 @@ pub(super) fn check(
         for (i, text) in list.iter().flatten().enumerate() {
             let bytes = known_bytes(text);
             if bytes > MAX_EXEC_STRING {
-                let message = format!("has {bytes} bytes, and Linux accepts {MAX_EXEC_STRING} in one argument; put it into a file");
+                let message = format!(
+                    "has {bytes} bytes, and Linux accepts {MAX_EXEC_STRING} in one argument; put it into a file"
+                );
                 return Err(at(field).index(i).error(message));
             }
         }
@@ -31,11 +35,14 @@ pub(super) fn check(
     for variable in own.env.iter().flatten() {
         let bytes = variable_bytes(variable);
         if bytes > MAX_EXEC_STRING {
-            let message = format!("name and value have {bytes} bytes with the '=', and Linux accepts {MAX_EXEC_STRING}; put the value into a file");
+            let message = format!(
+                "name and value have {bytes} bytes with the '=', and Linux accepts {MAX_EXEC_STRING}; put the value into a file"
+            );
             return Err(env_at(&variable.name).field("value").error(message));
         }
     }
-    let strings = |list: &Option<Vec<String>>| -> usize { list.iter().flatten().map(|s| counted(known_bytes(s))).sum() };
+    let strings =
+        |list: &Option<Vec<String>>| -> usize { list.iter().flatten().map(|s| counted(known_bytes(s))).sum() };
     let (command, args) = (strings(&built.command), strings(&built.args));
     let env: usize = built.env.iter().flatten().map(|e| counted(variable_bytes(e))).sum();
     let program = built.command.iter().flatten().next().map_or(0, |p| p.len() + 1);
@@ -43,7 +50,10 @@ pub(super) fn check(
     if total <= MAX_TOTAL {
         return Ok(());
     }
-    let (_, field) = [(command, "command"), (args, "args"), (env, "env")].into_iter().max().unwrap_or_default();
+    let (_, field) = [(command, "command"), (args, "args"), (env, "env")]
+        .into_iter()
+        .max()
+        .unwrap_or_default();
     Err(at(field).error(format!(
         "command, arguments and variables have {total} bytes as Linux counts them, and it accepts {MAX_TOTAL}; put some into files"
     )))
@@ -51,11 +61,21 @@ pub(super) fn check(
 
 /// The main container's fields.
 pub(super) fn check_main(sandbox: &Sandbox, own: &Container, built: &v1::Container) -> Result<(), FieldError> {
-    check(own, built, |field| path_of(sandbox, field), |name| env_path(sandbox, name))
+    check(
+        own,
+        built,
+        |field| path_of(sandbox, field),
+        |name| env_path(sandbox, name),
+    )
 }
 
 /// A sidecar's fields.
-pub(super) fn check_sidecar(sandbox: &Sandbox, index: usize, own: &Container, built: &v1::Container) -> Result<(), FieldError> {
+pub(super) fn check_sidecar(
+    sandbox: &Sandbox,
+    index: usize,
+    own: &Container,
+    built: &v1::Container,
+) -> Result<(), FieldError> {
     let at = |field: &str| path_of(sandbox, "sidecars").index(index).field(field);
     check(own, built, at, |name| at("env").item("name", name))
 }
@@ -127,9 +147,18 @@ mod tests {
                 json!({"command": ["a"], "args": ["b", text(MAX_EXEC_STRING + 1)]}),
                 "spec.args[1]: has 131072 bytes",
             ),
-            (json!({"command": [text(MAX_EXEC_STRING + 1)]}), "spec.command[0]: has 131072 bytes"),
-            (json!({"args": ["é".repeat(MAX_EXEC_STRING / 2 + 1)]}), "spec.args[0]: has 131072 bytes"),
-            (json!({"args": ["$$".repeat(MAX_EXEC_STRING + 1)]}), "spec.args[0]: has 131072 bytes"),
+            (
+                json!({"command": [text(MAX_EXEC_STRING + 1)]}),
+                "spec.command[0]: has 131072 bytes",
+            ),
+            (
+                json!({"args": ["é".repeat(MAX_EXEC_STRING / 2 + 1)]}),
+                "spec.args[0]: has 131072 bytes",
+            ),
+            (
+                json!({"args": ["$$".repeat(MAX_EXEC_STRING + 1)]}),
+                "spec.args[0]: has 131072 bytes",
+            ),
             (
                 json!({"env": [{"name": "A"}, {"name": "NAME", "value": text(MAX_EXEC_STRING - 4)}]}),
                 r#"spec.env[name="NAME"].value: name and value have 131072 bytes"#,

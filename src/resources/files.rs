@@ -1,12 +1,14 @@
-//! `spec.files`: inline content goes into a Secret of the sandbox's own. A file with an absolute path comes into the main container as a
-//! read-only mount: it is there before the main command starts, in any image, with a read-only root as well, and under any entrypoint.
-//! Where a relative path begins only the image knows: the agent copies such files to its working directory before the main command starts.
+//! `spec.files`: inline content goes into a Secret of the sandbox's own. A file with an absolute path comes into the
+//! main container as a read-only mount: it is there before the main command starts, in any image, with a read-only root
+//! as well, and under any entrypoint. Where a relative path begins only the image knows: the agent copies such files to
+//! its working directory before the main command starts.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, EmptyDirVolumeSource, KeyToPath, ProjectedVolumeSource, Secret, SecretProjection, Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, EmptyDirVolumeSource, KeyToPath, ProjectedVolumeSource, Secret, SecretProjection, Volume,
+    VolumeMount, VolumeProjection,
 };
 use std::collections::BTreeMap;
 
@@ -77,7 +79,11 @@ impl<'a> Files<'a> {
     pub(crate) fn mounts(self) -> Vec<VolumeMount> {
         let copied = self.need_copies();
         let absolute = self.numbered(false).map(|(i, file)| {
-            let sub_path = if copied { format!("{ABSOLUTE}/{}", key(i)) } else { key(i) };
+            let sub_path = if copied {
+                format!("{ABSOLUTE}/{}", key(i))
+            } else {
+                key(i)
+            };
             self.mount(VOLUME, &file.path, Some(sub_path))
         });
         let (volume, sub_path) = if copied {
@@ -85,7 +91,9 @@ impl<'a> Files<'a> {
         } else {
             (PLACED_VOLUME, None)
         };
-        let placed = self.have_relative_paths().then(|| self.mount(volume, FILES_DIRECTORY, sub_path));
+        let placed = self
+            .have_relative_paths()
+            .then(|| self.mount(volume, FILES_DIRECTORY, sub_path));
         absolute.chain(placed).collect()
     }
 
@@ -140,11 +148,14 @@ impl<'a> Files<'a> {
                 ..Volume::default()
             })
         };
-        [of(VOLUME, false), of(PLACED_VOLUME, true)].into_iter().flatten().collect()
+        [of(VOLUME, false), of(PLACED_VOLUME, true)]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
-    /// The contents, which every user may read, each below a directory that names its mode; and memory for the copies. Only the init
-    /// container that copies them mounts the contents.
+    /// The contents, which every user may read, each below a directory that names its mode; and memory for the copies.
+    /// Only the init container that copies them mounts the contents.
     fn copied_volumes(self, sandbox: &Sandbox) -> Vec<Volume> {
         let sources = self.files.iter().enumerate().map(|(i, file)| {
             let name = if is_absolute(file) {
@@ -174,7 +185,10 @@ impl<'a> Files<'a> {
     }
 
     fn numbered(self, relative: bool) -> impl Iterator<Item = (usize, &'a File)> {
-        self.files.iter().enumerate().filter(move |(_, f)| is_absolute(f) != relative)
+        self.files
+            .iter()
+            .enumerate()
+            .filter(move |(_, f)| is_absolute(f) != relative)
     }
 
     fn named(self, name: &str) -> String {
@@ -205,7 +219,9 @@ pub(crate) fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<
     let mut data = BTreeMap::new();
     for of in Files::of_all(effective) {
         for (i, file) in of.files.iter().enumerate() {
-            if let Some(content) = inline(file).map_err(|e| of.path(sandbox).index(i).field("contentBase64").error(e))? {
+            if let Some(content) =
+                inline(file).map_err(|e| of.path(sandbox).index(i).field("contentBase64").error(e))?
+            {
                 data.insert(of.key(i), ByteString(content));
             }
         }
@@ -240,8 +256,8 @@ fn mode(file: &File) -> i32 {
     file.mode.unwrap_or(DEFAULT_MODE)
 }
 
-/// Whether any user can do with the file what its owner can: read and execute it, since it is mounted read-only. The agent has to read
-/// those with relative paths in any case.
+/// Whether any user can do with the file what its owner can: read and execute it, since it is mounted read-only. The
+/// agent has to read those with relative paths in any case.
 fn is_open(file: &File) -> bool {
     let (owner, others) = (mode(file) >> 6 & 0o5, mode(file) & 0o5);
     owner & !others == 0 && (is_absolute(file) || others & 0o4 != 0)

@@ -4,7 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::ResourceExt;
 use std::collections::BTreeMap;
 
-use crate::api::{LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, RESERVED_DOMAINS, RESERVED_PREFIXES, Sandbox};
+use crate::api::{
+    LABEL_MANAGED_BY, LABEL_SANDBOX, LABEL_SANDBOX_UID, LABEL_SESSION, MANAGER, RESERVED_DOMAINS, RESERVED_PREFIXES,
+    Sandbox,
+};
 
 /// Kubernetes' label with a namespace's name.
 pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -30,7 +33,10 @@ pub(crate) fn managed() -> BTreeMap<String, String> {
 
 /// Whether an object has that label.
 pub(crate) fn is_managed(meta: &ObjectMeta) -> bool {
-    meta.labels.as_ref().and_then(|l| l.get(LABEL_MANAGED_BY)).is_some_and(|v| v == MANAGER)
+    meta.labels
+        .as_ref()
+        .and_then(|l| l.get(LABEL_MANAGED_BY))
+        .is_some_and(|v| v == MANAGER)
 }
 
 /// Label selector of the watches.
@@ -41,7 +47,10 @@ pub(crate) fn managed_selector() -> String {
 /// Selects the pod of one Sandbox.
 pub(crate) fn selector(sandbox: &Sandbox) -> LabelSelector {
     LabelSelector {
-        match_labels: Some(BTreeMap::from([(LABEL_SANDBOX_UID.into(), sandbox.uid().unwrap_or_default())])),
+        match_labels: Some(BTreeMap::from([(
+            LABEL_SANDBOX_UID.into(),
+            sandbox.uid().unwrap_or_default(),
+        )])),
         match_expressions: None,
     }
 }
@@ -70,7 +79,9 @@ pub(crate) fn undisturbed() -> BTreeMap<String, String> {
 /// Whether users may not set this key in a pod's labels and annotations. The CRDs have the same rule.
 pub(crate) fn is_reserved(key: &str) -> bool {
     match key.split_once('/') {
-        Some((domain, _)) => RESERVED_DOMAINS.iter().any(|r| domain == *r || domain.ends_with(&format!(".{r}"))),
+        Some((domain, _)) => RESERVED_DOMAINS
+            .iter()
+            .any(|r| domain == *r || domain.ends_with(&format!(".{r}"))),
         None => RESERVED_PREFIXES.iter().any(|r| key.starts_with(r)),
     }
 }

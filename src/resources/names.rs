@@ -14,8 +14,9 @@ const POLICY: &str = "NetworkPolicy";
 /// Longest name of a pod that is also a label value and a host name.
 const MAX: usize = 63;
 
-/// Name of the sandbox's pod, policy and file Secret, and of its Service if its own name is taken. It ends in 8 hex digits of
-/// the Sandbox's UID: a Sandbox that is created again under its old name must not collide with its predecessor's children while they are deleted.
+/// Name of the sandbox's pod, policy and file Secret, and of its Service if its own name is taken. It ends in 8 hex
+/// digits of the Sandbox's UID: a Sandbox that is created again under its old name must not collide with its
+/// predecessor's children while they are deleted.
 pub(crate) fn child(sandbox: &Sandbox) -> String {
     with_uid(sandbox, "")
 }
@@ -66,8 +67,8 @@ pub(crate) fn session_owner(session: &SandboxSession) -> OwnerReference {
     }
 }
 
-/// Makes the policy an owner of the pod, instead of a deleted one with its name. The garbage collector then deletes the policy after the pod,
-/// which stays restricted while it terminates.
+/// Makes the policy an owner of the pod, instead of a deleted one with its name. The garbage collector then deletes the
+/// policy after the pod, which stays restricted while it terminates.
 pub(crate) fn set_policy_owner(pod: &mut ObjectMeta, policy_uid: &str) {
     let name = pod.name.clone().unwrap_or_default();
     let owners = pod.owner_references.get_or_insert_default();
@@ -125,7 +126,9 @@ pub(crate) fn is_name(text: &str) -> bool {
     let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let label = |l: &str| {
         let bytes = l.as_bytes();
-        bytes.first().is_some_and(|b| edge(*b)) && bytes.last().is_some_and(|b| edge(*b)) && bytes.iter().all(|b| edge(*b) || *b == b'-')
+        bytes.first().is_some_and(|b| edge(*b))
+            && bytes.last().is_some_and(|b| edge(*b))
+            && bytes.iter().all(|b| edge(*b) || *b == b'-')
     };
     text.len() <= 253 && text.split('.').all(label)
 }
@@ -144,7 +147,12 @@ fn owner<K: Resource<DynamicType = ()>>(object: &K) -> OwnerReference {
 /// Whether `meta` is a child of this Sandbox: decided by UID, never by name.
 pub(crate) fn is_child(meta: &ObjectMeta, sandbox: &Sandbox) -> bool {
     let uid = sandbox.uid();
-    uid.is_some() && meta.owner_references.iter().flatten().any(|o| Some(&o.uid) == uid.as_ref())
+    uid.is_some()
+        && meta
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|o| Some(&o.uid) == uid.as_ref())
 }
 
 #[cfg(test)]
@@ -172,7 +180,10 @@ mod tests {
     fn names_of_requests_are_stable_and_fit_with_their_children() {
         let name = of_request(&[0xab; 32]);
         assert_eq!((name.len(), name.starts_with("sbx-abab")), (34, true));
-        assert!(is_name(&name) && child(&named(&name)).starts_with(&name), "not truncated");
+        assert!(
+            is_name(&name) && child(&named(&name)).starts_with(&name),
+            "not truncated"
+        );
         assert_ne!(of_request(&[0xac; 32]), name);
     }
 

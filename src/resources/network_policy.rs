@@ -2,7 +2,8 @@
 
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{
-    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -15,8 +16,8 @@ use super::{Effective, Settings, labels, names};
 use crate::api::network::Dns;
 use crate::api::{EgressMode, EgressRule, FieldError, FieldPath, IngressRule, NetworkPort, Sandbox};
 
-/// The policy of a namespace that denies all traffic of sandboxes. No API says when a policy is enforced, so this one exists before the
-/// namespace's first pod, and a sandbox's own policy only adds to it.
+/// The policy of a namespace that denies all traffic of sandboxes. No API says when a policy is enforced, so this one
+/// exists before the namespace's first pod, and a sandbox's own policy only adds to it.
 pub(crate) fn deny_all(namespace: &str) -> NetworkPolicy {
     let metadata = ObjectMeta {
         name: Some(names::DENY_ALL.into()),
@@ -28,7 +29,12 @@ pub(crate) fn deny_all(namespace: &str) -> NetworkPolicy {
 }
 
 /// The sandbox's own policy. `lists`: [`Settings::lists`]. An error names the rule that cannot be allowed.
-pub(crate) fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, lists: &Lists) -> Result<NetworkPolicy, FieldError> {
+pub(crate) fn build(
+    sandbox: &Sandbox,
+    effective: &Effective,
+    settings: &Settings,
+    lists: &Lists,
+) -> Result<NetworkPolicy, FieldError> {
     let mut metadata = names::child_meta(sandbox);
     // By it the garbage collector keeps the policy until the pod, which it owns, is deleted.
     metadata.finalizers = Some(vec![names::FOREGROUND_DELETION.into()]);
@@ -51,7 +57,10 @@ fn policy(
         egress: non_empty(egress),
     };
     metadata.annotations = Some(BTreeMap::from([(labels::SPEC_HASH.into(), hash(&spec))]));
-    NetworkPolicy { metadata, spec: Some(spec) }
+    NetworkPolicy {
+        metadata,
+        spec: Some(spec),
+    }
 }
 
 /// The API server drops empty lists and maps; leaving them out keeps ours equal to what it returns.
@@ -75,7 +84,10 @@ pub(crate) fn spec_hash(policy: &NetworkPolicy) -> Option<&String> {
 
 /// Whether that is the hash of the actual spec.
 pub(crate) fn is_unmodified(policy: &NetworkPolicy) -> bool {
-    policy.spec.as_ref().is_some_and(|spec| spec_hash(policy) == Some(&hash(spec)))
+    policy
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec_hash(policy) == Some(&hash(spec)))
 }
 
 /// `current` with the labels, the hash and the spec of `wanted`; none if it has them already.
@@ -111,7 +123,11 @@ fn mode(effective: &Effective) -> EgressMode {
 }
 
 /// Paths in errors are relative to `network`.
-fn egress(effective: &Effective, settings: &Settings, lists: &Lists) -> Result<Vec<NetworkPolicyEgressRule>, FieldError> {
+fn egress(
+    effective: &Effective,
+    settings: &Settings,
+    lists: &Lists,
+) -> Result<Vec<NetworkPolicyEgressRule>, FieldError> {
     let mut rules = vec![];
     if dns(effective) == Dns::Cluster {
         rules.extend(dns_rule(settings));
@@ -135,16 +151,23 @@ fn egress(effective: &Effective, settings: &Settings, lists: &Lists) -> Result<V
     Ok(rules)
 }
 
-/// The cluster's DNS pods by selector, and configured addresses; never port 53 of any address. A rule without ports would allow all ports.
+/// The cluster's DNS pods by selector, and configured addresses; never port 53 of any address. A rule without ports
+/// would allow all ports.
 fn dns_rule(settings: &Settings) -> Option<NetworkPolicyEgressRule> {
     let dns = &settings.network.dns;
     let addresses = dns.addresses.iter().map(|net| block_peer(*net, &[]));
-    let ports = dns
-        .ports
-        .iter()
-        .flat_map(|p| [policy_port("UDP", i32::from(*p), None), policy_port("TCP", i32::from(*p), None)]);
+    let ports = dns.ports.iter().flat_map(|p| {
+        [
+            policy_port("UDP", i32::from(*p), None),
+            policy_port("TCP", i32::from(*p), None),
+        ]
+    });
     Some(NetworkPolicyEgressRule {
-        to: Some(std::iter::once(pods_of(&dns.namespace, &dns.pod_labels)).chain(addresses).collect()),
+        to: Some(
+            std::iter::once(pods_of(&dns.namespace, &dns.pod_labels))
+                .chain(addresses)
+                .collect(),
+        ),
         ports: Some(non_empty(ports.collect())?),
     })
 }
@@ -153,7 +176,9 @@ fn dns_rule(settings: &Settings) -> Option<NetworkPolicyEgressRule> {
 fn internet(lists: &Lists) -> Option<NetworkPolicyEgressRule> {
     let minus = lists.not_internet();
     let whole = ["0.0.0.0/0", "::/0"].into_iter().filter_map(|s| s.parse().ok());
-    let peers = whole.filter_map(|net| subtract(net, &minus)).map(|b| block_peer(b.cidr, &b.except));
+    let peers = whole
+        .filter_map(|net| subtract(net, &minus))
+        .map(|b| block_peer(b.cidr, &b.except));
     Some(NetworkPolicyEgressRule {
         to: Some(non_empty(peers.collect())?),
         ports: None,
@@ -184,7 +209,8 @@ fn egress_rule(rule: &EgressRule, lists: &Lists) -> Result<NetworkPolicyEgressRu
     Ok(NetworkPolicyEgressRule { to: Some(to), ports })
 }
 
-/// Gateway and operator on the agent's port, as one peer (an intersection of namespace and labels), then the declared rules.
+/// Gateway and operator on the agent's port, as one peer (an intersection of namespace and labels), then the declared
+/// rules.
 fn ingress(effective: &Effective, settings: &Settings) -> Result<Vec<NetworkPolicyIngressRule>, FieldError> {
     let network = &settings.network;
     let agent = i32::from(settings.agent.port);
@@ -264,7 +290,10 @@ fn peer(
     let block = address_block::check((&cidr_path, text), (&except_path, except.unwrap_or_default()), never);
     match block {
         Ok(block) => Ok(block_peer(block.allowed.cidr, &block.allowed.except)),
-        Err(errors) => Err(errors.into_iter().next().unwrap_or_else(|| cidr_path.error("must be an address range"))),
+        Err(errors) => Err(errors
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| cidr_path.error("must be an address range"))),
     }
 }
 

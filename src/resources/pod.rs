@@ -1,8 +1,8 @@
 //! The pod of a sandbox.
 
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, ImageVolumeSource, PersistentVolumeClaimVolumeSource, Pod, PodDNSConfig, PodSecurityContext, PodSpec, SeccompProfile,
-    Toleration, Volume,
+    EmptyDirVolumeSource, ImageVolumeSource, PersistentVolumeClaimVolumeSource, Pod, PodDNSConfig, PodSecurityContext,
+    PodSpec, SeccompProfile, Toleration, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeSet;
@@ -16,7 +16,12 @@ use crate::api::network::Dns;
 use crate::api::{ANNOTATION_AGENT_KEY, Entrypoint, FieldError, FieldPath, Medium, Mount, Port, Sandbox};
 
 /// Builds the pod. Its policy becomes an owner of it when that exists: [`names::set_policy_owner`].
-pub(crate) fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: &AgentInjection) -> Result<Pod, FieldError> {
+pub(crate) fn build(
+    sandbox: &Sandbox,
+    effective: &Effective,
+    settings: &Settings,
+    agent: &AgentInjection,
+) -> Result<Pod, FieldError> {
     check(sandbox, effective, settings)?;
     let w = &effective.workload;
     let mut metadata = names::child_meta(sandbox);
@@ -111,7 +116,10 @@ fn check(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Resul
     let agents = |p: &Port| p.port == i32::from(settings.agent.port);
     if let Some(i) = w.ports.iter().flatten().position(agents) {
         let path = path_of(sandbox, "ports").index(i).field("port");
-        return Err(path.error(format!("must be a port other than {}, which is the agent's", settings.agent.port)));
+        return Err(path.error(format!(
+            "must be a port other than {}, which is the agent's",
+            settings.agent.port
+        )));
     }
     Ok(())
 }
@@ -144,8 +152,9 @@ fn tolerations(own: &[Toleration], settings: &Settings) -> Vec<Toleration> {
     let bounded = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
         .into_iter()
         .filter(|taint| {
-            !own.iter()
-                .any(|t| t.key.as_deref().is_none_or(|k| k == *taint) && t.effect.as_deref().is_none_or(|e| e == "NoExecute"))
+            !own.iter().any(|t| {
+                t.key.as_deref().is_none_or(|k| k == *taint) && t.effect.as_deref().is_none_or(|e| e == "NoExecute")
+            })
         });
     let bounded = bounded.map(|taint| Toleration {
         key: Some(taint.into()),
@@ -169,27 +178,36 @@ fn volumes(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent:
         },
         AgentDelivery::InitContainer => empty_dir(AGENT_VOLUME, None, Some(Quantity("64Mi".into()))),
     };
-    let shm = empty_dir(SHM_VOLUME, Some("Memory"), Some(settings.defaults.shared_memory.clone()));
-    let declared = effective
-        .workload
-        .pod
-        .volumes
-        .iter()
-        .flatten()
-        .map(|v| match (&v.scratch, &v.persistent_volume_claim) {
-            (_, Some(claim)) => Volume {
-                name: v.name.clone(),
-                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                    claim_name: claim.claim_name.clone(),
-                    read_only: None,
-                }),
-                ..Volume::default()
-            },
-            (scratch, None) => {
-                let memory = scratch.as_ref().and_then(|s| s.medium) == Some(Medium::Memory);
-                empty_dir(&v.name, memory.then_some("Memory"), scratch.as_ref().and_then(|s| s.size.clone()))
-            }
-        });
+    let shm = empty_dir(
+        SHM_VOLUME,
+        Some("Memory"),
+        Some(settings.defaults.shared_memory.clone()),
+    );
+    let declared =
+        effective
+            .workload
+            .pod
+            .volumes
+            .iter()
+            .flatten()
+            .map(|v| match (&v.scratch, &v.persistent_volume_claim) {
+                (_, Some(claim)) => Volume {
+                    name: v.name.clone(),
+                    persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                        claim_name: claim.claim_name.clone(),
+                        read_only: None,
+                    }),
+                    ..Volume::default()
+                },
+                (scratch, None) => {
+                    let memory = scratch.as_ref().and_then(|s| s.medium) == Some(Medium::Memory);
+                    empty_dir(
+                        &v.name,
+                        memory.then_some("Memory"),
+                        scratch.as_ref().and_then(|s| s.size.clone()),
+                    )
+                }
+            });
     std::iter::once(agent)
         .chain([shm])
         .chain(files::volumes(sandbox, effective))

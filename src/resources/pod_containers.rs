@@ -1,7 +1,8 @@
 //! The containers of a sandbox's pod.
 
 use k8s_openapi::api::core::v1::{
-    self as v1, Capabilities, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceRequirements, SecurityContext, VolumeMount,
+    self as v1, Capabilities, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceRequirements,
+    SecurityContext, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
@@ -9,7 +10,9 @@ use std::collections::BTreeMap;
 
 use super::files::Files;
 use super::{AgentKey, Effective, Settings};
-use crate::agent_contract::{AgentCommand, BINARY, DIRECTORY, FILES_DIRECTORY, IMAGE_BINARY, POD_UID_VARIABLE, RunArgs};
+use crate::agent_contract::{
+    AgentCommand, BINARY, DIRECTORY, FILES_DIRECTORY, IMAGE_BINARY, POD_UID_VARIABLE, RunArgs,
+};
 use crate::api::{Container, Sandbox, SecurityProfile, Sidecar};
 
 /// Name of the main container, whose exit decides the outcome.
@@ -33,8 +36,14 @@ pub(crate) const BASELINE_CAPABILITIES: [&str; 8] = [
     "SETUID",
 ];
 
-/// `agent`: the public key of those who may call the agent; none where the image's own entrypoint runs in the agent's place.
-pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings, agent: Option<&AgentKey>) -> v1::Container {
+/// `agent`: the public key of those who may call the agent; none where the image's own entrypoint runs in the agent's
+/// place.
+pub(super) fn main(
+    sandbox: &Sandbox,
+    effective: &Effective,
+    settings: &Settings,
+    agent: Option<&AgentKey>,
+) -> v1::Container {
     let w = &effective.workload;
     let ports = w.ports.iter().flatten().map(|p| ContainerPort {
         name: Some(p.name.clone()),
@@ -57,11 +66,24 @@ pub(super) fn main(sandbox: &Sandbox, effective: &Effective, settings: &Settings
         volume_mounts: Some(own_mounts.collect()),
         ..v1::Container::default()
     };
-    container(base, &w.container, &w.container, Files::of_main(effective), sandbox, settings)
+    container(
+        base,
+        &w.container,
+        &w.container,
+        Files::of_main(effective),
+        sandbox,
+        settings,
+    )
 }
 
 /// `index`: its position among the sidecars.
-pub(super) fn sidecar(index: usize, sidecar: &Sidecar, sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> v1::Container {
+pub(super) fn sidecar(
+    index: usize,
+    sidecar: &Sidecar,
+    sandbox: &Sandbox,
+    effective: &Effective,
+    settings: &Settings,
+) -> v1::Container {
     let w = &effective.workload;
     let files = Files::of_sidecar(index, sidecar, &w.container);
     let base = v1::Container {
@@ -84,9 +106,16 @@ pub(super) fn sidecar(index: usize, sidecar: &Sidecar, sandbox: &Sandbox, effect
     container(base, &sidecar.container, &w.container, files, sandbox, settings)
 }
 
-/// Adds to `base` what every container gets from its fields. Destructures without `..`, so that a new field cannot be forgotten.
-/// `main`: the main container's fields, which are a sidecar's defaults for its user and profile.
-fn container(base: v1::Container, own: &Container, main: &Container, files: Files, sandbox: &Sandbox, settings: &Settings) -> v1::Container {
+/// Adds to `base` what every container gets from its fields. Destructures without `..`, so that a new field cannot be
+/// forgotten. `main`: the main container's fields, which are a sidecar's defaults for its user and profile.
+fn container(
+    base: v1::Container,
+    own: &Container,
+    main: &Container,
+    files: Files,
+    sandbox: &Sandbox,
+    settings: &Settings,
+) -> v1::Container {
     let Container {
         command: _, // In `base`, since the agent may start it.
         args,
@@ -103,11 +132,22 @@ fn container(base: v1::Container, own: &Container, main: &Container, files: File
     } = own;
     let mounts = mounts.iter().flatten();
     let mounts = mounts.map(|m| mount(&m.name, &m.mount_path, m.sub_path.as_ref(), m.read_only));
-    let mounts = base.volume_mounts.into_iter().flatten().chain(mounts).chain(files.mounts());
+    let mounts = base
+        .volume_mounts
+        .into_iter()
+        .flatten()
+        .chain(mounts)
+        .chain(files.mounts());
     v1::Container {
         args: args.clone(),
         working_dir: working_dir.clone(),
-        env: Some(base.env.into_iter().flatten().chain(env(sandbox, own_env.as_deref())).collect()),
+        env: Some(
+            base.env
+                .into_iter()
+                .flatten()
+                .chain(env(sandbox, own_env.as_deref()))
+                .collect(),
+        ),
         env_from: env_from.clone(),
         resources: Some(resources(own_resources.as_ref(), settings)),
         security_context: Some(security_context(
@@ -124,28 +164,42 @@ fn container(base: v1::Container, own: &Container, main: &Container, files: File
 pub(super) fn install_agent(settings: &Settings, effective: &Effective) -> v1::Container {
     let main = &effective.workload.container;
     let directory = "/install";
-    let install = AgentCommand::Install { directory: directory.into() };
+    let install = AgentCommand::Install {
+        directory: directory.into(),
+    };
     v1::Container {
         name: INSTALL_AGENT.into(),
         image: Some(settings.agent.image.clone()),
         image_pull_policy: Some(settings.agent.image_pull_policy.clone()),
         command: Some(install.argv(IMAGE_BINARY)),
         resources: Some(small()),
-        security_context: Some(security_context(main.security_profile, main.run_as_user, main.run_as_group, Some(true))),
+        security_context: Some(security_context(
+            main.security_profile,
+            main.run_as_user,
+            main.run_as_group,
+            Some(true),
+        )),
         volume_mounts: Some(vec![mount(AGENT_VOLUME, directory, None, None)]),
         ..v1::Container::default()
     }
 }
 
 fn agent_command(effective: &Effective, settings: &Settings, key: &AgentKey) -> Vec<String> {
-    // Without a user namespace the kernel counts processes by uid across the whole node: one sandbox could starve another.
-    let own_user_namespace = !effective.workload.pod.host_users.unwrap_or(settings.defaults.host_users);
+    // Without a user namespace the kernel counts processes by uid across the whole node: one sandbox could starve
+    // another.
+    let own_user_namespace = !effective
+        .workload
+        .pod
+        .host_users
+        .unwrap_or(settings.defaults.host_users);
     run_agent(RunArgs {
         port: Some(settings.agent.port),
         keys: vec![key.public_key.clone()],
         // In the environment.
         pod_uid: None,
-        files: Files::of_main(effective).have_relative_paths().then(|| FILES_DIRECTORY.into()),
+        files: Files::of_main(effective)
+            .have_relative_paths()
+            .then(|| FILES_DIRECTORY.into()),
         max_processes: own_user_namespace.then_some(settings.agent.max_processes),
         command: effective.workload.container.command.clone().unwrap_or_default(),
     })
@@ -188,7 +242,8 @@ fn pod_uid() -> EnvVar {
 
 /// With the agent's folder, and shared memory of a bounded size unless the container has something of its own there.
 fn with_ours(own: Vec<VolumeMount>) -> Vec<VolumeMount> {
-    // Also where it is not PID 1: commands and files in such a container go through a program of ours that is started there.
+    // Also where it is not PID 1: commands and files in such a container go through a program of ours that is started
+    // there.
     let has_shm = own.iter().any(|m| m.mount_path.trim_end_matches('/') == SHM);
     let shm = (!has_shm).then(|| mount(SHM_VOLUME, SHM, None, None));
     std::iter::once(agent_mount()).chain(shm).chain(own).collect()
@@ -209,7 +264,12 @@ fn mount(name: &str, path: &str, sub_path: Option<&String>, read_only: Option<bo
     }
 }
 
-fn security_context(profile: Option<SecurityProfile>, user: Option<i64>, group: Option<i64>, read_only_root: Option<bool>) -> SecurityContext {
+fn security_context(
+    profile: Option<SecurityProfile>,
+    user: Option<i64>,
+    group: Option<i64>,
+    read_only_root: Option<bool>,
+) -> SecurityContext {
     let add = match profile.unwrap_or_default() {
         SecurityProfile::Baseline => Some(BASELINE_CAPABILITIES.map(String::from).to_vec()),
         SecurityProfile::Restricted => None,
@@ -229,8 +289,9 @@ fn security_context(profile: Option<SecurityProfile>, user: Option<i64>, group: 
     }
 }
 
-/// Requests *and* limits, since quotas refuse pods without. What the user gives one of is given the other: a lone limit is
-/// also the request (as Kubernetes has it), a lone request is also the limit. What the user does not name gets the defaults.
+/// Requests *and* limits, since quotas refuse pods without. What the user gives one of is given the other: a lone limit
+/// is also the request (as Kubernetes has it), a lone request is also the limit. What the user does not name gets the
+/// defaults.
 fn resources(own: Option<&ResourceRequirements>, settings: &Settings) -> ResourceRequirements {
     let own = own.cloned().unwrap_or_default();
     let (mut requests, mut limits) = (own.requests.unwrap_or_default(), own.limits.unwrap_or_default());
@@ -260,7 +321,12 @@ fn resources(own: Option<&ResourceRequirements>, settings: &Settings) -> Resourc
 fn small() -> ResourceRequirements {
     let of = |cpu: &str, memory: &str| {
         let pairs = [("cpu", cpu), ("memory", memory), ("ephemeral-storage", "128Mi")];
-        Some(pairs.map(|(k, v)| (k.to_owned(), Quantity(v.into()))).into_iter().collect())
+        Some(
+            pairs
+                .map(|(k, v)| (k.to_owned(), Quantity(v.into())))
+                .into_iter()
+                .collect(),
+        )
     };
     ResourceRequirements {
         requests: of("10m", "32Mi"),

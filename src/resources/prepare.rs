@@ -1,6 +1,7 @@
-//! The init container that prepares the files of a container whose user is not root. The kubelet gives every file of a Secret or ConfigMap
-//! to root, and the runtime creates missing parents of mount points as root. So the agent's binary runs first, in the container's own image
-//! and as its user: it copies the files into memory, with the mode that each names, and creates the parents inside scratch volumes.
+//! The init container that prepares the files of a container whose user is not root. The kubelet gives every file of a
+//! Secret or ConfigMap to root, and the runtime creates missing parents of mount points as root. So the agent's binary
+//! runs first, in the container's own image and as its user: it copies the files into memory, with the mode that each
+//! names, and creates the parents inside scratch volumes.
 
 use k8s_openapi::api::core::v1::{Container, SecurityContext, VolumeMount};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,10 @@ const SCRATCH_DIRECTORY: &str = "/.sandbox-operator-scratch";
 pub(super) fn init_containers(effective: &Effective, main: &Container, sidecars: &[Container]) -> Vec<Container> {
     let workload = &effective.workload;
     let volumes = workload.pod.volumes.iter().flatten();
-    let scratch: BTreeSet<&str> = volumes.filter(|v| v.persistent_volume_claim.is_none()).map(|v| v.name.as_str()).collect();
+    let scratch: BTreeSet<&str> = volumes
+        .filter(|v| v.persistent_volume_claim.is_none())
+        .map(|v| v.name.as_str())
+        .collect();
     let own = workload.pod.sidecars.iter().flatten().enumerate();
     let sidecars = own
         .zip(sidecars)
@@ -30,7 +34,8 @@ pub(super) fn init_containers(effective: &Effective, main: &Container, sidecars:
         .collect()
 }
 
-/// The init container for `of`, the complete container; none where nothing has to be prepared. `scratch`: names of the scratch volumes.
+/// The init container for `of`, the complete container; none where nothing has to be prepared. `scratch`: names of the
+/// scratch volumes.
 fn init_container(of: &Container, files: Files, scratch: &BTreeSet<&str>) -> Option<Container> {
     let copies = files.need_copies();
     let user = of.security_context.as_ref().and_then(|s| s.run_as_user);
@@ -47,7 +52,8 @@ fn init_container(of: &Container, files: Files, scratch: &BTreeSet<&str>) -> Opt
     }
     for (index, ((name, sub_path), below)) in directories.into_iter().enumerate() {
         let path = format!("{SCRATCH_DIRECTORY}/{index}");
-        args.directories.extend(below.iter().map(|directory| format!("{path}/{directory}")));
+        args.directories
+            .extend(below.iter().map(|directory| format!("{path}/{directory}")));
         mounts.push(VolumeMount {
             name: name.into(),
             mount_path: path,
@@ -80,10 +86,15 @@ pub fn is_preparation(container: &str) -> bool {
 type Part<'a> = (&'a str, Option<&'a str>);
 
 /// Directories inside scratch volumes that would be created for the mount points below them.
-fn parents_in_scratch<'a>(mounts: &'a [VolumeMount], scratch: &BTreeSet<&str>) -> BTreeMap<Part<'a>, BTreeSet<&'a str>> {
+fn parents_in_scratch<'a>(
+    mounts: &'a [VolumeMount],
+    scratch: &BTreeSet<&str>,
+) -> BTreeMap<Part<'a>, BTreeSet<&'a str>> {
     let mut found: BTreeMap<Part, BTreeSet<&str>> = BTreeMap::new();
     for mount in mounts {
-        let outer = mounts.iter().filter_map(|m| Some((m, below(&mount.mount_path, &m.mount_path)?)));
+        let outer = mounts
+            .iter()
+            .filter_map(|m| Some((m, below(&mount.mount_path, &m.mount_path)?)));
         let Some((outer, relative)) = outer.min_by_key(|(_, relative)| relative.len()) else {
             continue;
         };
@@ -247,7 +258,10 @@ mod tests {
             ])
         );
         let mounts = main["volumeMounts"].as_array().unwrap();
-        let of_files: Vec<_> = mounts.iter().filter(|m| m["name"] == "sandbox-operator-files").collect();
+        let of_files: Vec<_> = mounts
+            .iter()
+            .filter(|m| m["name"] == "sandbox-operator-files")
+            .collect();
         assert_eq!(
             json!(of_files),
             json!([
@@ -260,7 +274,10 @@ mod tests {
             "the contents are not shown to the main container"
         );
         let volumes = spec["volumes"].as_array().unwrap();
-        let sources = volumes.iter().find(|v| v["name"] == "sandbox-operator-file-sources").unwrap();
+        let sources = volumes
+            .iter()
+            .find(|v| v["name"] == "sandbox-operator-file-sources")
+            .unwrap();
         let items: Vec<_> = sources["projected"]["sources"]
             .as_array()
             .unwrap()

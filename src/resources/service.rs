@@ -11,11 +11,13 @@ use super::{Effective, Settings, labels, names};
 use crate::api::network::Protocol;
 use crate::api::{Port, Sandbox};
 
-/// One for all declared ports, under the sandbox's own name, and one for public ports where the installation publishes them.
+/// One for all declared ports, under the sandbox's own name, and one for public ports where the installation publishes
+/// them.
 pub(crate) fn build(sandbox: &Sandbox, effective: &Effective, settings: &Settings) -> Vec<Service> {
     let declared = effective.workload.ports.as_deref().unwrap_or_default();
     let all: Vec<&Port> = declared.iter().collect();
-    let internal = (!all.is_empty()).then(|| service(sandbox, names::owned_meta(sandbox, names::service(sandbox)), &all));
+    let internal =
+        (!all.is_empty()).then(|| service(sandbox, names::owned_meta(sandbox, names::service(sandbox)), &all));
     internal
         .into_iter()
         .chain(public(sandbox, effective, &settings.public_services))
@@ -32,8 +34,8 @@ fn public(sandbox: &Sandbox, effective: &Effective, settings: &PublicServices) -
     Some(service)
 }
 
-/// The same Service under the pod's name, for a sandbox whose own name belongs to another Service. None for the one of public ports, which
-/// has a name of its own.
+/// The same Service under the pod's name, for a sandbox whose own name belongs to another Service. None for the one of
+/// public ports, which has a name of its own.
 pub(crate) fn with_pod_name(service: &Service, sandbox: &Sandbox) -> Option<Service> {
     let named_as_sandbox = service.metadata.name.as_deref() == Some(names::service(sandbox).as_str());
     named_as_sandbox.then(|| Service {
@@ -63,7 +65,12 @@ pub(crate) fn url(port: &Port, address: &str) -> String {
 }
 
 /// The URLs of all ports at the Service of this name, then those of public ports at `endpoints`.
-pub(crate) fn urls(sandbox: &Sandbox, effective: &Effective, service_name: &str, endpoints: &BTreeMap<String, String>) -> Vec<String> {
+pub(crate) fn urls(
+    sandbox: &Sandbox,
+    effective: &Effective,
+    service_name: &str,
+    endpoints: &BTreeMap<String, String>,
+) -> Vec<String> {
     let namespace = sandbox.namespace().unwrap_or_default();
     let internal = effective.workload.ports.iter().flatten();
     let internal = internal.map(|p| url(p, &format!("{service_name}.{namespace}.svc:{}", p.port)));
@@ -83,7 +90,11 @@ pub(crate) fn public_endpoints(service: &Service, node: Option<&str>) -> BTreeMa
         node
     };
     let Some(host) = host else { return BTreeMap::new() };
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
     let ports = spec.and_then(|s| s.ports.as_ref()).into_iter().flatten();
     let endpoint = |port: &ServicePort| {
         let number = if balanced { Some(port.port) } else { port.node_port };
@@ -101,7 +112,12 @@ pub(crate) fn node_address(node: &Node) -> Option<&str> {
 
 /// The ports that are published outside the cluster.
 pub(crate) fn public_ports(effective: &Effective) -> impl Iterator<Item = &Port> {
-    effective.workload.ports.iter().flatten().filter(|p| p.public == Some(true))
+    effective
+        .workload
+        .ports
+        .iter()
+        .flatten()
+        .filter(|p| p.public == Some(true))
 }
 
 fn service(sandbox: &Sandbox, metadata: ObjectMeta, ports: &[&Port]) -> Service {
@@ -144,7 +160,11 @@ mod tests {
         let summaries = built.into_iter().map(|s| {
             assert!(names::is_child(&s.metadata, &sandbox));
             let spec = s.spec.unwrap();
-            (s.metadata.name.unwrap(), spec.type_, spec.ports.unwrap().iter().map(|p| p.port).collect())
+            (
+                s.metadata.name.unwrap(),
+                spec.type_,
+                spec.ports.unwrap().iter().map(|p| p.port).collect(),
+            )
         });
         summaries.collect()
     }
@@ -154,10 +174,22 @@ mod tests {
         let mixed = || json!([{"name": "a", "port": 80, "public": true}, {"name": "b", "port": 81}, {"name": "c", "port": 82, "public": false}]);
         let internal = ("a".to_owned(), None, vec![80, 81, 82]);
         let public = |kind: &str| ("a-1234abcd-public".to_owned(), Some(kind.to_owned()), vec![80]);
-        assert_eq!(services(ServiceKind::ClusterIP, mixed()), std::slice::from_ref(&internal));
-        assert_eq!(services(ServiceKind::NodePort, mixed()), [internal.clone(), public("NodePort")]);
-        assert_eq!(services(ServiceKind::LoadBalancer, mixed()), [internal, public("LoadBalancer")]);
-        assert_eq!(services(ServiceKind::NodePort, json!([{"name": "b", "port": 81}])).len(), 1);
+        assert_eq!(
+            services(ServiceKind::ClusterIP, mixed()),
+            std::slice::from_ref(&internal)
+        );
+        assert_eq!(
+            services(ServiceKind::NodePort, mixed()),
+            [internal.clone(), public("NodePort")]
+        );
+        assert_eq!(
+            services(ServiceKind::LoadBalancer, mixed()),
+            [internal, public("LoadBalancer")]
+        );
+        assert_eq!(
+            services(ServiceKind::NodePort, json!([{"name": "b", "port": 81}])).len(),
+            1
+        );
         assert!(services(ServiceKind::NodePort, json!([])).is_empty());
     }
 
@@ -169,13 +201,17 @@ mod tests {
         let built = build(&sandbox, &Effective::new(&sandbox, None, &settings), &settings);
         let renamed: Vec<_> = built.iter().map(|s| with_pod_name(s, &sandbox)).collect();
         let internal = renamed[0].as_ref().unwrap();
-        assert_eq!((internal.metadata.name.as_deref(), &internal.spec), (Some("a-1234abcd"), &built[0].spec));
+        assert_eq!(
+            (internal.metadata.name.as_deref(), &internal.spec),
+            (Some("a-1234abcd"), &built[0].spec)
+        );
         assert_eq!(renamed[1], None);
     }
 
     #[test]
     fn urls_name_the_service_and_then_what_is_public() {
-        let ports = json!([{"name": "web", "port": 80, "public": true}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
+        let ports =
+            json!([{"name": "web", "port": 80, "public": true}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
         let mut sandbox = sandbox(ports);
         let effective = Effective::new(&sandbox, None, &Settings::default());
         let internal = ["http://a.team.svc:80", "udp://a.team.svc:53"].map(String::from);

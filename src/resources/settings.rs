@@ -41,7 +41,8 @@ pub struct Agent {
 /// How containers get the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Delivery {
-    /// By image volume if every node supports it (kubelet ≥ 1.35, and containerd ≥ 2.1 or CRI-O), else by init container.
+    /// By image volume if every node supports it (kubelet ≥ 1.35, and containerd ≥ 2.1 or CRI-O), else by init
+    /// container.
     #[default]
     Auto,
     /// As a read-only image volume.
@@ -76,7 +77,8 @@ pub struct Defaults {
 pub struct NetworkSettings {
     /// Further addresses that no sandbox may reach, whatever its rules: node ranges, for instance.
     pub never: Vec<IpNet>,
-    /// Further addresses that are reachable only by a rule that contains them: pod and Service ranges that are public, for instance.
+    /// Further addresses that are reachable only by a rule that contains them: pod and Service ranges that are public,
+    /// for instance.
     pub not_by_default: Vec<IpNet>,
     /// The cluster's DNS.
     pub dns: DnsSettings,
@@ -109,8 +111,8 @@ pub struct PublicServices {
     pub kind: ServiceKind,
     /// Its annotations, for instance those that configure a cloud's load balancer.
     pub annotations: BTreeMap<String, String>,
-    /// Host in the URLs of node ports: a name or address of the nodes. If it is empty, the address of the sandbox's node, preferably its external
-    /// one.
+    /// Host in the URLs of node ports: a name or address of the nodes. If it is empty, the address of the sandbox's
+    /// node, preferably its external one.
     pub host: String,
 }
 
@@ -158,7 +160,12 @@ impl Default for Agent {
 
 impl Default for Defaults {
     fn default() -> Self {
-        let quantities = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), Quantity((*v).into()))).collect();
+        let quantities = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).into(), Quantity((*v).into())))
+                .collect()
+        };
         Defaults {
             container_image: "python:3.11".into(),
             max_lifetime_seconds: limits::DEFAULT_LIFETIME_SECONDS,

@@ -22,7 +22,9 @@ fn refusal(sandbox: &Sandbox, session: Option<&SandboxSession>, settings: &Setti
 
 /// The value at a path as [`crate::api::FieldPath`] writes it.
 fn value_at<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
-    let Some(end) = path.find(['.', '[']) else { return document.get(path) };
+    let Some(end) = path.find(['.', '[']) else {
+        return document.get(path);
+    };
     let (name, rest) = path.split_at(end);
     let value = if name.is_empty() { document } else { document.get(name)? };
     if let Some(rest) = rest.strip_prefix('.') {
@@ -52,7 +54,10 @@ fn ingress(rule: Value) -> Value {
 
 fn sidecar(fields: Value) -> Value {
     let mut sidecar = json!({"name": "helper", "image": "b:1"});
-    sidecar.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    sidecar
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     json!({"sidecars": [sidecar]})
 }
 
@@ -61,8 +66,14 @@ fn cases() -> Vec<(Value, &'static str)> {
     let long = "x".repeat(131_072);
     let large = "x".repeat(200_000);
     vec![
-        (egress(json!({"cidr": "169.254.169.254/32"})), "network.egress.rules[1].cidr"),
-        (egress(json!({"cidr": "::ffff:10.0.0.0/104"})), "network.egress.rules[1].cidr"),
+        (
+            egress(json!({"cidr": "169.254.169.254/32"})),
+            "network.egress.rules[1].cidr",
+        ),
+        (
+            egress(json!({"cidr": "::ffff:10.0.0.0/104"})),
+            "network.egress.rules[1].cidr",
+        ),
         (
             egress(json!({"cidr": "10.0.0.0/8", "except": ["10.0.0.0/8"]})),
             "network.egress.rules[1].except[0]",
@@ -75,7 +86,10 @@ fn cases() -> Vec<(Value, &'static str)> {
             ingress(json!({"cidr": "nowhere", "ports": [{"port": 80}]})),
             "network.ingress.rules[0].cidr",
         ),
-        (json!({"files": [{"path": "/a", "contentBase64": "eA"}]}), "files[0].contentBase64"),
+        (
+            json!({"files": [{"path": "/a", "contentBase64": "eA"}]}),
+            "files[0].contentBase64",
+        ),
         (
             json!({"files": [{"path": "/a", "content": large}, {"path": "/b", "content": large}]}),
             "files",
@@ -84,7 +98,10 @@ fn cases() -> Vec<(Value, &'static str)> {
             sidecar(json!({"files": [{"path": "/a", "contentBase64": "eA"}]})),
             "sidecars[0].files[0].contentBase64",
         ),
-        (json!({"mounts": [{"name": "data", "mountPath": "/d"}]}), "mounts[0].name"),
+        (
+            json!({"mounts": [{"name": "data", "mountPath": "/d"}]}),
+            "mounts[0].name",
+        ),
         (
             sidecar(json!({"mounts": [{"name": "data", "mountPath": "/d"}]})),
             "sidecars[0].mounts[0].name",
@@ -101,10 +118,16 @@ fn cases() -> Vec<(Value, &'static str)> {
             json!({"volumes": [{"name": "v", "mountPath": "/d", "scratch": {}}], "files": [{"path": "/d", "content": ""}]}),
             "files[0].path",
         ),
-        (json!({"entrypoint": "Image", "files": [{"path": "a", "content": ""}]}), "files[0].path"),
+        (
+            json!({"entrypoint": "Image", "files": [{"path": "a", "content": ""}]}),
+            "files[0].path",
+        ),
         (json!({"command": ["a"], "args": ["b", long]}), "args[1]"),
         (json!({"command": [long]}), "command[0]"),
-        (json!({"env": [{"name": "A"}, {"name": "B", "value": long}]}), "env[name=\"B\"].value"),
+        (
+            json!({"env": [{"name": "A"}, {"name": "B", "value": long}]}),
+            "env[name=\"B\"].value",
+        ),
         (json!({"command": ["a"], "args": vec!["x".repeat(130_000); 17]}), "args"),
         (sidecar(json!({"args": [long]})), "sidecars[0].args[0]"),
         (
@@ -126,14 +149,24 @@ fn a_refused_field_is_named_in_the_document_that_it_comes_from() {
         let sandbox: Sandbox = serde_json::from_value(own.clone()).unwrap();
         let error = refusal(&sandbox, None, &Settings::default()).unwrap();
         assert_eq!(error.path.to_string(), format!("spec.{wanted}"), "{error}");
-        assert!(value_at(&own, error.path.as_str()).is_some_and(|v| !v.is_null()), "{error}");
+        assert!(
+            value_at(&own, error.path.as_str()).is_some_and(|v| !v.is_null()),
+            "{error}"
+        );
 
         let session = object("SandboxSession", json!({"defaults": fields}));
         let member: Sandbox = serde_json::from_value(object("Sandbox", json!({"sessionName": "s"}))).unwrap();
         let defaults: SandboxSession = serde_json::from_value(session.clone()).unwrap();
         let error = refusal(&member, Some(&defaults), &Settings::default()).unwrap();
-        assert_eq!(error.path.to_string(), format!("spec.defaults.{wanted} of SandboxSession s"), "{error}");
-        assert!(value_at(&session, error.path.as_str()).is_some_and(|v| !v.is_null()), "{error}");
+        assert_eq!(
+            error.path.to_string(),
+            format!("spec.defaults.{wanted} of SandboxSession s"),
+            "{error}"
+        );
+        assert!(
+            value_at(&session, error.path.as_str()).is_some_and(|v| !v.is_null()),
+            "{error}"
+        );
     }
 }
 
@@ -143,5 +176,9 @@ fn a_rule_for_the_internet_without_any_public_address_is_named() {
     let object = json!({"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox", "metadata": {"name": "a"},
         "spec": {"network": {"egress": {"mode": "Rules", "rules": [{"internet": true}]}}}});
     let error = refusal(&serde_json::from_value(object).unwrap(), None, &settings).unwrap();
-    assert_eq!(error.path.to_string(), "spec.network.egress.rules[0].internet", "{error}");
+    assert_eq!(
+        error.path.to_string(),
+        "spec.network.egress.rules[0].internet",
+        "{error}"
+    );
 }

@@ -15,12 +15,22 @@ impl Collector for Process {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         if let Some(bytes) = resident(&status) {
             let memory = ConstGauge::new(bytes);
-            memory.encode(encoder.encode_descriptor("process_resident_memory_bytes", "Resident memory", None, memory.metric_type())?)?;
+            memory.encode(encoder.encode_descriptor(
+                "process_resident_memory_bytes",
+                "Resident memory",
+                None,
+                memory.metric_type(),
+            )?)?;
         }
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         if let Some(ticks) = ticks(&stat) {
             let cpu = ConstCounter::new(ticks as f64 / rustix::param::clock_ticks_per_second() as f64);
-            cpu.encode(encoder.encode_descriptor("process_cpu_seconds", "Processor time, user and system", None, cpu.metric_type())?)?;
+            cpu.encode(encoder.encode_descriptor(
+                "process_cpu_seconds",
+                "Processor time, user and system",
+                None,
+                cpu.metric_type(),
+            )?)?;
         }
         Ok(())
     }
@@ -51,7 +61,10 @@ mod tests {
 
     #[test]
     fn resident_memory_is_read_in_bytes() {
-        assert_eq!(resident("VmSize:\t  9000 kB\nVmRSS:\t    2048 kB\nRssAnon:\t 1 kB\n"), Some(2048 * 1024));
+        assert_eq!(
+            resident("VmSize:\t  9000 kB\nVmRSS:\t    2048 kB\nRssAnon:\t 1 kB\n"),
+            Some(2048 * 1024)
+        );
         assert_eq!(resident(""), None);
     }
 }

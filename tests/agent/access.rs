@@ -20,23 +20,44 @@ async fn only_a_valid_token_of_a_known_key_is_accepted() {
         ("another scheme", Some(format!("Basic {good}"))),
         ("no scheme", Some(good.clone())),
         ("forged", Some(format!("Bearer {}", sign(&key(), POD, now())))),
-        ("another pod", Some(format!("Bearer {}", sign(&agent.key, "another", now())))),
+        (
+            "another pod",
+            Some(format!("Bearer {}", sign(&agent.key, "another", now()))),
+        ),
         (
             "expired",
-            Some(format!("Bearer {}", sign(&agent.key, POD, now() - token::LIFETIME_SECONDS - 60))),
+            Some(format!(
+                "Bearer {}",
+                sign(&agent.key, POD, now() - token::LIFETIME_SECONDS - 60)
+            )),
         ),
-        ("of the future", Some(format!("Bearer {}", sign(&agent.key, POD, now() + 3600)))),
+        (
+            "of the future",
+            Some(format!("Bearer {}", sign(&agent.key, POD, now() + 3600))),
+        ),
     ] {
         let mut client = agent.client_with(authorization).await;
-        let read = client.read_file(ReadFileRequest::default()).await.map(|_| ()).unwrap_err();
+        let read = client
+            .read_file(ReadFileRequest::default())
+            .await
+            .map(|_| ())
+            .unwrap_err();
         assert_eq!(read.code(), Code::Unauthenticated, "{what}");
         let stop = client.stop(StopRequest::default()).await.map(|_| ()).unwrap_err();
         assert_eq!(stop.code(), Code::Unauthenticated, "{what}");
         // Refused before anything is sent.
         let exec = timeout(Duration::from_secs(5), client.exec(tokio_stream::pending())).await;
-        assert_eq!(exec.unwrap().map(|_| ()).unwrap_err().code(), Code::Unauthenticated, "{what}");
+        assert_eq!(
+            exec.unwrap().map(|_| ()).unwrap_err().code(),
+            Code::Unauthenticated,
+            "{what}"
+        );
         let write = timeout(Duration::from_secs(5), client.write_file(tokio_stream::pending())).await;
-        assert_eq!(write.unwrap().map(|_| ()).unwrap_err().code(), Code::Unauthenticated, "{what}");
+        assert_eq!(
+            write.unwrap().map(|_| ()).unwrap_err().code(),
+            Code::Unauthenticated,
+            "{what}"
+        );
     }
     let ended = run(&agent.client().await, start(&["true"])).await;
     assert_eq!(ended.exit, Some(0));
@@ -47,7 +68,9 @@ async fn tokens_of_every_given_key_are_accepted() {
     let other = key();
     let agent = Agent::with(crate::support::free_port(), &["--key", &public(&other)], &[]);
     for key in [&agent.key, &other] {
-        let client = agent.client_with(Some(format!("Bearer {}", sign(key, POD, now())))).await;
+        let client = agent
+            .client_with(Some(format!("Bearer {}", sign(key, POD, now()))))
+            .await;
         assert_eq!(run(&client, start(&["true"])).await.exit, Some(0));
     }
 }

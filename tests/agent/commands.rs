@@ -30,7 +30,11 @@ async fn a_command_gets_arguments_environment_and_working_directory() {
     assert_eq!(ended.stderr, b"oops\n");
     assert_eq!((ended.ready, ended.exit, ended.error), (true, Some(7), None));
     let pwd = run(&client, start(&["pwd"])).await;
-    assert_eq!(pwd.text().trim(), agent.directory.0.to_str().unwrap(), "by default the agent's own");
+    assert_eq!(
+        pwd.text().trim(),
+        agent.directory.0.to_str().unwrap(),
+        "by default the agent's own"
+    );
     let killed = run(&client, shell("kill -KILL $$")).await;
     assert_eq!(killed.exit, Some(128 + 9));
 }
@@ -59,7 +63,12 @@ async fn a_failed_start_reports_the_reason() {
         assert_eq!((got, ended.exit, ended.ready), (code, None, false), "{message}");
         assert!(message.contains(text), "{message}");
     }
-    let nothing = client.clone().exec(tokio_stream::empty()).await.map(|_| ()).unwrap_err();
+    let nothing = client
+        .clone()
+        .exec(tokio_stream::empty())
+        .await
+        .map(|_| ())
+        .unwrap_err();
     assert_eq!(nothing.code(), Code::InvalidArgument);
 }
 
@@ -76,9 +85,17 @@ async fn arguments_and_variables_may_be_as_long_as_linux_accepts() {
     };
     for terminal in [false, true] {
         let ended = run(&client, with(LIMIT, LIMIT - "BIG=".len(), terminal)).await;
-        assert_eq!((ended.text().trim(), ended.exit), ("131071 131067", Some(0)), "{:?}", ended.error);
+        assert_eq!(
+            (ended.text().trim(), ended.exit),
+            ("131071 131067", Some(0)),
+            "{:?}",
+            ended.error
+        );
         for (start, text) in [
-            (with(LIMIT + 1, 1, terminal), "argument 4 has 131072 bytes; Linux takes at most 131071"),
+            (
+                with(LIMIT + 1, 1, terminal),
+                "argument 4 has 131072 bytes; Linux takes at most 131071",
+            ),
             (
                 with(1, LIMIT - "BIG=".len() + 1, terminal),
                 "environment variable BIG has 131072 bytes as NAME=value; Linux takes at most 131071",
@@ -89,7 +106,9 @@ async fn arguments_and_variables_may_be_as_long_as_linux_accepts() {
         }
     }
     let argument = "x".repeat(LIMIT);
-    let too_many: Vec<&str> = std::iter::once("true").chain(std::iter::repeat_n(argument.as_str(), 25)).collect();
+    let too_many: Vec<&str> = std::iter::once("true")
+        .chain(std::iter::repeat_n(argument.as_str(), 25))
+        .collect();
     let (code, message) = run(&client, start(&too_many)).await.error.unwrap();
     let text = "bytes in all; Linux takes at most";
     assert!(code == 126 && message.contains(text), "{code} {message}");
@@ -154,7 +173,9 @@ async fn unread_input_does_not_block_other_calls() {
         }
         stuck.push(call);
     }
-    let ended = tokio::time::timeout(PATIENCE, run(&client, start(&["echo", "free"]))).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, run(&client, start(&["echo", "free"])))
+        .await
+        .unwrap();
     assert_eq!(ended.text(), "free\n");
 }
 
@@ -192,7 +213,10 @@ async fn a_cancelled_or_expired_call_kills_the_process_group() {
             Err(status) => break status,
         }
     };
-    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+    assert!(
+        matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled),
+        "{status:?}"
+    );
     assert!(begun.elapsed() >= Duration::from_millis(900));
     for pid in pids {
         within("the end of a late command", async || (!runs(pid)).then_some(())).await;
@@ -227,12 +251,17 @@ async fn a_background_process_neither_holds_the_call_nor_ends_with_it() {
     let pid: i32 = ended.text().trim().parse().unwrap();
     let written = agent.directory.join("alive");
     let code = within("the child's output to be taken", async || {
-        std::fs::read_to_string(&written).ok().filter(|text| text.ends_with('\n'))
+        std::fs::read_to_string(&written)
+            .ok()
+            .filter(|text| text.ends_with('\n'))
     })
     .await;
     assert_eq!(code, "0\n");
     assert!(runs(pid));
-    let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL);
+    let _ = rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    );
 }
 
 #[tokio::test]

@@ -18,7 +18,10 @@ async fn read(client: &Client, path: &str, max_bytes: u64) -> Result<Vec<u8>, St
         path: path.into(),
         max_bytes,
     };
-    let mut chunks = timeout(PATIENCE, client.clone().read_file(request)).await.unwrap()?.into_inner();
+    let mut chunks = timeout(PATIENCE, client.clone().read_file(request))
+        .await
+        .unwrap()?
+        .into_inner();
     let mut data = vec![];
     while let Some(chunk) = timeout(PATIENCE, chunks.message()).await.unwrap()? {
         assert!(chunk.data.len() <= 1024 * 1024);
@@ -41,7 +44,9 @@ fn data(bytes: &[u8]) -> WriteFileRequest {
 }
 
 async fn write(client: &Client, path: &str, content: &[u8], mode: Option<u32>) -> Result<(), Status> {
-    let requests: Vec<_> = std::iter::once(begin(path, mode)).chain(content.chunks(1024 * 1024).map(data)).collect();
+    let requests: Vec<_> = std::iter::once(begin(path, mode))
+        .chain(content.chunks(1024 * 1024).map(data))
+        .collect();
     let mut client = client.clone();
     timeout(PATIENCE, client.write_file(tokio_stream::iter(requests)))
         .await
@@ -78,14 +83,22 @@ async fn files_of_any_size_are_written_and_read() {
         assert_eq!(mode(&there), 0o644);
         assert!(read(&client, path, 0).await.unwrap() == content, "{path}");
         assert!(
-            read(&client, there.to_str().unwrap(), content.len() as u64).await.unwrap() == content,
+            read(&client, there.to_str().unwrap(), content.len() as u64)
+                .await
+                .unwrap()
+                == content,
             "{path}"
         );
     }
     write(&client, "script", b"#!", Some(0o750)).await.unwrap();
     assert_eq!(mode(&agent.directory.join("script")), 0o750);
     // A file that reports no size.
-    assert!(read(&client, "/proc/self/status", 0).await.unwrap().starts_with(b"Name:"));
+    assert!(
+        read(&client, "/proc/self/status", 0)
+            .await
+            .unwrap()
+            .starts_with(b"Name:")
+    );
     let status = read(&client, "/proc/self/status", 10).await.unwrap_err();
     assert_eq!(reason(&status), (Code::FailedPrecondition, "TOO_LARGE".into(), None));
     assert!(agent.memory().0 < 32 * 1024, "{} KiB", agent.memory().0);
@@ -103,7 +116,10 @@ async fn a_replaced_file_keeps_its_mode_and_a_link_its_target() {
     symlink("folder/script", &link).unwrap();
     symlink("made-by-link", agent.directory.join("dangling")).unwrap();
     write(&client, "link", b"new", Some(0o666)).await.unwrap();
-    assert_eq!((fs::read_to_string(&script).unwrap().as_str(), mode(&script)), ("new", 0o700));
+    assert_eq!(
+        (fs::read_to_string(&script).unwrap().as_str(), mode(&script)),
+        ("new", 0o700)
+    );
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     write(&client, "dangling", b"x", None).await.unwrap();
     assert_eq!(fs::read(agent.directory.join("made-by-link")).unwrap(), b"x");
@@ -119,7 +135,10 @@ async fn failed_reads_and_writes_report_the_reason_and_do_not_block() {
     fs::create_dir(agent.directory.join("folder")).unwrap();
     fs::write(agent.directory.join("file"), "12345").unwrap();
     symlink("loop", agent.directory.join("loop")).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(agent.directory.join("pipe")).status().unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(agent.directory.join("pipe"))
+        .status()
+        .unwrap();
     assert!(made.success());
     let _socket = std::os::unix::net::UnixListener::bind(agent.directory.join("socket")).unwrap();
     let no_size = None::<String>;
@@ -135,18 +154,32 @@ async fn failed_reads_and_writes_report_the_reason_and_do_not_block() {
         ("nul\0", Code::InvalidArgument, "IO_FAILED"),
     ] {
         let status = read(&client, path, 0).await.unwrap_err();
-        assert_eq!(reason(&status), (code, why.into(), no_size.clone()), "read {path}: {status}");
+        assert_eq!(
+            reason(&status),
+            (code, why.into(), no_size.clone()),
+            "read {path}: {status}"
+        );
         if path != "none" {
             let status = write(&client, path, b"x", None).await.unwrap_err();
-            assert_eq!(reason(&status), (code, why.into(), no_size.clone()), "write {path}: {status}");
+            assert_eq!(
+                reason(&status),
+                (code, why.into(), no_size.clone()),
+                "write {path}: {status}"
+            );
         }
     }
     let status = read(&client, "file", 4).await.unwrap_err();
-    assert_eq!(reason(&status), (Code::FailedPrecondition, "TOO_LARGE".into(), Some("5".into())));
+    assert_eq!(
+        reason(&status),
+        (Code::FailedPrecondition, "TOO_LARGE".into(), Some("5".into()))
+    );
     let status = write(&client, "new/", b"x", None).await.unwrap_err();
     assert_eq!(reason(&status).1, "IS_DIRECTORY");
     let status = write(&client, "/proc/none", b"x", None).await.unwrap_err();
-    assert!(["NOT_FOUND", "PERMISSION_DENIED"].contains(&reason(&status).1.as_str()), "{status}");
+    assert!(
+        ["NOT_FOUND", "PERMISSION_DENIED"].contains(&reason(&status).1.as_str()),
+        "{status}"
+    );
     if Path::new("/dev/full").exists() {
         let status = write(&client, "/sys/kernel/none", b"x", None).await.unwrap_err();
         assert_eq!(reason(&status).1, "PERMISSION_DENIED", "{status}");
@@ -162,10 +195,16 @@ async fn a_cancelled_write_changes_nothing() {
     let call = tokio::spawn(async move { client.clone().write_file(ReceiverStream::new(stream)).await.map(drop) });
     requests.send(begin("file", None)).await.unwrap();
     requests.send(data(&[0; 1024 * 1024])).await.unwrap();
-    within("the temporary file", async || (names(&agent.directory.0).len() == 2).then_some(())).await;
+    within("the temporary file", async || {
+        (names(&agent.directory.0).len() == 2).then_some(())
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     call.abort();
-    within("its end", async || (names(&agent.directory.0) == ["file"]).then_some(())).await;
+    within("its end", async || {
+        (names(&agent.directory.0) == ["file"]).then_some(())
+    })
+    .await;
     assert!(fs::read(agent.directory.join("file")).unwrap() == b"old");
 }
 

@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 async fn each_write_is_sent_at_once_as_a_frame() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    let mut call = Call::start(&client, shell("for i in 1 2 3 4 5 6 7 8 9 10; do echo line$i; sleep 0.2; done")).await;
+    let mut call = Call::start(
+        &client,
+        shell("for i in 1 2 3 4 5 6 7 8 9 10; do echo line$i; sleep 0.2; done"),
+    )
+    .await;
     assert!(matches!(call.next().await, Some(ResponseMessage::Ready(_))));
     let begun = Instant::now();
     for i in 1..=10 {

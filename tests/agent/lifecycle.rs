@@ -11,7 +11,13 @@ use std::time::{Duration, Instant};
 
 /// Runs the agent without a server. Returns exit code, stdout and stderr.
 fn plain(options: &[&str], command: &[&str]) -> (i32, String, String) {
-    let output = binary().arg("run").args(options).arg("--").args(command).output().unwrap();
+    let output = binary()
+        .arg("run")
+        .args(options)
+        .arg("--")
+        .args(command)
+        .output()
+        .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
@@ -30,10 +36,19 @@ fn it_exits_with_the_exit_code_of_the_main_command() {
         "sandbox-operator agent: start no-such-program: No such file or directory (os error 2)\n"
     );
     let (code, _, err) = plain(&[], &["echo hello world"]);
-    assert!(code == 127 && err.contains(r#"separate items: ["echo", "hello", "world"]"#), "{err}");
+    assert!(
+        code == 127 && err.contains(r#"separate items: ["echo", "hello", "world"]"#),
+        "{err}"
+    );
     assert_eq!(plain(&[], &["/"]).0, 126);
-    let (_, limit, _) = plain(&["--max-processes", "100"], &["sh", "-c", "grep 'Max processes' /proc/self/limits"]);
-    assert_eq!(limit.split_whitespace().skip(2).take(2).collect::<Vec<_>>(), ["100", "100"]);
+    let (_, limit, _) = plain(
+        &["--max-processes", "100"],
+        &["sh", "-c", "grep 'Max processes' /proc/self/limits"],
+    );
+    assert_eq!(
+        limit.split_whitespace().skip(2).take(2).collect::<Vec<_>>(),
+        ["100", "100"]
+    );
 }
 
 #[tokio::test]
@@ -94,21 +109,36 @@ async fn stop_kills_the_main_command_after_the_grace_period() {
         answered.unwrap();
     };
     // The main command ends on SIGTERM.
-    let agent = Agent::start(&["sh", "-c", "trap 'echo bye; exit 5' TERM; touch up; while :; do sleep 0.02; done"]);
+    let agent = Agent::start(&[
+        "sh",
+        "-c",
+        "trap 'echo bye; exit 5' TERM; touch up; while :; do sleep 0.02; done",
+    ]);
     within("the trap", async || agent.directory.join("up").exists().then_some(())).await;
     stop(&agent, 30).await;
     let (code, out, _) = agent.end().await;
     assert_eq!((code, out.as_str()), (5, "bye\n"));
     // Neither the main command nor its child ends on SIGTERM.
     for (grace, least) in [(1, 1000), (0, 0)] {
-        let agent = Agent::start(&["sh", "-c", "trap '' TERM; sleep 300 & echo $! > child; touch up; wait; sleep 300"]);
+        let agent = Agent::start(&[
+            "sh",
+            "-c",
+            "trap '' TERM; sleep 300 & echo $! > child; touch up; wait; sleep 300",
+        ]);
         within("the trap", async || agent.directory.join("up").exists().then_some(())).await;
-        let child: i32 = fs::read_to_string(agent.directory.join("child")).unwrap().trim().parse().unwrap();
+        let child: i32 = fs::read_to_string(agent.directory.join("child"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         let begun = Instant::now();
         stop(&agent, grace).await;
         assert_eq!(agent.end().await.0, 128 + 9);
         let took = begun.elapsed();
-        assert!(took >= Duration::from_millis(least) && took < Duration::from_secs(20), "{took:?}");
+        assert!(
+            took >= Duration::from_millis(least) && took < Duration::from_secs(20),
+            "{took:?}"
+        );
         within("the child's end", async || (!runs(child)).then_some(())).await;
     }
     // There is no main command.
@@ -122,10 +152,18 @@ async fn the_main_command_does_not_wait_for_the_port() {
     let port = free_port();
     let taken = std::net::TcpListener::bind(("::", port)).unwrap();
     let agent = Agent::with(port, &[], &["sh", "-c", "touch up; sleep 300"]);
-    within("the main command", async || agent.directory.join("up").exists().then_some(())).await;
+    within("the main command", async || {
+        agent.directory.join("up").exists().then_some(())
+    })
+    .await;
     drop(taken);
     assert_eq!(run(&agent.client().await, start(&["true"])).await.exit, Some(0));
-    agent.client().await.stop(StopRequest { grace_seconds: 0 }).await.unwrap();
+    agent
+        .client()
+        .await
+        .stop(StopRequest { grace_seconds: 0 })
+        .await
+        .unwrap();
     let (_, _, err) = agent.end().await;
     assert_eq!(err.lines().count(), 1, "{err}");
     assert!(err.contains(&format!("port {port}: Address already in use")), "{err}");
@@ -138,7 +176,9 @@ async fn nothing_is_served_without_a_key_or_the_pods_uid() {
         let port = free_port();
         let mut command = binary();
         command.args(["run", "--port", &port.to_string()]).args(options);
-        command.env_remove(POD_UID_VARIABLE).envs(pod.map(|uid| (POD_UID_VARIABLE, uid)));
+        command
+            .env_remove(POD_UID_VARIABLE)
+            .envs(pod.map(|uid| (POD_UID_VARIABLE, uid)));
         let mut agent = command.args(["--", "sh", "-c", "sleep 0.3; exit 8"]).spawn().unwrap();
         let mut refused = true;
         while agent.try_wait().unwrap().is_none() {

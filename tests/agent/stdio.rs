@@ -13,14 +13,28 @@ use tonic::transport::Endpoint;
 
 async fn agent() -> (Child, Client) {
     let mut command = Command::from(binary());
-    command.arg("stdio").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    command
+        .arg("stdio")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
     let mut agent = command.spawn().unwrap();
-    let pipes = Mutex::new(Some(tokio::io::join(agent.stdout.take().unwrap(), agent.stdin.take().unwrap())));
+    let pipes = Mutex::new(Some(tokio::io::join(
+        agent.stdout.take().unwrap(),
+        agent.stdin.take().unwrap(),
+    )));
     let connector = tower::service_fn(move |_| {
         let pipes = pipes.lock().unwrap().take();
-        async move { pipes.map(TokioIo::new).ok_or_else(|| std::io::Error::other("only one connection")) }
+        async move {
+            pipes
+                .map(TokioIo::new)
+                .ok_or_else(|| std::io::Error::other("only one connection"))
+        }
     });
-    let channel = Endpoint::from_static("http://agent").connect_with_connector(connector).await.unwrap();
+    let channel = Endpoint::from_static("http://agent")
+        .connect_with_connector(connector)
+        .await
+        .unwrap();
     (agent, AgentClient::with_interceptor(channel, Bearer(None)))
 }
 
@@ -34,13 +48,25 @@ async fn it_serves_without_a_token_and_ends_with_the_connection() {
         max_bytes: 0,
     };
     let mut file = client.clone().read_file(request).await.unwrap().into_inner();
-    assert!(file.message().await.unwrap().unwrap().data.starts_with(b"sandbox-operato"));
+    assert!(
+        file.message()
+            .await
+            .unwrap()
+            .unwrap()
+            .data
+            .starts_with(b"sandbox-operato")
+    );
     let stop = client.clone().stop(StopRequest::default()).await.unwrap_err();
     assert_eq!(stop.code(), Code::FailedPrecondition);
 
     // Commands that still run are killed.
     let mut call = Call::start(&client, shell("trap '' HUP; sleep 300 & echo $$ $!; wait")).await;
-    let pids: Vec<i32> = call.line().await.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    let pids: Vec<i32> = call
+        .line()
+        .await
+        .split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect();
     drop((call, file, client));
     let status = timeout(PATIENCE, agent.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));

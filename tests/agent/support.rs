@@ -53,11 +53,20 @@ pub fn public(key: &Ed25519KeyPair) -> String {
 }
 
 pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        .try_into()
+        .unwrap()
 }
 
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("[::]:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A new directory, removed at the end.
@@ -170,7 +179,10 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         // SIGTERM first, so that its command ends too.
-        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.process), rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(
+            rustix::process::Pid::from_child(&self.process),
+            rustix::process::Signal::TERM,
+        );
         for _ in 0..100 {
             if self.process.try_wait().is_ok_and(|status| status.is_some()) {
                 break;
@@ -243,7 +255,11 @@ impl Call {
         Call::request(client, start, |request| request).await
     }
 
-    pub async fn request<S>(client: &Client, start: ExecStart, change: impl FnOnce(Request<ReceiverStream<ExecRequest>>) -> Request<S>) -> Call
+    pub async fn request<S>(
+        client: &Client,
+        start: ExecStart,
+        change: impl FnOnce(Request<ReceiverStream<ExecRequest>>) -> Request<S>,
+    ) -> Call
     where
         S: tokio_stream::Stream<Item = ExecRequest> + Send + 'static,
     {
@@ -252,7 +268,11 @@ impl Call {
         let request = change(Request::new(ReceiverStream::new(stream)));
         let responses = client.clone().exec(request).await.unwrap().into_inner();
         let rest = String::new();
-        Call { requests, responses, rest }
+        Call {
+            requests,
+            responses,
+            rest,
+        }
     }
 
     pub async fn send(&self, request: ExecRequest) {
@@ -261,7 +281,9 @@ impl Call {
 
     pub async fn next(&mut self) -> Option<ResponseMessage> {
         let next = tokio::time::timeout(PATIENCE, self.responses.message()).await;
-        next.expect("a response in time").unwrap().map(|response| response.message.unwrap())
+        next.expect("a response in time")
+            .unwrap()
+            .map(|response| response.message.unwrap())
     }
 
     /// The next line of output.
@@ -290,7 +312,10 @@ impl Call {
         self.requests = mpsc::channel(1).0;
         let mut ended = Ended::default();
         while let Some(message) = self.next().await {
-            assert!(ended.exit.is_none() && ended.error.is_none(), "the end is the last message");
+            assert!(
+                ended.exit.is_none() && ended.error.is_none(),
+                "the end is the last message"
+            );
             match message {
                 ResponseMessage::Ready(_) => ended.ready = true,
                 ResponseMessage::Stdout(data) => {

@@ -22,7 +22,8 @@ async fn a_terminal_has_a_size_and_can_be_resized() {
     let tty = call.line().await;
     assert!(tty.starts_with("/dev/pts/"), "{tty}");
     assert_eq!(call.line().await, "waiting\r\n");
-    call.send(request(RequestMessage::Resize(TerminalSize { columns: 80, rows: 24 }))).await;
+    call.send(request(RequestMessage::Resize(TerminalSize { columns: 80, rows: 24 })))
+        .await;
     assert_eq!(call.line().await, "24 80\r\n");
     assert_eq!(call.next().await, Some(ResponseMessage::Exit(5)));
 }
@@ -31,7 +32,11 @@ async fn a_terminal_has_a_size_and_can_be_resized() {
 async fn a_terminal_takes_input_its_end_and_interrupts() {
     let agent = Agent::start(&[]);
     let client = agent.client().await;
-    let mut call = Call::start(&client, on_terminal(shell("stty -echo; echo ready; cat; echo over; sleep 300"))).await;
+    let mut call = Call::start(
+        &client,
+        on_terminal(shell("stty -echo; echo ready; cat; echo over; sleep 300")),
+    )
+    .await;
     assert_eq!(call.line().await, "ready\r\n");
     call.send(stdin("hello\n")).await;
     assert_eq!(call.line().await, "hello\r\n");
@@ -39,7 +44,11 @@ async fn a_terminal_takes_input_its_end_and_interrupts() {
     assert_eq!(call.line().await, "over\r\n");
     drop(call);
 
-    let mut call = Call::start(&client, on_terminal(shell("stty -echo; echo ready; cat; echo; echo over; sleep 300"))).await;
+    let mut call = Call::start(
+        &client,
+        on_terminal(shell("stty -echo; echo ready; cat; echo; echo over; sleep 300")),
+    )
+    .await;
     assert_eq!(call.line().await, "ready\r\n");
     call.send(stdin("half a line")).await;
     call.send(close()).await;
@@ -70,7 +79,11 @@ async fn on_a_terminal_a_failed_start_reports_the_reason_and_all_output_arrives(
         let ended = run(&client, on_terminal(shell("seq 1 20000; exit 3"))).await;
         assert_eq!(ended.exit, Some(3), "round {round}");
         assert!(
-            ended.text().lines().map(|line| line.parse::<u32>().unwrap()).eq(1..=20_000),
+            ended
+                .text()
+                .lines()
+                .map(|line| line.parse::<u32>().unwrap())
+                .eq(1..=20_000),
             "round {round}"
         );
     }

@@ -30,7 +30,10 @@ fn cpu(quantity: Value) -> Value {
 
 fn of_sidecar(fields: Value) -> Value {
     let mut sidecar = json!({"name": "proxy", "image": "busybox"});
-    sidecar.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    sidecar
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     json!({"sidecars": [sidecar]})
 }
 

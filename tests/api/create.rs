@@ -156,17 +156,27 @@ fn names() -> Vec<(Kind, String, Expected<'static>)> {
 
 /// The lowest and the highest number are accepted, those beside them refused.
 fn around(low: i64, high: i64, refused: &str) -> [(i64, Expected<'_>); 4] {
-    [(low, Ok(())), (high, Ok(())), (low - 1, Err(refused)), (high + 1, Err(refused))]
+    [
+        (low, Ok(())),
+        (high, Ok(())),
+        (low - 1, Err(refused)),
+        (high + 1, Err(refused)),
+    ]
 }
 
-/// What is wrong with the answers to a sandbox, to a template, and to a session with such defaults: the same holds for all.
+/// What is wrong with the answers to a sandbox, to a template, and to a session with such defaults: the same holds for
+/// all.
 async fn try_shape(server: &Server, name: &str, spec: &Value, expected: Expected<'_>) -> Vec<String> {
     let sandbox = server.try_spec(Kind::Sandbox, name, spec, expected).await;
-    let template = server.try_spec(Kind::Template, &format!("template {name}"), spec, expected).await;
+    let template = server
+        .try_spec(Kind::Template, &format!("template {name}"), spec, expected)
+        .await;
     let part = expected.err().unwrap_or_default().replace("spec.", "spec.defaults.");
     let expected = expected.map_err(|_| part.as_str());
     let session = json!({"defaults": spec});
-    let session = server.try_spec(Kind::Session, &format!("default {name}"), &session, expected).await;
+    let session = server
+        .try_spec(Kind::Session, &format!("default {name}"), &session, expected)
+        .await;
     sandbox.into_iter().chain(template).chain(session).collect()
 }
 
@@ -186,7 +196,15 @@ async fn what_shapes_a_pod_is_accepted_and_refused() {
     for (field, most, item) in COUNTS {
         let (all, more) = (json!({field: many(most, item)}), json!({field: many(most + 1, item)}));
         wrong.extend(try_shape(&server, &format!("{most} {field}"), &all, Ok(())).await);
-        wrong.extend(try_shape(&server, &format!("too many {field}"), &more, Err(&format!("spec.{field}: Too many"))).await);
+        wrong.extend(
+            try_shape(
+                &server,
+                &format!("too many {field}"),
+                &more,
+                Err(&format!("spec.{field}: Too many")),
+            )
+            .await,
+        );
     }
     server.gone().await;
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
@@ -197,7 +215,11 @@ async fn what_shapes_a_pod_is_accepted_and_refused() {
 async fn what_only_one_kind_has_is_accepted_and_refused() {
     let server = Server::new("own").await;
     let mut wrong = vec![];
-    for (kind, cases) in [(Kind::Sandbox, sandboxes()), (Kind::Session, sessions()), (Kind::Template, templates())] {
+    for (kind, cases) in [
+        (Kind::Sandbox, sandboxes()),
+        (Kind::Session, sessions()),
+        (Kind::Template, templates()),
+    ] {
         for (name, spec, expected) in cases {
             wrong.extend(server.try_spec(kind, name, &spec, expected).await);
         }
@@ -209,7 +231,9 @@ async fn what_only_one_kind_has_is_accepted_and_refused() {
         }
     }
     for (kind, name, expected) in names() {
-        let got = server.create(kind, &kind.object(json!({"name": name}), json!({})), true).await;
+        let got = server
+            .create(kind, &kind.object(json!({"name": name}), json!({})), true)
+            .await;
         wrong.extend(compare(&name, &got, expected));
     }
     server.gone().await;

@@ -1,5 +1,5 @@
-//! What the API server accepts and refuses, by the generated definitions. Needs a cluster. Nothing but the definitions, if there are none,
-//! and a few objects in a namespace of its own is written; all else is a dry run.
+//! What the API server accepts and refuses, by the generated definitions. Needs a cluster. Nothing but the definitions,
+//! if there are none, and a few objects in a namespace of its own is written; all else is a dry run.
 #![allow(clippy::unwrap_used)]
 
 mod containers;

@@ -34,7 +34,10 @@ fn every_field_is_described_and_so_is_every_choice() {
             let text = field["description"].as_str().unwrap_or_default();
             assert!(text.len() > 10, "{path}: {text:?}");
             for choice in field["enum"].as_array().into_iter().flatten() {
-                assert!(text.contains(choice.as_str().unwrap()), "{path} does not explain {choice}: {text:?}");
+                assert!(
+                    text.contains(choice.as_str().unwrap()),
+                    "{path} does not explain {choice}: {text:?}"
+                );
             }
         }
     }
@@ -51,7 +54,11 @@ fn kubectl_explains_every_field() {
                 .output()
                 .unwrap();
             let text = String::from_utf8(run.stdout).unwrap();
-            assert!(run.status.success(), "{resource}: {}", String::from_utf8_lossy(&run.stderr));
+            assert!(
+                run.status.success(),
+                "{resource}: {}",
+                String::from_utf8_lossy(&run.stderr)
+            );
             let listed: Vec<_> = text.lines().filter_map(|line| line.trim().split('\t').next()).collect();
             for (path, _) in fields(part, &schema["properties"][part]) {
                 let name = path.rsplit('.').next().unwrap();

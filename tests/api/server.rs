@@ -53,7 +53,10 @@ impl Server {
 
     pub async fn gone(self) {
         let namespaces = Api::<Namespace>::all(self.client);
-        namespaces.delete(&self.namespace, &DeleteParams::background()).await.unwrap();
+        namespaces
+            .delete(&self.namespace, &DeleteParams::background())
+            .await
+            .unwrap();
     }
 
     fn url(&self, kind: Kind) -> Request {
@@ -94,7 +97,10 @@ impl Server {
 
     pub async fn set_status(&self, kind: Kind, name: &str, status: &Value) -> Value {
         let patch = Patch::Merge(json!({"status": status}));
-        let request = self.url(kind).patch_subresource("status", name, &PatchParams::default(), &patch).unwrap();
+        let request = self
+            .url(kind)
+            .patch_subresource("status", name, &PatchParams::default(), &patch)
+            .unwrap();
         self.client.request(request).await.unwrap()
     }
 }
@@ -106,7 +112,8 @@ fn message(error: kube::Error) -> String {
     }
 }
 
-/// What does not hold, in a line; nothing if the answer is the expected one. A refusal is one by validation, not by accident.
+/// What does not hold, in a line; nothing if the answer is the expected one. A refusal is one by validation, not by
+/// accident.
 pub fn compare(name: &str, got: &Result<Value, String>, expected: Expected<'_>) -> Option<String> {
     match (got, expected) {
         (Ok(_), Ok(())) => None,
@@ -116,7 +123,8 @@ pub fn compare(name: &str, got: &Result<Value, String>, expected: Expected<'_>) 
     }
 }
 
-/// A cluster without the definitions gets them, such that the chart can adopt them. Those of a cluster that has them must be the generated ones.
+/// A cluster without the definitions gets them, such that the chart can adopt them. Those of a cluster that has them
+/// must be the generated ones.
 pub async fn definitions() {
     static DONE: OnceCell<()> = OnceCell::const_new();
     DONE.get_or_init(|| async {
@@ -126,7 +134,8 @@ pub async fn definitions() {
             let old = api.get_opt(&name).await.unwrap();
             definition["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "Helm"});
             for key in ["name", "namespace"] {
-                definition["metadata"]["annotations"][format!("meta.helm.sh/release-{key}")] = json!("sandbox-operator");
+                definition["metadata"]["annotations"][format!("meta.helm.sh/release-{key}")] =
+                    json!("sandbox-operator");
             }
             let params = PatchParams {
                 dry_run: old.is_some(),
@@ -137,7 +146,10 @@ pub async fn definitions() {
                 .await
                 .unwrap_or_else(|e| panic!("{file}: {e}"));
             let same = old.is_none_or(|old| old.metadata.generation == new.metadata.generation);
-            assert!(same, "{name} of the cluster is not the generated one: `make install` first");
+            assert!(
+                same,
+                "{name} of the cluster is not the generated one: `make install` first"
+            );
             for _ in 0..60 {
                 if established(&api, &name).await {
                     break;

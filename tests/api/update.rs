@@ -7,7 +7,8 @@ use crate::server::{Expected, Kind, Server, compare};
 /// Name of the case, what is there, the change as a merge patch of the spec, and what is expected of it.
 type Update = (&'static str, &'static str, Value, Expected<'static>);
 
-/// Objects that are really there, for updates. None makes a pod that runs: the first wait for a session that there is not, the last is stopped.
+/// Objects that are really there, for updates. None makes a pod that runs: the first wait for a session that there is
+/// not, the last is stopped.
 fn bases() -> Vec<(&'static str, Kind, Value)> {
     let full = json!({
         "sessionName": "none", "containerImage": "busybox", "command": ["true"], "env": [{"name": "A", "value": "1"}],
@@ -18,7 +19,11 @@ fn bases() -> Vec<(&'static str, Kind, Value)> {
     vec![
         ("bare", Kind::Sandbox, json!({"nodeSelector": {"never": "matches"}})),
         ("full", Kind::Sandbox, full),
-        ("stopped", Kind::Sandbox, json!({"sessionName": "none", "desiredState": "Stopped"})),
+        (
+            "stopped",
+            Kind::Sandbox,
+            json!({"sessionName": "none", "desiredState": "Stopped"}),
+        ),
         (
             "open",
             Kind::Session,
@@ -96,20 +101,30 @@ async fn updates_are_accepted_and_refused() {
     let server = Server::new("update").await;
     let mut wrong = vec![];
     for (name, kind, spec) in bases() {
-        let got = server.create(kind, &kind.object(json!({"name": name}), spec), false).await;
+        let got = server
+            .create(kind, &kind.object(json!({"name": name}), spec), false)
+            .await;
         wrong.extend(compare(name, &got, Ok(())));
     }
     for (name, base, change, expected) in updates() {
-        let kind = bases().into_iter().find(|(n, ..)| *n == base).map(|(_, kind, _)| kind).unwrap();
+        let kind = bases()
+            .into_iter()
+            .find(|(n, ..)| *n == base)
+            .map(|(_, kind, _)| kind)
+            .unwrap();
         let got = server.patch(kind, base, &change).await;
         wrong.extend(compare(&format!("{base}: {name}"), &got, expected));
     }
     // A default that took effect cannot be raised either.
-    let effective = Ok(server.set_status(Kind::Sandbox, "bare", &json!({"maxLifetimeSeconds": 86_400})).await);
+    let effective = Ok(server
+        .set_status(Kind::Sandbox, "bare", &json!({"maxLifetimeSeconds": 86_400}))
+        .await);
     wrong.extend(compare("status", &effective, Ok(())));
     let raised = "spec.maxLifetimeSeconds: must not be above status.maxLifetimeSeconds";
     for (seconds, expected) in [(86_401, Err(raised)), (86_400, Ok(())), (10, Ok(()))] {
-        let got = server.patch(Kind::Sandbox, "bare", &json!({"maxLifetimeSeconds": seconds})).await;
+        let got = server
+            .patch(Kind::Sandbox, "bare", &json!({"maxLifetimeSeconds": seconds}))
+            .await;
         wrong.extend(compare(&format!("default lifetime set to {seconds}"), &got, expected));
     }
     let got = server.patch(Kind::Sandbox, "bare", &json!({"tags": ["c"]})).await;

@@ -1,5 +1,6 @@
-//! The rooms of the crate and the direction of imports between them: `api` ← `resources` ← `operator` and `gateway`, which meet
-//! only in the API server. Both call agents through `agent_client`; `agent` itself knows nothing of Kubernetes.
+//! The rooms of the crate and the direction of imports between them: `api` ← `resources` ← `operator` and `gateway`,
+//! which meet only in the API server. Both call agents through `agent_client`; `agent` itself knows nothing of
+//! Kubernetes.
 #![allow(clippy::unwrap_used)]
 
 mod modules;
@@ -8,8 +9,8 @@ use modules::{Module, ModulePath, Modules};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Each room and the rooms it may use besides itself. A module belongs to the room with the longest matching path. A top-level module
-/// without an entry fails the test, so that a new room is placed on purpose.
+/// Each room and the rooms it may use besides itself. A module belongs to the room with the longest matching path. A
+/// top-level module without an entry fails the test, so that a new room is placed on purpose.
 const ROOMS: &[(&str, &[&str])] = &[
     // Leaves: each is of use to several others and knows none of them.
     ("agent_contract", &[]),
@@ -29,13 +30,26 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The operator. The first four are leaves inside it.
     ("operator::error", &["kube"]),
     ("operator::metrics", &["kube", "telemetry"]),
-    ("operator::events", &["api", "kube", "operator::metrics", "telemetry", "text"]),
+    (
+        "operator::events",
+        &["api", "kube", "operator::metrics", "telemetry", "text"],
+    ),
     ("operator::apply", &["api", "kube", "operator::error"]),
     (
         "operator::runtime",
-        &["api", "kube", "operator::error", "operator::events", "operator::metrics", "telemetry"],
+        &[
+            "api",
+            "kube",
+            "operator::error",
+            "operator::events",
+            "operator::metrics",
+            "telemetry",
+        ],
     ),
-    ("operator::session", &["api", "operator::apply", "operator::error", "operator::runtime"]),
+    (
+        "operator::session",
+        &["api", "operator::apply", "operator::error", "operator::runtime"],
+    ),
     (
         "operator::sandbox",
         &[
@@ -71,13 +85,22 @@ const ROOMS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    // The gateway. The first three are leaves inside it; the rest is in the order in which a room may use those above it.
+    // The gateway. The first three are leaves inside it; the rest is in the order in which a room may use those above
+    // it.
     ("gateway::config", &["agent_contract", "api", "resources"]),
     ("gateway::error", &["telemetry", "text"]),
     ("gateway::metrics", &["kube", "telemetry"]),
     (
         "gateway::convert",
-        &["agent_contract", "api", "gateway::config", "gateway::error", "proto", "resources", "text"],
+        &[
+            "agent_contract",
+            "api",
+            "gateway::config",
+            "gateway::error",
+            "proto",
+            "resources",
+            "text",
+        ],
     ),
     (
         "gateway::cluster",
@@ -169,7 +192,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("main", &["agent", "agent_contract", "api", "gateway", "operator", "telemetry"]),
+    (
+        "main",
+        &["agent", "agent_contract", "api", "gateway", "operator", "telemetry"],
+    ),
 ];
 
 /// Rooms of pure functions, and what has no place in them: a client, a clock, a runtime.
@@ -190,7 +216,10 @@ const NOT_IN_AGENT: [&str; 5] = ["kube", "k8s_openapi", "axum", "prometheus_clie
 
 /// The room of a module, if it has one.
 fn room_of(module: &[String]) -> Option<&'static str> {
-    let rooms = ROOMS.iter().map(|(room, _)| *room).filter(|room| is_below(module, room));
+    let rooms = ROOMS
+        .iter()
+        .map(|(room, _)| *room)
+        .filter(|room| is_below(module, room));
     rooms.max_by_key(|room| room.len())
 }
 
@@ -207,7 +236,10 @@ fn check(modules: &Modules) -> (Vec<String>, BTreeSet<(&'static str, &'static st
             found.insert(format!("{} is in no room", path.join("::")));
             continue;
         };
-        let allowed = ROOMS.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, allowed)| allowed);
+        let allowed = ROOMS
+            .iter()
+            .find(|(name, _)| *name == room)
+            .map_or(&[][..], |(_, allowed)| allowed);
         for used in &module.uses {
             let target = modules.resolve(used);
             let Some(to) = room_of(&target) else {
@@ -235,13 +267,20 @@ fn forbidden(room: &str, module: &Module) -> impl Iterator<Item = &'static str> 
         _ => &[],
     };
     let used = |what: &str| module.external.iter().any(|path| ends_with_path(path, what));
-    crates.iter().copied().filter(|what| used(what)).collect::<Vec<_>>().into_iter()
+    crates
+        .iter()
+        .copied()
+        .filter(|what| used(what))
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
-/// Whether `path` leads to `what`. Only a function of a type may be named without the modules before it, as in `Timestamp::now`.
+/// Whether `path` leads to `what`. Only a function of a type may be named without the modules before it, as in
+/// `Timestamp::now`.
 fn ends_with_path(path: &[String], what: &str) -> bool {
     let method = what.ends_with("::now");
-    is_below(path, what) || method && path.len() > 1 && what.ends_with(&format!("::{}", path[path.len() - 2..].join("::")))
+    is_below(path, what)
+        || method && path.len() > 1 && what.ends_with(&format!("::{}", path[path.len() - 2..].join("::")))
 }
 
 fn source() -> Modules {
@@ -252,7 +291,9 @@ fn source() -> Modules {
 fn every_room_uses_only_what_it_may() {
     let (violations, arrows) = check(&source());
     assert_eq!(violations, Vec::<String>::new());
-    let allowed = ROOMS.iter().flat_map(|(room, allowed)| allowed.iter().map(|to| (*room, *to)));
+    let allowed = ROOMS
+        .iter()
+        .flat_map(|(room, allowed)| allowed.iter().map(|to| (*room, *to)));
     let unused: Vec<_> = allowed.filter(|arrow| !arrows.contains(arrow)).collect();
     assert_eq!(unused, [], "arrows that ROOMS allows and nobody uses");
 }
@@ -264,7 +305,11 @@ fn no_modules_use_each_other_in_a_circle() {
 }
 
 fn names(modules: &BTreeSet<ModulePath>) -> String {
-    modules.iter().map(|path| path.join("::")).collect::<Vec<_>>().join(", ")
+    modules
+        .iter()
+        .map(|path| path.join("::"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[test]
@@ -274,7 +319,11 @@ fn what_breaks_a_rule_is_found() {
         ("api/a.rs", "fn f() -> crate::operator::X {}", "api uses operator"),
         ("api/a.rs", "use super::super::resources::X;", "api uses resources"),
         ("api/a.rs", "use crate::*;", "api uses the root of the crate"),
-        ("resources/a.rs", "use crate::{api::{A, B}, operator::{self}};", "resources uses operator"),
+        (
+            "resources/a.rs",
+            "use crate::{api::{A, B}, operator::{self}};",
+            "resources uses operator",
+        ),
         (
             "resources/a.rs",
             "macro_rules! m { () => { crate::operator::X } }",
@@ -294,8 +343,16 @@ fn what_breaks_a_rule_is_found() {
         ("agent/a.rs", "use crate::api::Sandbox;", "agent uses api"),
         ("agent/a.rs", "use kube::Resource;", "agent uses kube"),
         ("operator/a.rs", "use crate::agent::run;", "operator uses agent"),
-        ("operator/a.rs", "use crate::gateway::config::Config;", "operator uses gateway"),
-        ("gateway/convert/a.rs", "fn f() { tokio::spawn(g()); }", "gateway::convert uses tokio"),
+        (
+            "operator/a.rs",
+            "use crate::gateway::config::Config;",
+            "operator uses gateway",
+        ),
+        (
+            "gateway/convert/a.rs",
+            "fn f() { tokio::spawn(g()); }",
+            "gateway::convert uses tokio",
+        ),
         (
             "gateway/convert/a.rs",
             "use crate::gateway::rpc::x;",
@@ -303,9 +360,20 @@ fn what_breaks_a_rule_is_found() {
         ),
         ("cellar.rs", "", "cellar is in no room"),
     ] {
-        let others = ["api", "resources", "operator", "gateway", "gateway/rpc", "gateway/convert", "agent"]
-            .map(|room| (format!("{room}/mod.rs"), String::new()));
-        let mut files: Vec<(&str, &str)> = others.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        let others = [
+            "api",
+            "resources",
+            "operator",
+            "gateway",
+            "gateway/rpc",
+            "gateway/convert",
+            "agent",
+        ]
+        .map(|room| (format!("{room}/mod.rs"), String::new()));
+        let mut files: Vec<(&str, &str)> = others
+            .iter()
+            .map(|(path, text)| (path.as_str(), text.as_str()))
+            .collect();
         files.push(("lib.rs", ""));
         files.push((file, source));
         assert_eq!(violations(&Modules::from_sources(&files)), [violation], "{source}");
@@ -321,12 +389,19 @@ fn what_breaks_no_rule_is_not_reported() {
             "// crate::operator\nconst A: &str = \"crate::operator \\\" crate::agent\"; struct A;",
         ),
         ("api/b.rs", "use super::A; fn f() { my_crate::operator::g(); }"),
-        ("operator/mod.rs", "use crate::api::A; fn now() { std::time::Instant::now(); }"),
+        (
+            "operator/mod.rs",
+            "use crate::api::A; fn now() { std::time::Instant::now(); }",
+        ),
         ("agent/mod.rs", "use std::path::Path;\nmod main_process;"),
     ];
     let modules = Modules::from_sources(&files);
     assert_eq!(violations(&modules), Vec::<String>::new());
-    assert_eq!(modules.circles(), Vec::new(), "a re-export is not where a name comes from");
+    assert_eq!(
+        modules.circles(),
+        Vec::new(),
+        "a re-export is not where a name comes from"
+    );
 }
 
 #[test]
@@ -357,7 +432,14 @@ fn circles_are_found() {
             "a::b, a::c",
         ),
     ] {
-        assert_eq!(Modules::from_sources(&files).circles().iter().map(names).collect::<Vec<_>>(), [circle]);
+        assert_eq!(
+            Modules::from_sources(&files)
+                .circles()
+                .iter()
+                .map(names)
+                .collect::<Vec<_>>(),
+            [circle]
+        );
     }
     let tests_only = [
         ("a/mod.rs", "mod b; struct A;"),

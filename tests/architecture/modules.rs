@@ -1,5 +1,5 @@
-//! Reads the modules of a crate from its source: which there are, and which names each of them uses. It works on tokens, so
-//! comments, strings and macros need no special care.
+//! Reads the modules of a crate from its source: which there are, and which names each of them uses. It works on
+//! tokens, so comments, strings and macros need no special care.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,8 @@ pub struct Module {
     pub uses: BTreeSet<ModulePath>,
     /// Paths into other crates that the module names.
     pub external: BTreeSet<ModulePath>,
-    /// Names that other modules can find here although they are defined elsewhere: the name (`*` for a glob) and its path.
+    /// Names that other modules can find here although they are defined elsewhere: the name (`*` for a glob) and its
+    /// path.
     reexports: Vec<(String, ModulePath)>,
     /// Names that are defined here.
     items: BTreeSet<String>,
@@ -36,7 +37,12 @@ impl Modules {
         let files = rust_files(src).into_iter();
         Modules::new(
             files
-                .map(|file| (path_of(file.strip_prefix(src).unwrap()), std::fs::read_to_string(&file).unwrap()))
+                .map(|file| {
+                    (
+                        path_of(file.strip_prefix(src).unwrap()),
+                        std::fs::read_to_string(&file).unwrap(),
+                    )
+                })
                 .collect(),
         )
     }
@@ -59,14 +65,23 @@ impl Modules {
         }
         for (path, source) in files {
             let tokens: TokenStream = source.parse().unwrap_or_else(|e| panic!("{path:?}: {e}"));
-            Reader { modules: &mut modules, path }.read(tokens);
+            Reader {
+                modules: &mut modules,
+                path,
+            }
+            .read(tokens);
         }
         modules.finish()
     }
 
     /// A module inside a test module is one too, also if it has a file of its own.
     fn finish(mut self) -> Modules {
-        let tests: Vec<ModulePath> = self.0.iter().filter(|(_, m)| m.test).map(|(path, _)| path.clone()).collect();
+        let tests: Vec<ModulePath> = self
+            .0
+            .iter()
+            .filter(|(_, m)| m.test)
+            .map(|(path, _)| path.clone())
+            .collect();
         for (path, module) in &mut self.0 {
             module.test |= tests.iter().any(|test| path.starts_with(test));
         }
@@ -75,7 +90,10 @@ impl Modules {
 
     /// The module in which the item is defined that `path` names, or the module itself.
     pub fn resolve(&self, path: &[String]) -> ModulePath {
-        let mut at = (0..=path.len()).rev().find(|n| self.0.contains_key(&path[..*n])).unwrap_or_default();
+        let mut at = (0..=path.len())
+            .rev()
+            .find(|n| self.0.contains_key(&path[..*n]))
+            .unwrap_or_default();
         let mut module = path[..at].to_vec();
         // Follows re-exports, which are not where a name comes from.
         for _ in 0..path.len() + 8 {
@@ -85,7 +103,10 @@ impl Modules {
             let Some(next) = self.reexported(here, name) else {
                 break;
             };
-            let found = (0..=next.len()).rev().find(|n| self.0.contains_key(&next[..*n])).unwrap_or_default();
+            let found = (0..=next.len())
+                .rev()
+                .find(|n| self.0.contains_key(&next[..*n]))
+                .unwrap_or_default();
             if found == next.len() {
                 // The re-export names a module: go on with what stands after it.
                 at += 1;
@@ -102,10 +123,20 @@ impl Modules {
         if here.items.contains(name) {
             return None;
         }
-        let named = here.reexports.iter().find(|(known, _)| known == name).map(|(_, path)| path.clone());
+        let named = here
+            .reexports
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, path)| path.clone());
         named.or_else(|| {
-            let mut globs = here.reexports.iter().filter(|(known, _)| known == "*").map(|(_, path)| path);
-            globs.find(|path| self.0.get(*path).is_some_and(|m| m.items.contains(name))).cloned()
+            let mut globs = here
+                .reexports
+                .iter()
+                .filter(|(known, _)| known == "*")
+                .map(|(_, path)| path);
+            globs
+                .find(|path| self.0.get(*path).is_some_and(|m| m.items.contains(name)))
+                .cloned()
         })
     }
 
@@ -125,10 +156,15 @@ impl Modules {
     /// Groups of modules that use each other in a circle, largest first.
     pub fn circles(&self) -> Vec<BTreeSet<ModulePath>> {
         let graph = self.graph();
-        let reached: BTreeMap<&ModulePath, BTreeSet<&ModulePath>> = graph.keys().map(|from| (from, reachable(&graph, from))).collect();
+        let reached: BTreeMap<&ModulePath, BTreeSet<&ModulePath>> =
+            graph.keys().map(|from| (from, reachable(&graph, from))).collect();
         let mut circles = BTreeSet::new();
         for (from, to) in &reached {
-            let circle: BTreeSet<ModulePath> = to.iter().filter(|other| reached[**other].contains(from)).map(|m| (*m).clone()).collect();
+            let circle: BTreeSet<ModulePath> = to
+                .iter()
+                .filter(|other| reached[**other].contains(from))
+                .map(|m| (*m).clone())
+                .collect();
             if !circle.is_empty() {
                 circles.insert(circle);
             }
@@ -140,7 +176,8 @@ impl Modules {
 }
 
 fn reachable<'a>(graph: &'a BTreeMap<ModulePath, BTreeSet<ModulePath>>, from: &ModulePath) -> BTreeSet<&'a ModulePath> {
-    let (mut found, mut next): (BTreeSet<&ModulePath>, Vec<&ModulePath>) = (BTreeSet::new(), graph[from].iter().collect());
+    let (mut found, mut next): (BTreeSet<&ModulePath>, Vec<&ModulePath>) =
+        (BTreeSet::new(), graph[from].iter().collect());
     while let Some(module) = next.pop() {
         if found.insert(module) {
             next.extend(graph.get(module).into_iter().flatten());
@@ -214,7 +251,9 @@ impl Reader<'_> {
     }
 
     fn import(&mut self, tokens: &[TokenTree], at: usize) -> usize {
-        let end = (at..tokens.len()).find(|i| is_punct(&tokens[*i], ';')).unwrap_or(tokens.len());
+        let end = (at..tokens.len())
+            .find(|i| is_punct(&tokens[*i], ';'))
+            .unwrap_or(tokens.len());
         let public = is_visible(&tokens[..at]);
         for path in paths(&tokens[at + 1..end]) {
             let target = self.name(&path.path);
@@ -288,7 +327,9 @@ fn paths(tokens: &[TokenTree]) -> Vec<Named> {
 
 fn in_group(prefix: &[String], group: &Group) -> Vec<Named> {
     let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
-    let items = tokens.split(|token| is_punct(token, ',')).filter(|item| !item.is_empty());
+    let items = tokens
+        .split(|token| is_punct(token, ','))
+        .filter(|item| !item.is_empty());
     items
         .flat_map(paths)
         .map(|named| {
@@ -359,7 +400,11 @@ fn rust_files(directory: &Path) -> Vec<PathBuf> {
 
 /// `operator/sandbox/mod.rs` is `[operator, sandbox]`, `lib.rs` is the root.
 fn path_of(below_src: &Path) -> ModulePath {
-    let mut parts: ModulePath = below_src.with_extension("").iter().map(|p| p.to_string_lossy().into_owned()).collect();
+    let mut parts: ModulePath = below_src
+        .with_extension("")
+        .iter()
+        .map(|p| p.to_string_lossy().into_owned())
+        .collect();
     if parts.last().is_some_and(|p| p == "mod") || parts == ["lib"] {
         parts.pop();
     }

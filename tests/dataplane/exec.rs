@@ -98,7 +98,12 @@ async fn a_stream_has_ready_then_output_then_exit() {
 async fn each_write_arrives_at_once() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
-    let (input, outputs) = start(&mut client, init("for i in 1 2 3 4 5; do echo line$i; sleep 0.2; done"), None).await;
+    let (input, outputs) = start(
+        &mut client,
+        init("for i in 1 2 3 4 5; do echo line$i; sleep 0.2; done"),
+        None,
+    )
+    .await;
     drop(input);
     let (mut outputs, mut lines, mut times) = (outputs.unwrap(), vec![], vec![]);
     while let Some(output) = outputs.message().await.unwrap() {
@@ -117,7 +122,9 @@ async fn megabytes_of_input_arrive_and_their_end_ends_the_command() {
     let mut client = Replica::with_agent(&world, &agent).await.client;
     let (input, outputs) = start(&mut client, init("cat"), None).await;
     let mut outputs = outputs.unwrap();
-    let sent: Vec<u8> = (0..5 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let sent: Vec<u8> = (0..5 << 20)
+        .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     let pieces: Vec<_> = sent.chunks(1_000_000).map(<[u8]>::to_vec).collect();
     let feeding = tokio::spawn(async move {
         for piece in pieces {
@@ -127,7 +134,10 @@ async fn megabytes_of_input_arrive_and_their_end_ends_the_command() {
         input
     });
     let received = rest(&mut outputs).await.unwrap();
-    assert!(bytes(&received, pb::exec_stream_output::Stream::Stdout) == sent, "all of it, in order");
+    assert!(
+        bytes(&received, pb::exec_stream_output::Stream::Stdout) == sent,
+        "all of it, in order"
+    );
     assert_eq!(exit_code(&received), Some(0));
     feeding.await.unwrap();
 }
@@ -163,11 +173,19 @@ async fn a_terminal_has_the_requested_size() {
 async fn a_deadline_ends_the_command() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut client = Replica::with_agent(&world, &agent).await.client;
-    let (_input, outputs) = start(&mut client, init("echo $$ > pid; sleep 1000"), Some(Duration::from_secs(1))).await;
+    let (_input, outputs) = start(
+        &mut client,
+        init("echo $$ > pid; sleep 1000"),
+        Some(Duration::from_secs(1)),
+    )
+    .await;
     let status = rest(&mut outputs.unwrap()).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     let pid = std::fs::read_to_string(agent.folder.join("pid")).unwrap();
-    eventually("the command is gone", || !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists()).await;
+    eventually("the command is gone", || {
+        !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -207,7 +225,11 @@ async fn an_aborted_call_ends_the_command_before_it_sees_the_end_of_its_input() 
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
-        assert_eq!(file("whole"), "", "the command took a partial upload for a complete one");
+        assert_eq!(
+            file("whole"),
+            "",
+            "the command took a partial upload for a complete one"
+        );
     }
 }
 
@@ -253,8 +275,15 @@ async fn an_invalid_command_is_refused() {
     let late = [message(Input::Stdin("x".into()))];
     let status = client.stream_exec(tokio_stream::iter(late)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    let twice = [message(Input::Init(init("sleep 1000"))), message(Input::Init(init("true")))];
-    let mut outputs = client.stream_exec(tokio_stream::iter(twice)).await.unwrap().into_inner();
+    let twice = [
+        message(Input::Init(init("sleep 1000"))),
+        message(Input::Init(init("true"))),
+    ];
+    let mut outputs = client
+        .stream_exec(tokio_stream::iter(twice))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(rest(&mut outputs).await.unwrap_err().code(), Code::InvalidArgument);
     world.set_state("CREATING");
     let status = run(&mut client, init("true")).await.unwrap_err();
@@ -280,7 +309,11 @@ async fn the_output_of_exec_is_bounded() {
         .unwrap()
         .into_inner();
     assert_eq!(
-        (response.stdout.len(), response.stdout_truncated, response.stdout_bytes_produced),
+        (
+            response.stdout.len(),
+            response.stdout_truncated,
+            response.stdout_bytes_produced
+        ),
         (1000, true, 300_000)
     );
     assert_eq!(
@@ -303,11 +336,18 @@ async fn a_slow_reader_slows_the_command() {
     let (_input, outputs) = start(&mut client, init(script), None).await;
     let mut outputs = outputs.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let written: u32 = std::fs::read_to_string(agent.folder.join("written")).unwrap().trim().parse().unwrap();
+    let written: u32 = std::fs::read_to_string(agent.folder.join("written"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     assert!(
         written < 100,
         "{written} of 400 chunks of 100 kB were taken from the command though no client read them"
     );
     let received = rest(&mut outputs).await.unwrap();
-    assert_eq!(bytes(&received, pb::exec_stream_output::Stream::Stdout).len(), 40_000_000);
+    assert_eq!(
+        bytes(&received, pb::exec_stream_output::Stream::Stdout).len(),
+        40_000_000
+    );
 }

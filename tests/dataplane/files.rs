@@ -35,7 +35,10 @@ async fn a_file_is_read_as_it_was_written() {
             content,
             "relative to the working directory"
         );
-        assert_eq!(client.read_file(read(path)).await.unwrap().into_inner().content, content);
+        assert_eq!(
+            client.read_file(read(path)).await.unwrap().into_inner().content,
+            content
+        );
     }
 }
 
@@ -51,15 +54,26 @@ async fn file_errors_have_a_reason_and_the_path() {
         ("big", "CWSANDBOX_FILE_TOO_LARGE"),
     ] {
         let info = facts(client.read_file(read(path)).await.unwrap_err());
-        assert_eq!((info.reason.as_str(), info.metadata["filepath"].as_str()), (expected, path));
+        assert_eq!(
+            (info.reason.as_str(), info.metadata["filepath"].as_str()),
+            (expected, path)
+        );
         if path == "big" {
             assert_eq!(
-                (info.metadata["size_bytes"].as_str(), info.metadata["max_size_bytes"].as_str()),
+                (
+                    info.metadata["size_bytes"].as_str(),
+                    info.metadata["max_size_bytes"].as_str()
+                ),
                 ("1048577", "1048576")
             );
         }
     }
-    let info = facts(client.write_file(write("big", vec![0; (1 << 20) + 1])).await.unwrap_err());
+    let info = facts(
+        client
+            .write_file(write("big", vec![0; (1 << 20) + 1]))
+            .await
+            .unwrap_err(),
+    );
     assert_eq!(info.reason, "CWSANDBOX_FILE_TOO_LARGE");
 }
 
@@ -72,7 +86,10 @@ async fn the_container_must_exist_and_run() {
         ..read("a")
     };
     let status = client.read_file(other).await.unwrap_err();
-    assert_eq!((status.code(), status.message().contains("other")), (Code::InvalidArgument, true));
+    assert_eq!(
+        (status.code(), status.message().contains("other")),
+        (Code::InvalidArgument, true)
+    );
     let nobody = pb::ReadFileRequest {
         sandbox_id: "../x".into(),
         ..read("a")

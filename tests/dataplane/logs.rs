@@ -41,16 +41,31 @@ impl Log {
     }
 
     fn text(&self) -> String {
-        self.0.lock().unwrap().lines.iter().map(|l| l.split_once(' ').unwrap().1).collect()
+        self.0
+            .lock()
+            .unwrap()
+            .lines
+            .iter()
+            .map(|l| l.split_once(' ').unwrap().1)
+            .collect()
     }
 
-    fn answer(&self, query: &HashMap<String, String>) -> std::pin::Pin<Box<dyn futures::Stream<Item = Result<Vec<u8>, std::io::Error>> + Send>> {
+    fn answer(
+        &self,
+        query: &HashMap<String, String>,
+    ) -> std::pin::Pin<Box<dyn futures::Stream<Item = Result<Vec<u8>, std::io::Error>> + Send>> {
         assert_eq!(query.get("timestamps").map(String::as_str), Some("true"));
-        let since = query.get("sinceTime").map(|s| s.trim_end_matches('Z').to_owned()).unwrap_or_default();
+        let since = query
+            .get("sinceTime")
+            .map(|s| s.trim_end_matches('Z').to_owned())
+            .unwrap_or_default();
         let follow = query.contains_key("follow");
         let mut kept = self.0.lock().unwrap();
         if let Some(bytes) = query.get("limitBytes") {
-            let first = kept.lines.first().map(|line| line.bytes().take(bytes.parse().unwrap()).collect());
+            let first = kept
+                .lines
+                .first()
+                .map(|line| line.bytes().take(bytes.parse().unwrap()).collect());
             return parts(vec![Ok(first.unwrap_or_default())]);
         }
         kept.opened += 1;
@@ -59,35 +74,39 @@ impl Log {
             None => (None, 0),
         };
         let (log, room) = (self.clone(), kept.closes_after.unwrap_or(usize::MAX));
-        Box::pin(futures::stream::unfold((part, from, room), move |(part, mut next, mut room)| {
-            let (log, since) = (log.clone(), since.clone());
-            async move {
-                if let Some(part) = part {
-                    return Some((Ok(part.into_bytes()), (None, next, room)));
-                }
-                loop {
-                    {
-                        let kept = log.0.lock().unwrap();
-                        while let Some(line) = kept.lines.get(next).filter(|_| room > 0) {
-                            next += 1;
-                            if line.split('Z').next().unwrap() >= since.as_str() {
-                                let piece = line.as_bytes()[..line.len().min(room)].to_vec();
-                                room -= piece.len();
-                                return Some((Ok(piece), (None, next, room)));
+        Box::pin(futures::stream::unfold(
+            (part, from, room),
+            move |(part, mut next, mut room)| {
+                let (log, since) = (log.clone(), since.clone());
+                async move {
+                    if let Some(part) = part {
+                        return Some((Ok(part.into_bytes()), (None, next, room)));
+                    }
+                    loop {
+                        {
+                            let kept = log.0.lock().unwrap();
+                            while let Some(line) = kept.lines.get(next).filter(|_| room > 0) {
+                                next += 1;
+                                if line.split('Z').next().unwrap() >= since.as_str() {
+                                    let piece = line.as_bytes()[..line.len().min(room)].to_vec();
+                                    room -= piece.len();
+                                    return Some((Ok(piece), (None, next, room)));
+                                }
+                            }
+                            if !follow || kept.ended || room == 0 {
+                                return None;
                             }
                         }
-                        if !follow || kept.ended || room == 0 {
-                            return None;
-                        }
+                        tokio::time::sleep(Duration::from_millis(5)).await;
                     }
-                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-            }
-        }))
+            },
+        ))
     }
 }
 
-/// Where the last entries of a log begin: a runtime makes an entry of each 16 KiB of a line. What there is of a line that is cut looks like one.
+/// Where the last entries of a log begin: a runtime makes an entry of each 16 KiB of a line. What there is of a line
+/// that is cut looks like one.
 fn last_entries(lines: &[String], mut entries: usize) -> (Option<String>, usize) {
     for (i, line) in lines.iter().enumerate().rev() {
         let (time, text) = line.split_once(' ').unwrap();
@@ -153,7 +172,13 @@ async fn refused(client: &mut Client, request: pb::StreamLogsRequest) -> String 
 async fn requested_parts_of_a_log_are_delivered() {
     let world = World::new();
     let log = Log::new(&world);
-    for (at, line) in [(1000, "one"), (1500, "two"), (1500, "three"), (2000, ""), (2500, "five")] {
+    for (at, line) in [
+        (1000, "one"),
+        (1500, "two"),
+        (1500, "three"),
+        (2000, ""),
+        (2500, "five"),
+    ] {
         log.say(at, line);
     }
     let mut client = Replica::new(&world).await.client;
@@ -177,7 +202,11 @@ async fn requested_parts_of_a_log_are_delivered() {
         "2026-11-23T13:00:02.000000000Z \n2026-11-23T13:00:02.500000000Z five\n"
     );
     log.end(&world);
-    assert_eq!(text(&mut client, request(true)).await, log.text(), "following what has ended ends");
+    assert_eq!(
+        text(&mut client, request(true)).await,
+        log.text(),
+        "following what has ended ends"
+    );
 }
 
 #[tokio::test]
@@ -243,7 +272,9 @@ async fn a_session_that_cannot_be_resumed_is_an_error_in_the_stream() {
     log.say(1000, "one");
     log.say(9000, "two");
     let mut client = Replica::new(&world).await.client;
-    let session = entries(&mut client, request(false)).await.unwrap()[0].log_session_id.clone();
+    let session = entries(&mut client, request(false)).await.unwrap()[0]
+        .log_session_id
+        .clone();
     assert_eq!(refused(&mut client, resume("garbage", 1)).await, "SESSION_NOT_FOUND");
     assert_eq!(
         refused(&mut client, resume(&session, 1000)).await,
@@ -279,7 +310,10 @@ async fn logs_of_a_container_that_has_not_started_are_awaited_or_refused() {
         container: "other".into(),
         ..request(true)
     };
-    assert_eq!(entries(&mut replica.client, other).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(
+        entries(&mut replica.client, other).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
     world.container_runs();
     log.say(1000, "one");
     let mut stream = replica.client.stream_logs(request(true)).await.unwrap().into_inner();
@@ -323,7 +357,9 @@ async fn the_requested_number_of_last_lines_is_delivered_however_long_they_are()
             tail_lines: lines,
             ..request(false)
         };
-        let expected: String = (20_u64.saturating_sub(lines as u64)..20).map(|i| line(i) + "\n").collect();
+        let expected: String = (20_u64.saturating_sub(lines as u64)..20)
+            .map(|i| line(i) + "\n")
+            .collect();
         assert!(text(&mut client, asked).await == expected, "{lines}");
     }
 }
@@ -350,5 +386,8 @@ async fn a_long_session_is_resumed_after_its_beginning_was_rotated() {
         refused(&mut client, resume(&first.log_session_id, first.next_log_offset)).await,
         "STREAM_TRUNCATED"
     );
-    assert_eq!(refused(&mut client, resume(&last.log_session_id, 1)).await, "STREAM_TRUNCATED");
+    assert_eq!(
+        refused(&mut client, resume(&last.log_session_id, 1)).await,
+        "STREAM_TRUNCATED"
+    );
 }

@@ -1,4 +1,5 @@
-//! StreamLogs while the kubelet rotates the log. The stand-in follows a log as kubelets do (`ReadLogs` in k8s.io/cri-client).
+//! StreamLogs while the kubelet rotates the log. The stand-in follows a log as kubelets do (`ReadLogs` in
+//! k8s.io/cri-client).
 
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{HashMap, VecDeque};
@@ -24,7 +25,8 @@ struct State {
     ended: bool,
     /// The file system cannot be read.
     broken: bool,
-    /// Messages that fit into the buffers on the way: an unread connection keeps the kubelet from reading on only when they are full.
+    /// Messages that fit into the buffers on the way: an unread connection keeps the kubelet from reading on only when
+    /// they are full.
     buffers: usize,
 }
 
@@ -32,8 +34,8 @@ struct State {
 struct Place {
     file: usize,
     line: usize,
-    /// Files that were created before the kubelet watched the folder, which it does from its first end of a file on, or that it has seen
-    /// being created.
+    /// Files that were created before the kubelet watched the folder, which it does from its first end of a file on, or
+    /// that it has seen being created.
     seen: Option<usize>,
 }
 
@@ -93,9 +95,14 @@ impl Node {
             let broken = b"unable to retrieve container logs".to_vec();
             return parts(vec![Ok(if state.broken { broken } else { first })]);
         }
-        let since = query.get("sinceTime").map(|s| s.trim_end_matches('Z').to_owned()).unwrap_or_default();
+        let since = query
+            .get("sinceTime")
+            .map(|s| s.trim_end_matches('Z').to_owned())
+            .unwrap_or_default();
         if !query.contains_key("follow") {
-            let lines = state.files[newest].iter().filter(|line| line.as_str() >= since.as_str());
+            let lines = state.files[newest]
+                .iter()
+                .filter(|line| line.as_str() >= since.as_str());
             return parts(vec![Ok(lines.cloned().collect::<String>().into_bytes())]);
         }
         let followed = self.clone().follow(newest, since);
@@ -118,16 +125,23 @@ impl Node {
     }
 
     fn follow(self, file: usize, since: String) -> Body {
-        let place = Place { file, line: 0, seen: None };
-        Box::pin(futures::stream::unfold((self, since, place), |(node, since, mut place)| async move {
-            loop {
-                let bytes = node.step(&mut place, &since)?;
-                if !bytes.is_empty() {
-                    return Some((Ok(bytes), (node, since, place)));
+        let place = Place {
+            file,
+            line: 0,
+            seen: None,
+        };
+        Box::pin(futures::stream::unfold(
+            (self, since, place),
+            |(node, since, mut place)| async move {
+                loop {
+                    let bytes = node.step(&mut place, &since)?;
+                    if !bytes.is_empty() {
+                        return Some((Ok(bytes), (node, since, place)));
+                    }
+                    sleep(Duration::from_millis(2)).await;
                 }
-                sleep(Duration::from_millis(2)).await;
-            }
-        }))
+            },
+        ))
     }
 
     /// What the kubelet reads next; nothing at the end of the file, `None` at the end of the log.
@@ -158,8 +172,8 @@ impl Node {
     }
 }
 
-/// What a caller gets of a log that is followed from its beginning, and the code of the error with which it ends. Reads nothing before
-/// `begin`.
+/// What a caller gets of a log that is followed from its beginning, and the code of the error with which it ends. Reads
+/// nothing before `begin`.
 async fn follow(client: &mut Client, begin: impl Future<Output = ()>) -> (String, Option<String>) {
     let request = pb::StreamLogsRequest {
         sandbox_id: "box".into(),
@@ -174,7 +188,10 @@ async fn follow(client: &mut Client, begin: impl Future<Output = ()>) -> (String
             text.extend_from_slice(&entry.data);
             assert!(entry.error.is_some() || entry.next_log_offset == text.len() as u64);
             if let Some(error) = entry.error {
-                assert!(stream.message().await.unwrap().is_none(), "nothing comes after an error");
+                assert!(
+                    stream.message().await.unwrap().is_none(),
+                    "nothing comes after an error"
+                );
                 return (String::from_utf8(text).unwrap(), Some(error.code));
             }
         }
@@ -207,7 +224,8 @@ async fn every_line_is_delivered_once_through_rotations() {
             node.write(1);
             seconds(1.0).await;
             node.rotate();
-            // The runtime goes on in the old file after it has created the next one. A kubelet that reads along misses that.
+            // The runtime goes on in the old file after it has created the next one. A kubelet that reads along misses
+            // that.
             seconds(0.05).await;
             node.write_to(file, 3);
             node.write(1);

@@ -98,7 +98,9 @@ impl World {
         let found = if path.ends_with("/tokenreviews") {
             let user = json!({"username": "system:serviceaccount:team:tester"});
             let status = json!({"authenticated": true, "audiences": [GROUP], "user": user});
-            Some(json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {}, "status": status}))
+            Some(
+                json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {}, "status": status}),
+            )
         } else if path.ends_with("/subjectaccessreviews") {
             Some(
                 json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}, "spec": {}, "status": {"allowed": true}}),
@@ -173,11 +175,18 @@ pub struct RunningAgent {
 
 impl RunningAgent {
     pub fn start() -> RunningAgent {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref().to_vec();
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .unwrap()
+            .as_ref()
+            .to_vec();
         let public = STANDARD.encode(Ed25519KeyPair::from_pkcs8(&pkcs8).unwrap().public_key());
         let folder = std::env::temp_dir().join(format!("dataplane-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&folder).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let process = Command::new(env!("CARGO_BIN_EXE_sandbox-operator"))
             .args(["agent", "run", "--port", &port.to_string(), "--key", &public])
             .env(sandbox_operator::agent_contract::POD_UID_VARIABLE, POD_UID)
@@ -283,14 +292,20 @@ impl Replica {
             .await
             .unwrap()
             .max_decoding_message_size(8 << 20);
-        Replica { client, draining, address }
+        Replica {
+            client,
+            draining,
+            address,
+        }
     }
 }
 
 /// Credentials that the fake API server accepts.
 fn authorization() -> HeaderValue {
     let claims = json!({"aud": [GROUP], "exp": jiff::Timestamp::now().as_second() + 600});
-    format!("Bearer e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string())).parse().unwrap()
+    format!("Bearer e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
+        .parse()
+        .unwrap()
 }
 
 /// Waits until `holds`, at most 10 s.

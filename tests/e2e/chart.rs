@@ -9,7 +9,8 @@ fn values(path: &str) -> Value {
     serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The options of `defaults` that `full` does not set, or sets to the default. Switches that are on by default may stay on.
+/// The options of `defaults` that `full` does not set, or sets to the default. Switches that are on by default may stay
+/// on.
 fn unchanged(defaults: &Value, full: &Value, path: &str) -> Vec<String> {
     match (defaults, full) {
         (Value::Object(defaults), Value::Object(full)) if !defaults.is_empty() => defaults
@@ -25,7 +26,10 @@ fn unchanged(defaults: &Value, full: &Value, path: &str) -> Vec<String> {
 #[test]
 fn full_values_set_every_option_and_the_programs_accept_them() {
     let full = values("tests/charts/full-values.yaml");
-    assert_eq!(unchanged(&values("charts/sandbox-operator/values.yaml"), &full, ""), Vec::<String>::new());
+    assert_eq!(
+        unchanged(&values("charts/sandbox-operator/values.yaml"), &full, ""),
+        Vec::<String>::new()
+    );
     let read: Result<Settings, _> = serde_json::from_value(full["sandboxes"].clone());
     assert!(read.is_ok(), "{read:?}");
     let read: Result<Config, _> = serde_json::from_value(full["gateway"]["config"].clone());

@@ -131,7 +131,9 @@ async fn every_ending_has_its_state_reason_and_exit_code() {
 async fn what_a_sandbox_waits_for_is_shown() {
     let scene = Scene::new("waiting").await;
     let node = FakeNode::silent(&scene).await;
-    scene.sandbox("scheduling", json!({"nodeSelector": {"no-node": "has-this"}})).await;
+    scene
+        .sandbox("scheduling", json!({"nodeSelector": {"no-node": "has-this"}}))
+        .await;
     scene.sandbox("starting", node.take(json!({}))).await;
     let unschedulable = scene.waits_for("scheduling", "Unschedulable").await;
     // What a scheduler says that is itself in trouble.
@@ -139,10 +141,15 @@ async fn what_a_sandbox_waits_for_is_shown() {
     scene
         .patch_status::<Pod>(&unschedulable.pod_name.unwrap(), json!({"conditions": [condition]}))
         .await;
-    assert_eq!(scene.waits_for("scheduling", "Scheduling").await.state.as_str(), "PENDING");
+    assert_eq!(
+        scene.waits_for("scheduling", "Scheduling").await.state.as_str(),
+        "PENDING"
+    );
     assert_eq!(scene.waits_for("starting", "Starting").await.state.as_str(), "CREATING");
     // A kubelet that says nothing.
-    scene.sandbox("silent", node.take(json!({"startTimeoutSeconds": 5}))).await;
+    scene
+        .sandbox("silent", node.take(json!({"startTimeoutSeconds": 5})))
+        .await;
     assert_eq!(outcome(&scene.ended("silent").await), ("FAILED", "StartTimeout", None));
     node.end().await;
     scene.end().await;
@@ -153,11 +160,15 @@ async fn what_a_sandbox_waits_for_is_shown() {
 async fn a_volume_without_its_source_is_reported_and_mounted_once_that_exists() {
     let scene = Scene::new("volume").await;
     let file = json!({"path": "/f", "configMapKeyRef": {"name": "late", "key": "k"}});
-    scene.sandbox("a", light(with(sh("cat /f"), json!({"files": [file]})))).await;
+    scene
+        .sandbox("a", light(with(sh("cat /f"), json!({"files": [file]}))))
+        .await;
     let status = scene.waits_for("a", "VolumeNotReady").await;
     assert_eq!(status.state.as_str(), "CREATING");
     assert!(status.message.unwrap().contains("\"late\" not found"));
-    scene.create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}})).await;
+    scene
+        .create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}}))
+        .await;
     assert_eq!(outcome(&scene.ended("a").await), ("COMPLETED", "Completed", Some(0)));
     scene.end().await;
 }
@@ -168,7 +179,11 @@ async fn a_secret_of_the_environment_may_be_created_later() {
     let scene = Scene::new("env").await;
     let from = |kind: &str| json!({"envFrom": [{kind: {"name": "late"}}]});
     let key = json!({"env": [{"name": "k", "valueFrom": {"secretKeyRef": {"name": "late", "key": "k"}}}]});
-    let cases = [("config-map", from("configMapRef")), ("secret", from("secretRef")), ("key", key)];
+    let cases = [
+        ("config-map", from("configMapRef")),
+        ("secret", from("secretRef")),
+        ("key", key),
+    ];
     for (name, spec) in cases.clone() {
         scene.sandbox(name, light(with(sh("test $k = v"), spec))).await;
     }
@@ -177,12 +192,18 @@ async fn a_secret_of_the_environment_may_be_created_later() {
         assert_eq!(status.state.as_str(), "CREATING");
         assert!(status.message.unwrap().contains("\"late\" not found"));
     }
-    scene.create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}})).await;
+    scene
+        .create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}}))
+        .await;
     scene
         .create::<Secret>(json!({"metadata": {"name": "late"}, "stringData": {"k": "v"}}))
         .await;
     for (name, _) in cases {
-        assert_eq!(outcome(&scene.ended(name).await), ("COMPLETED", "Completed", Some(0)), "{name}");
+        assert_eq!(
+            outcome(&scene.ended(name).await),
+            ("COMPLETED", "Completed", Some(0)),
+            "{name}"
+        );
     }
     scene.end().await;
 }
@@ -194,7 +215,9 @@ async fn each_end_is_an_event() {
     scene.sandbox("completed", light(sh("true"))).await;
     scene.sandbox("failed", light(sh("exit 3"))).await;
     scene.sandbox("stopped", light(json!({}))).await;
-    scene.sandbox("expired", light(with(json!({}), json!({"maxLifetimeSeconds": 5})))).await;
+    scene
+        .sandbox("expired", light(with(json!({}), json!({"maxLifetimeSeconds": 5}))))
+        .await;
     scene.running("stopped").await;
     scene.stop("stopped").await;
     scene
@@ -209,15 +232,24 @@ async fn each_end_is_an_event() {
                 ("failed", "Warning", "Error"),
                 ("stopped", "Normal", "Stopped"),
             ];
-            let wanted: Vec<_> = wanted.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())).into();
-            if seen == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
+            let wanted: Vec<_> = wanted
+                .map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+                .into();
+            if seen == wanted {
+                Ok(())
+            } else {
+                Err(format!("{seen:?}"))
+            }
         })
         .await;
     scene.end().await;
 }
 
 fn is_of_sandbox(event: &Event) -> bool {
-    event.regarding.as_ref().is_some_and(|r| r.kind.as_deref() == Some("Sandbox"))
+    event
+        .regarding
+        .as_ref()
+        .is_some_and(|r| r.kind.as_deref() == Some("Sandbox"))
 }
 
 #[tokio::test]
@@ -226,11 +258,16 @@ async fn a_pod_that_never_ran_is_deleted_and_its_record_is_kept() {
     let scene = Scene::new("never-ran").await;
     let image = json!({"containerImage": "registry.invalid/nothing:1"});
     scene.sandbox("stopped", light(image.clone())).await;
-    scene.sandbox("expired", light(with(image, json!({"maxLifetimeSeconds": 30})))).await;
+    scene
+        .sandbox("expired", light(with(image, json!({"maxLifetimeSeconds": 30}))))
+        .await;
     scene.waits_for("stopped", "ImagePullError").await;
     scene.stop("stopped").await;
     assert_eq!(outcome(&scene.ended("stopped").await), ("TERMINATED", "Stopped", None));
-    assert_eq!(outcome(&scene.ended("expired").await), ("FAILED", "ImagePullError", None));
+    assert_eq!(
+        outcome(&scene.ended("expired").await),
+        ("FAILED", "ImagePullError", None)
+    );
     scene
         .eventually("both pods to go", || async {
             let pods = scene.count::<Pod>().await;
@@ -264,15 +301,28 @@ async fn a_sandbox_waits_for_quota() {
         .await;
     scene
         .eventually("the quota to be in force", || async {
-            let quota = scene.api::<ResourceQuota>().get("none").await.map_err(|e| e.to_string())?;
-            quota.status.and_then(|s| s.hard).map(drop).ok_or_else(|| "no status".into())
+            let quota = scene
+                .api::<ResourceQuota>()
+                .get("none")
+                .await
+                .map_err(|e| e.to_string())?;
+            quota
+                .status
+                .and_then(|s| s.hard)
+                .map(drop)
+                .ok_or_else(|| "no status".into())
         })
         .await;
     scene.sandbox("quota", sh("true")).await;
     let status = scene.waits_for("quota", "QuotaExceeded").await;
     assert_eq!(status.state.as_str(), "PENDING");
-    scene.patch::<ResourceQuota>("none", json!({"spec": {"hard": {"pods": "5"}}})).await;
-    assert_eq!(outcome(&scene.ended("quota").await), ("COMPLETED", "Completed", Some(0)));
+    scene
+        .patch::<ResourceQuota>("none", json!({"spec": {"hard": {"pods": "5"}}}))
+        .await;
+    assert_eq!(
+        outcome(&scene.ended("quota").await),
+        ("COMPLETED", "Completed", Some(0))
+    );
     scene.end().await;
 }
 
@@ -281,7 +331,9 @@ async fn a_sandbox_waits_for_quota() {
 async fn pod_security_refuses_baseline_and_admits_restricted() {
     let scene = Scene::labelled("security", json!({"pod-security.kubernetes.io/enforce": "restricted"})).await;
     let rootless = json!({"hostUsers": true, "runAsUser": 1000});
-    scene.sandbox("refused", with(sh("true"), json!({"hostUsers": true}))).await;
+    scene
+        .sandbox("refused", with(sh("true"), json!({"hostUsers": true})))
+        .await;
     scene
         .sandbox(
             "admitted",
@@ -295,7 +347,12 @@ async fn pod_security_refuses_baseline_and_admits_restricted() {
     assert_eq!(outcome(&refused), ("FAILED", "PolicyRejected", None));
     assert!(refused.message.unwrap().contains("violates PodSecurity"));
     let admitted = scene.ended("admitted").await;
-    assert_eq!(outcome(&admitted), ("COMPLETED", "Completed", Some(0)), "{:?}", admitted.message);
+    assert_eq!(
+        outcome(&admitted),
+        ("COMPLETED", "Completed", Some(0)),
+        "{:?}",
+        admitted.message
+    );
     scene.end().await;
 }
 
@@ -303,7 +360,9 @@ async fn pod_security_refuses_baseline_and_admits_restricted() {
 #[ignore = "needs a cluster"]
 async fn a_record_is_deleted_after_its_time_to_live() {
     let scene = Scene::new("ttl").await;
-    scene.sandbox("ttl", with(sh("true"), json!({"ttlSecondsAfterFinished": 0}))).await;
+    scene
+        .sandbox("ttl", with(sh("true"), json!({"ttlSecondsAfterFinished": 0})))
+        .await;
     scene.gone::<sandbox_operator::api::Sandbox>("ttl").await;
     scene
         .eventually("its children to go", || async {

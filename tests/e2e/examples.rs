@@ -37,7 +37,13 @@ async fn every_example_runs() {
             continue;
         }
         let status = scene.ended(&name).await;
-        assert_eq!(status.state.as_str(), "COMPLETED", "{name}: {:?} {:?}", status.reason, status.message);
+        assert_eq!(
+            status.state.as_str(),
+            "COMPLETED",
+            "{name}: {:?} {:?}",
+            status.reason,
+            status.message
+        );
     }
     scene.end().await;
 }

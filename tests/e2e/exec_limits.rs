@@ -24,6 +24,9 @@ async fn a_value_from_a_secret_arrives_to_the_byte_or_the_message_says_that_it_i
 
     let status = scene.ended("own-255").await;
     assert_eq!(outcome(&status), ("FAILED", "Error", Some(255)));
-    assert_eq!(status.message.as_deref(), Some("the main command ended with exit code 255"));
+    assert_eq!(
+        status.message.as_deref(),
+        Some("the main command ended with exit code 255")
+    );
     scene.end().await;
 }

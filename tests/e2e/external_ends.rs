@@ -20,11 +20,22 @@ async fn a_deleted_and_an_evicted_pod_fail_their_sandboxes() {
     }
     let deleted = scene.running("deleted").await.pod_name.unwrap();
     let evicted = scene.running("evicted").await.pod_name.unwrap();
-    scene.api::<Pod>().delete(&deleted, &DeleteParams::default()).await.unwrap();
-    scene.api::<Pod>().evict(&evicted, &EvictParams::default()).await.unwrap();
+    scene
+        .api::<Pod>()
+        .delete(&deleted, &DeleteParams::default())
+        .await
+        .unwrap();
+    scene
+        .api::<Pod>()
+        .evict(&evicted, &EvictParams::default())
+        .await
+        .unwrap();
     for (name, reason) in [("deleted", "PodDeleted"), ("evicted", "Evicted")] {
         let status = scene.ended(name).await;
-        assert_eq!((status.state.as_str(), status.reason.as_deref()), ("FAILED", Some(reason)));
+        assert_eq!(
+            (status.state.as_str(), status.reason.as_deref()),
+            ("FAILED", Some(reason))
+        );
     }
     scene.end().await;
 }
@@ -36,12 +47,25 @@ async fn a_policy_that_somebody_deletes_is_restored() {
     scene.sandbox("a", json!({})).await;
     let child = scene.running("a").await.pod_name.unwrap();
     let before = scene.api::<NetworkPolicy>().get(&child).await.unwrap().uid();
-    scene.api::<NetworkPolicy>().delete(&child, &DeleteParams::default()).await.unwrap();
+    scene
+        .api::<NetworkPolicy>()
+        .delete(&child, &DeleteParams::default())
+        .await
+        .unwrap();
     scene
         .eventually("a new policy that owns the pod", || async {
-            let now = scene.api::<NetworkPolicy>().get_opt(&child).await.unwrap().and_then(|p| p.uid());
+            let now = scene
+                .api::<NetworkPolicy>()
+                .get_opt(&child)
+                .await
+                .unwrap()
+                .and_then(|p| p.uid());
             let owners = scene.api::<Pod>().get(&child).await.unwrap().metadata.owner_references;
-            let owner = owners.into_iter().flatten().find(|o| o.kind == "NetworkPolicy").map(|o| o.uid);
+            let owner = owners
+                .into_iter()
+                .flatten()
+                .find(|o| o.kind == "NetworkPolicy")
+                .map(|o| o.uid);
             if now.is_some() && now != before && now == owner {
                 Ok(())
             } else {
@@ -60,7 +84,9 @@ async fn a_policy_that_somebody_edits_is_restored() {
     scene.sandbox("a", light(json!({}))).await;
     let child = scene.running("a").await.pod_name.unwrap();
     let before = scene.api::<NetworkPolicy>().get(&child).await.unwrap().spec;
-    scene.patch::<NetworkPolicy>(&child, json!({"spec": {"egress": [{}]}})).await;
+    scene
+        .patch::<NetworkPolicy>(&child, json!({"spec": {"egress": [{}]}}))
+        .await;
     scene
         .eventually("the policy as it was, and an event", || async {
             let now = scene.api::<NetworkPolicy>().get(&child).await.unwrap().spec;
@@ -99,7 +125,16 @@ async fn children_of_others_are_left_alone() {
     for name in ["pod", "policy"] {
         assert_eq!(outcome(&scene.ended(name).await), ("FAILED", "NameTaken", None));
     }
-    assert!(scene.api::<Pod>().get(&children[0]).await.unwrap().metadata.deletion_timestamp.is_none());
+    assert!(
+        scene
+            .api::<Pod>()
+            .get(&children[0])
+            .await
+            .unwrap()
+            .metadata
+            .deletion_timestamp
+            .is_none()
+    );
     assert!(
         scene.api::<Pod>().get_opt(&children[1]).await.unwrap().is_none(),
         "no policy of ours, no pod"
@@ -138,12 +173,18 @@ async fn a_pod_that_makes_room_for_another_fails_its_sandbox() {
     scene.sandbox("humble", node.take(json!({"resources": most}))).await;
     scene.running("humble").await;
     scene
-        .sandbox("grand", node.take(json!({"resources": most, "priorityClassName": scene.namespace})))
+        .sandbox(
+            "grand",
+            node.take(json!({"resources": most, "priorityClassName": scene.namespace})),
+        )
         .await;
     let status = scene.ended("humble").await;
     assert_eq!(outcome(&status), ("FAILED", "Preempted", None), "{:?}", status.message);
     scene.running("grand").await;
-    classes.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+    classes
+        .delete(&scene.namespace, &DeleteParams::default())
+        .await
+        .unwrap();
     node.end().await;
     scene.end().await;
 }
@@ -157,13 +198,17 @@ async fn an_end_that_nobody_saw_has_no_exit_code() {
     scene.sandbox("unseen", node.take(json!({}))).await;
     let pod = scene.running("unseen").await.pod_name.unwrap();
     let end = json!({"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "could not be located"});
-    let container =
-        json!({"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"running": null, "terminated": end}});
+    let container = json!({"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"running": null, "terminated": end}});
     scene
         .patch_status::<Pod>(&pod, json!({"phase": "Failed", "containerStatuses": [container]}))
         .await;
     let status = scene.ended("unseen").await;
-    assert_eq!(outcome(&status), ("FAILED", "ContainerStatusUnknown", None), "{:?}", status.message);
+    assert_eq!(
+        outcome(&status),
+        ("FAILED", "ContainerStatusUnknown", None),
+        "{:?}",
+        status.message
+    );
     node.end().await;
     scene.end().await;
 }
@@ -173,7 +218,11 @@ async fn an_end_that_nobody_saw_has_no_exit_code() {
 async fn a_sandbox_that_is_deleted_while_it_waits_leaves_nothing() {
     let scene = Scene::new("early").await;
     scene.sandbox("early", sh("sleep 600")).await;
-    scene.api::<Sandbox>().delete("early", &DeleteParams::default()).await.unwrap();
+    scene
+        .api::<Sandbox>()
+        .delete("early", &DeleteParams::default())
+        .await
+        .unwrap();
     scene
         .eventually("all children to go", || async {
             let (pods, policies) = (scene.count::<Pod>().await, scene.count::<NetworkPolicy>().await);

@@ -32,8 +32,13 @@ async fn files_belong_to_the_user_of_their_container() {
     let modes = [("a", 0o400), ("b", 0o600), ("c", 0o755), ("d", 0o644)];
     let absolute = modes.map(|(name, mode)| file(&format!("/home/me/.ssh/{name}"), mode));
     let relative = modes.map(|(name, mode)| file(&format!("sub/{name}"), mode));
-    let checks = |directory: &str, owner: &str| modes.map(|(name, mode)| format!("check {directory}/{name} {owner} {mode:o};")).concat();
-    let work = |medium: &str| json!([{"name": "work", "mountPath": "/work", "scratch": {"medium": medium, "size": "16Mi"}}]);
+    let checks = |directory: &str, owner: &str| {
+        modes
+            .map(|(name, mode)| format!("check {directory}/{name} {owner} {mode:o};"))
+            .concat()
+    };
+    let work =
+        |medium: &str| json!([{"name": "work", "mountPath": "/work", "scratch": {"medium": medium, "size": "16Mi"}}]);
     let by_key = json!({"path": "/home/me/key", "secretKeyRef": {"name": "ssh", "key": "key"}, "mode": 0o400});
     let sidecar = json!({"name": "side", "image": "python:3.11", "runAsUser": 2000, "files": [file("/etc/side/key", 0o400), file("rel", 0o400)],
         "mounts": [{"name": "work", "mountPath": "/work"}], "workingDir": "/work",
@@ -88,7 +93,10 @@ async fn files_belong_to_the_user_of_their_container() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
     // The working directory cannot be written by the user.
-    let spec = user(with(script("true"), json!({"files": [file("rel", 0o400)], "workingDir": "/etc"})));
+    let spec = user(with(
+        script("true"),
+        json!({"files": [file("rel", 0o400)], "workingDir": "/etc"}),
+    ));
     scene.sandbox("not-writable", spec).await;
     let status = scene.ended("not-writable").await;
     assert_eq!(outcome(&status), ("FAILED", "Error", Some(126)));

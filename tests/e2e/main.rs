@@ -28,6 +28,8 @@ fn every_reason_has_a_case_and_a_line_in_the_manual() {
     let (cases, manual): (String, String) = (cases.collect(), read(root.join("docs/reasons.md")));
     let words = || sandbox_operator::api::reason::ALL.iter().map(|(word, _)| *word);
     let without_case: Vec<_> = words().filter(|word| !cases.contains(&format!("\"{word}\""))).collect();
-    let without_line: Vec<_> = words().filter(|word| !manual.contains(&format!("| `{word}` |"))).collect();
+    let without_line: Vec<_> = words()
+        .filter(|word| !manual.contains(&format!("| `{word}` |")))
+        .collect();
     assert_eq!((without_case, without_line), (vec![], vec![]));
 }

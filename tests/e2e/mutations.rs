@@ -34,9 +34,18 @@ impl Mutation {
         }});
         let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
         let create = PostParams::default();
-        created.policies.create(&create, &serde_json::from_value(policy).unwrap()).await.unwrap();
-        created.bindings.create(&create, &serde_json::from_value(binding).unwrap()).await.unwrap();
-        let probe = json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "main", "image": "python:3.11"}]}});
+        created
+            .policies
+            .create(&create, &serde_json::from_value(policy).unwrap())
+            .await
+            .unwrap();
+        created
+            .bindings
+            .create(&create, &serde_json::from_value(binding).unwrap())
+            .await
+            .unwrap();
+        let probe =
+            json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "main", "image": "python:3.11"}]}});
         let probe: Pod = serde_json::from_value(probe).unwrap();
         let dry_run = PostParams {
             dry_run: true,
@@ -44,31 +53,48 @@ impl Mutation {
         };
         scene
             .eventually("the mutation to be in force", || async {
-                let pod = scene.api::<Pod>().create(&dry_run, &probe).await.map_err(|e| e.to_string())?;
+                let pod = scene
+                    .api::<Pod>()
+                    .create(&dry_run, &probe)
+                    .await
+                    .map_err(|e| e.to_string())?;
                 let spec = pod.spec.unwrap();
-                if is_mutated(&spec) { Ok(()) } else { Err(format!("{spec:?}")) }
+                if is_mutated(&spec) {
+                    Ok(())
+                } else {
+                    Err(format!("{spec:?}"))
+                }
             })
             .await;
         created
     }
 
     async fn end(self) {
-        self.bindings.delete(&self.name, &DeleteParams::default()).await.unwrap();
-        self.policies.delete(&self.name, &DeleteParams::default()).await.unwrap();
+        self.bindings
+            .delete(&self.name, &DeleteParams::default())
+            .await
+            .unwrap();
+        self.policies
+            .delete(&self.name, &DeleteParams::default())
+            .await
+            .unwrap();
     }
 }
 
-/// What a service mesh adds: an ordinary container that never ends by itself. (An apply configuration may not set a command.)
+/// What a service mesh adds: an ordinary container that never ends by itself. (An apply configuration may not set a
+/// command.)
 fn mesh() -> serde_json::Value {
     let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
-    let container = format!(r#"Object.spec.containers{{name: "mesh", image: "python:3.11", command: ["sh", "-c", "{script}"]}}"#);
+    let container =
+        format!(r#"Object.spec.containers{{name: "mesh", image: "python:3.11", command: ["sh", "-c", "{script}"]}}"#);
     let patch = format!(r#"[JSONPatch{{op: "add", path: "/spec/containers/-", value: {container}}}]"#);
     json!({"patchType": "JSONPatch", "jsonPatch": {"expression": patch}})
 }
 
 /// What a queue adds. (The API server breaks off a request whose JSON patch has a list as its value.)
 fn gate() -> serde_json::Value {
-    let gates = r#"Object{spec: Object.spec{schedulingGates: [Object.spec.schedulingGates{name: "example.com/queue"}]}}"#;
+    let gates =
+        r#"Object{spec: Object.spec{schedulingGates: [Object.spec.schedulingGates{name: "example.com/queue"}]}}"#;
     json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": gates}})
 }
 
@@ -112,7 +138,13 @@ async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
         let lag = mesh.1.unwrap().0.duration_since(main.1.unwrap().0).as_secs();
         assert!(lag <= 20, "the mesh's container ran {lag} s longer");
         assert_eq!(scene.logs(&pod).await, "out\n");
-        let after = scene.api::<sandbox_operator::api::Sandbox>().get(name).await.unwrap().status.unwrap();
+        let after = scene
+            .api::<sandbox_operator::api::Sandbox>()
+            .get(name)
+            .await
+            .unwrap()
+            .status
+            .unwrap();
         assert_eq!(after, before, "the outcome stays as it was");
     }
     scene.sandbox("stopped", light(json!({}))).await;
@@ -120,7 +152,10 @@ async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
     scene.stop("stopped").await;
     let status = scene.ended("stopped").await;
     let ends = ends(&scene.api::<Pod>().get(&status.pod_name.clone().unwrap()).await.unwrap());
-    assert!(ends.iter().all(|(_, end)| end.is_some()), "TERMINATED while a container runs: {ends:?}");
+    assert!(
+        ends.iter().all(|(_, end)| end.is_some()),
+        "TERMINATED while a container runs: {ends:?}"
+    );
     assert_eq!(outcome(&status), ("TERMINATED", "Stopped", Some(0)));
     mutation.end().await;
     scene.end().await;
@@ -139,7 +174,10 @@ async fn a_gated_pod_is_shown_and_its_start_timeout_does_not_run() {
     assert_eq!(status.state.as_str(), "PENDING");
     assert!(status.message.unwrap().contains("example.com/queue"));
     let condition = status.conditions.iter().find(|c| c.type_ == "PodScheduled").unwrap();
-    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "SchedulingGated"));
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_str()),
+        ("False", "SchedulingGated")
+    );
     scene.waits_for("stopped", "SchedulingGated").await;
     scene.stop("stopped").await;
     assert_eq!(outcome(&scene.ended("stopped").await), ("TERMINATED", "Stopped", None));
@@ -147,13 +185,24 @@ async fn a_gated_pod_is_shown_and_its_start_timeout_does_not_run() {
     scene
         .eventually("the start timeout to be over", || async {
             let age = jiff::Timestamp::now().duration_since(created).as_secs();
-            if age > timeout + 5 { Ok(()) } else { Err(format!("{age} s")) }
+            if age > timeout + 5 {
+                Ok(())
+            } else {
+                Err(format!("{age} s"))
+            }
         })
         .await;
     let pod = scene.waits_for("a", "SchedulingGated").await.pod_name.unwrap();
-    scene.patch::<Pod>(&pod, json!({"spec": {"schedulingGates": null}})).await;
+    scene
+        .patch::<Pod>(&pod, json!({"spec": {"schedulingGates": null}}))
+        .await;
     let status = scene.ended("a").await;
-    assert_eq!(outcome(&status), ("COMPLETED", "Completed", Some(0)), "{:?}", status.message);
+    assert_eq!(
+        outcome(&status),
+        ("COMPLETED", "Completed", Some(0)),
+        "{:?}",
+        status.message
+    );
     mutation.end().await;
     scene.end().await;
 }

@@ -32,7 +32,9 @@ impl FakeNode {
             "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}, "annotations": annotations},
             "spec": {"taints": taint}, "status": {"capacity": room, "allocatable": room},
         });
-        api.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
+        api.create(&PostParams::default(), &serde_json::from_value(node).unwrap())
+            .await
+            .unwrap();
         FakeNode { api, name }
     }
 

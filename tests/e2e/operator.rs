@@ -44,11 +44,19 @@ async fn a_standby_takes_over_at_once_and_nothing_is_lost_or_made_twice() {
         "taken after {waited} s: it was not given back"
     );
     for name in &names {
-        assert_eq!(outcome(&scene.ended(name).await), ("COMPLETED", "Completed", Some(0)), "{name}");
+        assert_eq!(
+            outcome(&scene.ended(name).await),
+            ("COMPLETED", "Completed", Some(0)),
+            "{name}"
+        );
     }
     let pods = scene.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
     let owners: BTreeSet<&String> = pods.iter().filter_map(|p| p.labels().get(LABEL_SANDBOX_UID)).collect();
-    assert_eq!((pods.len(), owners.len()), (names.len(), names.len()), "one pod for each");
+    assert_eq!(
+        (pods.len(), owners.len()),
+        (names.len(), names.len()),
+        "one pod for each"
+    );
     scene.end().await;
 }
 
@@ -78,8 +86,14 @@ async fn objects_that_the_types_cannot_read_keep_nobody_from_beginning() {
                 let deployment = all.get(&name).await.unwrap();
                 let (status, wanted) = (deployment.status.unwrap(), deployment.spec.unwrap().replicas);
                 let seen = status.observed_generation == deployment.metadata.generation;
-                let new = status.updated_replicas == wanted && status.available_replicas == wanted && status.replicas == wanted;
-                if seen && new { Ok(()) } else { Err(format!("{status:?}")) }
+                let new = status.updated_replicas == wanted
+                    && status.available_replicas == wanted
+                    && status.replicas == wanted;
+                if seen && new {
+                    Ok(())
+                } else {
+                    Err(format!("{status:?}"))
+                }
             })
             .await;
     }
@@ -131,9 +145,22 @@ async fn sandboxes_outlive_upgrades_and_an_uninstall() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&scene.namespace);
     let older = older_chart(&folder);
     let values = folder.join("values.yaml");
-    std::fs::write(&values, helm(&["get", "values", MAIN, "--namespace", MAIN, "--output", "yaml"])).unwrap();
+    std::fs::write(
+        &values,
+        helm(&["get", "values", MAIN, "--namespace", MAIN, "--output", "yaml"]),
+    )
+    .unwrap();
     let install = |chart: &Path, round: &str| {
-        let release = ["upgrade", "--install", MAIN, text(chart), "--namespace", MAIN, "--values", text(&values)];
+        let release = [
+            "upgrade",
+            "--install",
+            MAIN,
+            text(chart),
+            "--namespace",
+            MAIN,
+            "--values",
+            text(&values),
+        ];
         helm(&[&release[..], &["--set", round, "--wait", "--timeout", "180s"]].concat());
     };
 
@@ -148,14 +175,21 @@ async fn sandboxes_outlive_upgrades_and_an_uninstall() {
 
     install(&chart(), "podAnnotations.round=newer");
     let now = columns(&scene).await;
-    assert!(now.contains(&"Exit".into()) && !now.contains(&"Older".into()), "{now:?}");
+    assert!(
+        now.contains(&"Exit".into()) && !now.contains(&"Older".into()),
+        "{now:?}"
+    );
     assert_eq!(lives(&scene).await, started, "after the upgrade");
     scene.stop("a").await;
     assert_eq!(outcome(&scene.ended("a").await), ("TERMINATED", "Stopped", Some(0)));
 
     helm(&["uninstall", MAIN, "--namespace", MAIN, "--wait"]);
     assert!(deployments(&scene, MAIN).get_opt(MAIN).await.unwrap().is_none());
-    assert_eq!(scene.count::<Sandbox>().await, 2, "the records stay, and so does what defines them");
+    assert_eq!(
+        scene.count::<Sandbox>().await,
+        2,
+        "the records stay, and so does what defines them"
+    );
     install(&chart(), "podAnnotations.round=again");
     assert_eq!(lives(&scene).await, started, "after a new installation");
     scene.running("b").await;
@@ -186,7 +220,10 @@ async fn columns(scene: &Scene) -> Vec<String> {
 /// A copy of the chart as it might have been: lower version, another name of a column.
 fn older_chart(folder: &Path) -> PathBuf {
     std::fs::create_dir_all(folder).unwrap();
-    let copied = Command::new("cp").args(["-rL", text(&chart()), text(folder)]).status().unwrap();
+    let copied = Command::new("cp")
+        .args(["-rL", text(&chart()), text(folder)])
+        .status()
+        .unwrap();
     assert!(copied.success());
     let older = folder.join(chart().file_name().unwrap());
     replace(&older.join("Chart.yaml"), "\nversion: ", "\nversion: 0.0.1-before-");

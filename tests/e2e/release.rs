@@ -24,14 +24,25 @@ pub fn chart() -> PathBuf {
 /// Runs Helm to its end, and returns what it wrote.
 pub fn helm(args: &[&str]) -> String {
     let output = Command::new("helm").args(args).output().expect("helm is on the PATH");
-    assert!(output.status.success(), "helm {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "helm {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The operator's image, as the main release has it.
 pub async fn image(scene: &Scene) -> String {
-    let deployment = deployments(scene, MAIN).get(MAIN).await.expect("the chart is installed");
-    let containers = deployment.spec.and_then(|s| s.template.spec).expect("a pod template").containers;
+    let deployment = deployments(scene, MAIN)
+        .get(MAIN)
+        .await
+        .expect("the chart is installed");
+    let containers = deployment
+        .spec
+        .and_then(|s| s.template.spec)
+        .expect("a pod template")
+        .containers;
     containers[0].image.clone().expect("an image")
 }
 
@@ -40,7 +51,8 @@ pub fn deployments(scene: &Scene, namespace: &str) -> Api<Deployment> {
     Api::namespaced(scene.client.clone(), namespace)
 }
 
-/// Does `work` without the main release's operator, which is there again afterwards, even if `work` fails. Tests run one at a time.
+/// Does `work` without the main release's operator, which is there again afterwards, even if `work` fails. Tests run
+/// one at a time.
 pub async fn without_operator<T>(scene: &Scene, work: impl Future<Output = T>) -> T {
     scale(scene, 0).await;
     let done = AssertUnwindSafe(work).catch_unwind().await;
@@ -51,11 +63,17 @@ pub async fn without_operator<T>(scene: &Scene, work: impl Future<Output = T>) -
 async fn scale(scene: &Scene, replicas: i32) {
     let deployments = deployments(scene, MAIN);
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    deployments.patch(MAIN, &PatchParams::default(), &patch).await.expect("scaled");
+    deployments
+        .patch(MAIN, &PatchParams::default(), &patch)
+        .await
+        .expect("scaled");
     scene
         .eventually("the operator to be scaled", || async {
             let status = deployments.get(MAIN).await.expect("get").status.unwrap_or_default();
-            let seen = (status.replicas.unwrap_or_default(), status.ready_replicas.unwrap_or_default());
+            let seen = (
+                status.replicas.unwrap_or_default(),
+                status.ready_replicas.unwrap_or_default(),
+            );
             if seen == (replicas, replicas) {
                 Ok(())
             } else {

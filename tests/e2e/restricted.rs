@@ -12,7 +12,11 @@ use serde_json::{Value, json};
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn an_operator_of_one_namespace_serves_it_and_no_other() {
-    let (home, watched, other) = (Scene::new("home").await, Scene::new("watched").await, Scene::new("other").await);
+    let (home, watched, other) = (
+        Scene::new("home").await,
+        Scene::new("watched").await,
+        Scene::new("other").await,
+    );
     let image = image(&home).await;
     without_operator(&home, async {
         other.sandbox("a", light(sh("true"))).await;
@@ -24,15 +28,24 @@ async fn an_operator_of_one_namespace_serves_it_and_no_other() {
         watched.sandbox("idle", light(json!({"containerImage": image}))).await;
         watched.running("idle").await;
         watched.stop("idle").await;
-        assert_eq!(outcome(&watched.ended("idle").await), ("TERMINATED", "Stopped", Some(0)));
+        assert_eq!(
+            outcome(&watched.ended("idle").await),
+            ("TERMINATED", "Stopped", Some(0))
+        );
         for pod in watched.api::<Pod>().list(&ListParams::default()).await.unwrap() {
-            assert!(pod.spec.unwrap().init_containers.is_some(), "the agent comes by init container");
+            assert!(
+                pod.spec.unwrap().init_containers.is_some(),
+                "the agent comes by init container"
+            );
         }
         assert_eq!(other.count::<Pod>().await, 0);
 
         lose_agent_image(&home, &image).await;
         watched.sandbox("no-agent", light(json!({}))).await;
-        assert_eq!(outcome(&watched.ended("no-agent").await), ("FAILED", "AgentImageFailed", None));
+        assert_eq!(
+            outcome(&watched.ended("no-agent").await),
+            ("FAILED", "AgentImageFailed", None)
+        );
         helm(&["uninstall", &home.namespace, "--namespace", &home.namespace]);
     })
     .await;
@@ -43,7 +56,8 @@ async fn an_operator_of_one_namespace_serves_it_and_no_other() {
     }
 }
 
-/// The release is named like its namespace: the chart also makes roles of the whole cluster, whose names must not be taken.
+/// The release is named like its namespace: the chart also makes roles of the whole cluster, whose names must not be
+/// taken.
 fn install(home: &Scene, watched: &Scene, image: &str) {
     let (repository, tag) = image.rsplit_once(':').unwrap();
     let values = json!({
@@ -51,9 +65,20 @@ fn install(home: &Scene, watched: &Scene, image: &str) {
         // It may not ask for the API server's address, and does not start without one.
         "sandboxes": {"agent": {"delivery": "InitContainer"}, "network": {"never": ["192.0.2.0/24"]}},
     });
-    let values: Vec<String> = values.as_object().unwrap().iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let values: Vec<String> = values
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     let chart = chart();
-    let mut args = vec!["install", &home.namespace, chart.to_str().unwrap(), "--namespace", &home.namespace];
+    let mut args = vec![
+        "install",
+        &home.namespace,
+        chart.to_str().unwrap(),
+        "--namespace",
+        &home.namespace,
+    ];
     args.extend(["--wait", "--timeout", "120s"]);
     args.extend(values.iter().flat_map(|value| ["--set-json", value]));
     helm(&args);
@@ -66,7 +91,13 @@ async fn may_make_pods(home: &Scene, scene: &Scene) -> bool {
     }});
     let reviews: Api<SubjectAccessReview> = Api::all(home.client.clone());
     let review = serde_json::from_value(review).unwrap();
-    reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
+    reviews
+        .create(&PostParams::default(), &review)
+        .await
+        .unwrap()
+        .status
+        .unwrap()
+        .allowed
 }
 
 /// Names an image in the configuration that no node has, and has the operator read it.
@@ -77,7 +108,8 @@ async fn lose_agent_image(home: &Scene, image: &str) {
         .replace(&format!("image: {image}"), "image: no-such-image:1")
         .replace("imagePullPolicy: IfNotPresent", "imagePullPolicy: Never");
     assert_ne!(lost, config);
-    home.patch::<ConfigMap>(name, json!({"data": {"config.yaml": lost}})).await;
+    home.patch::<ConfigMap>(name, json!({"data": {"config.yaml": lost}}))
+        .await;
     let restarted: Value = json!({"template": {"metadata": {"annotations": {"restarted": "once"}}}});
     let deployments = deployments(home, name);
     home.patch::<k8s_openapi::api::apps::v1::Deployment>(name, json!({"spec": restarted}))

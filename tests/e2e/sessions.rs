@@ -24,16 +24,31 @@ async fn defaults_come_from_a_session_that_arrives_later() {
     assert_eq!(scene.waits_for("a", "SessionNotFound").await.state.as_str(), "PENDING");
     let env = json!([{"name": "A", "value": "theirs"}, {"name": "B", "value": "theirs"}]);
     scene
-        .session("s", json!({"defaults": {"env": env, "tags": ["y"], "maxLifetimeSeconds": 77}}))
+        .session(
+            "s",
+            json!({"defaults": {"env": env, "tags": ["y"], "maxLifetimeSeconds": 77}}),
+        )
         .await;
     let status = scene.ended("a").await;
     assert_eq!(outcome(&status), ("COMPLETED", "Completed", Some(0)));
     assert_eq!(scene.story(&made).await[..2], ["SessionNotFound", "Pending"]);
-    assert_eq!((status.max_lifetime_seconds, status.tags), (Some(77), Some(vec!["x".into(), "y".into()])));
+    assert_eq!(
+        (status.max_lifetime_seconds, status.tags),
+        (Some(77), Some(vec!["x".into(), "y".into()]))
+    );
     scene
         .eventually("the session to count it", || async {
-            let status = scene.api::<SandboxSession>().get("s").await.unwrap().status.unwrap_or_default();
-            let open = status.conditions.iter().any(|c| c.type_ == "Ready" && c.reason == "Open");
+            let status = scene
+                .api::<SandboxSession>()
+                .get("s")
+                .await
+                .unwrap()
+                .status
+                .unwrap_or_default();
+            let open = status
+                .conditions
+                .iter()
+                .any(|c| c.type_ == "Ready" && c.reason == "Open");
             if open && (status.completed, status.active) == (1, 0) {
                 Ok(())
             } else {
@@ -55,15 +70,32 @@ async fn a_full_session_lets_the_next_in_when_one_ends_and_a_closed_one_stops_al
     assert_eq!(scene.waits_for("second", "SessionFull").await.state.as_str(), "PENDING");
     scene.stop("first").await;
     scene.running("second").await;
-    scene.patch::<SandboxSession>("s", json!({"spec": {"desiredState": "Closed"}})).await;
-    assert_eq!(outcome(&scene.ended("second").await), ("TERMINATED", "SessionClosed", Some(0)));
+    scene
+        .patch::<SandboxSession>("s", json!({"spec": {"desiredState": "Closed"}}))
+        .await;
+    assert_eq!(
+        outcome(&scene.ended("second").await),
+        ("TERMINATED", "SessionClosed", Some(0))
+    );
     scene.sandbox("late", json!({"sessionName": "s"})).await;
-    assert_eq!(outcome(&scene.ended("late").await), ("TERMINATED", "SessionClosed", None));
+    assert_eq!(
+        outcome(&scene.ended("late").await),
+        ("TERMINATED", "SessionClosed", None)
+    );
     assert_eq!(scene.count::<Sandbox>().await, 3, "closing keeps the records");
     scene
         .eventually("the session to be CLOSED", || async {
-            let status = scene.api::<SandboxSession>().get("s").await.unwrap().status.unwrap_or_default();
-            let closed = status.conditions.iter().any(|c| c.type_ == "Ready" && c.reason == "Closed");
+            let status = scene
+                .api::<SandboxSession>()
+                .get("s")
+                .await
+                .unwrap()
+                .status
+                .unwrap_or_default();
+            let closed = status
+                .conditions
+                .iter()
+                .any(|c| c.type_ == "Ready" && c.reason == "Closed");
             if closed && format!("{:?}", status.state) == "Closed" {
                 Ok(())
             } else {
@@ -90,13 +122,21 @@ async fn deleting_a_session_deletes_everything_without_the_operator() {
         .await;
     let child = scene.running("a").await.pod_name.unwrap();
     without_operator(&scene, async {
-        scene.api::<SandboxSession>().delete("s", &DeleteParams::background()).await.unwrap();
+        scene
+            .api::<SandboxSession>()
+            .delete("s", &DeleteParams::background())
+            .await
+            .unwrap();
         scene
             .eventually("the pod to go before its policy", || async {
                 let policy = scene.api::<NetworkPolicy>().get_opt(&child).await.unwrap();
                 let pod = scene.api::<Pod>().get_opt(&child).await.unwrap();
                 assert!(pod.is_none() || policy.is_some(), "the pod is there without its policy");
-                if pod.is_none() { Ok(()) } else { Err("the pod is there".into()) }
+                if pod.is_none() {
+                    Ok(())
+                } else {
+                    Err("the pod is there".into())
+                }
             })
             .await;
         scene.gone::<Sandbox>("a").await;
@@ -126,8 +166,13 @@ async fn a_later_session_of_the_same_name_has_nothing_to_do_with_an_orphan() {
     let status = scene.running("new").await;
     assert_eq!(status.session_uid, session.metadata.uid, "the orphan takes no place");
     counts(&scene, |s| (s.active, s.running, s.pending) == (1, 1, 0)).await;
-    scene.patch::<SandboxSession>("s", json!({"spec": {"desiredState": "Closed"}})).await;
-    assert_eq!(outcome(&scene.ended("new").await), ("TERMINATED", "SessionClosed", Some(0)));
+    scene
+        .patch::<SandboxSession>("s", json!({"spec": {"desiredState": "Closed"}}))
+        .await;
+    assert_eq!(
+        outcome(&scene.ended("new").await),
+        ("TERMINATED", "SessionClosed", Some(0))
+    );
     counts(&scene, |s| (s.active, s.running, s.terminated) == (0, 0, 1)).await;
     let old = scene.running("old").await;
     assert!(pinned.is_some());
@@ -142,7 +187,9 @@ async fn active_sandboxes_are_those_that_the_limit_counts() {
     let scene = Scene::new("counts").await;
     scene.session("s", json!({"maxSandboxes": 2})).await;
     for i in 0..4 {
-        scene.sandbox(&format!("s{i}"), light(json!({"sessionName": "s"}))).await;
+        scene
+            .sandbox(&format!("s{i}"), light(json!({"sessionName": "s"})))
+            .await;
     }
     counts(&scene, |s| (s.active, s.running, s.pending) == (2, 2, 2)).await;
     scene.end().await;
@@ -152,8 +199,18 @@ async fn active_sandboxes_are_those_that_the_limit_counts() {
 async fn counts(scene: &Scene, wanted: impl Fn(&SandboxSessionStatus) -> bool) {
     scene
         .eventually("the session's counts", || async {
-            let status = scene.api::<SandboxSession>().get("s").await.unwrap().status.unwrap_or_default();
-            if wanted(&status) { Ok(()) } else { Err(format!("{status:?}")) }
+            let status = scene
+                .api::<SandboxSession>()
+                .get("s")
+                .await
+                .unwrap()
+                .status
+                .unwrap_or_default();
+            if wanted(&status) {
+                Ok(())
+            } else {
+                Err(format!("{status:?}"))
+            }
         })
         .await;
 }

@@ -5,27 +5,39 @@ use crate::support::{Case, Scene, light, outcome, sh, with};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use serde_json::{Value, json};
 
-/// What depends on how the agent gets in: every kind of user and of root file system, and an image (the operator's own) that has
-/// nothing but one static program. All must succeed.
+/// What depends on how the agent gets in: every kind of user and of root file system, and an image (the operator's own)
+/// that has nothing but one static program. All must succeed.
 pub fn agent_cases(image: &str) -> Vec<Case> {
     let case = |script: &str, more: Value| with(light(sh(script)), more);
     let program = light(json!({"containerImage": image, "command": ["/sandbox-operator", "--version"]}));
     let cases = vec![
         (
             "root-is-nobody",
-            case("test $(id -u) = 0 && test $(awk '{print $2}' /proc/self/uid_map) != 0", json!({})),
+            case(
+                "test $(id -u) = 0 && test $(awk '{print $2}' /proc/self/uid_map) != 0",
+                json!({}),
+            ),
         ),
         (
             "non-root",
-            case("test $(id -u) = 1000", json!({"runAsUser": 1000, "securityProfile": "Restricted"})),
+            case(
+                "test $(id -u) = 1000",
+                json!({"runAsUser": 1000, "securityProfile": "Restricted"}),
+            ),
         ),
         (
             "read-only",
-            case("! touch /x 2>/dev/null && touch /dev/shm/x", json!({"readOnlyRootFilesystem": true})),
+            case(
+                "! touch /x 2>/dev/null && touch /dev/shm/x",
+                json!({"readOnlyRootFilesystem": true}),
+            ),
         ),
         (
             "host-users",
-            case("test $(awk '{print $2}' /proc/self/uid_map) = 0", json!({"hostUsers": true})),
+            case(
+                "test $(awk '{print $2}' /proc/self/uid_map) = 0",
+                json!({"hostUsers": true}),
+            ),
         ),
         ("no-shell", program.clone()),
         (
@@ -46,7 +58,10 @@ fn cases() -> Vec<(&'static str, Value)> {
     vec![
         (
             "identity",
-            case("test $CW_SANDBOX_ID = identity && test $(hostname) = identity", json!({})),
+            case(
+                "test $CW_SANDBOX_ID = identity && test $(hostname) = identity",
+                json!({}),
+            ),
         ),
         (
             "own-id-wins",
@@ -55,20 +70,35 @@ fn cases() -> Vec<(&'static str, Value)> {
                 json!({"env": [{"name": "CW_SANDBOX_ID", "value": "forged"}]}),
             ),
         ),
-        ("no-token", case("! ls /var/run/secrets/kubernetes.io 2>/dev/null", json!({}))),
+        (
+            "no-token",
+            case("! ls /var/run/secrets/kubernetes.io 2>/dev/null", json!({})),
+        ),
         (
             "process-limit",
-            case("test $(awk '/Max processes/ {print $3}' /proc/self/limits) = 4096", json!({})),
+            case(
+                "test $(awk '/Max processes/ {print $3}' /proc/self/limits) = 4096",
+                json!({}),
+            ),
         ),
         (
             "restricted",
-            case("grep -q '^CapEff:.0*$' /proc/self/status", json!({"securityProfile": "Restricted"})),
+            case(
+                "grep -q '^CapEff:.0*$' /proc/self/status",
+                json!({"securityProfile": "Restricted"}),
+            ),
         ),
-        ("baseline", case("chown 1000 /tmp && su -s /bin/sh nobody -c true", json!({}))),
+        (
+            "baseline",
+            case("chown 1000 /tmp && su -s /bin/sh nobody -c true", json!({})),
+        ),
         // The agent is PID 1 and reaps what is left behind: no zombie stays.
         (
             "reaped",
-            case("(sleep 0.1 &) ; sleep 1; ! grep -l '^State:.Z' /proc/[0-9]*/status", json!({})),
+            case(
+                "(sleep 0.1 &) ; sleep 1; ! grep -l '^State:.Z' /proc/[0-9]*/status",
+                json!({}),
+            ),
         ),
         (
             "image-entrypoint",
@@ -88,10 +118,16 @@ fn cases() -> Vec<(&'static str, Value)> {
                 json!({"files": [{"path": "/a/b/c", "content": "text", "mode": 0o640}]}),
             ),
         ),
-        ("working-dir", case("test $(pwd) = /some/where", json!({"workingDir": "/some/where"}))),
+        (
+            "working-dir",
+            case("test $(pwd) = /some/where", json!({"workingDir": "/some/where"})),
+        ),
         (
             "no-dns",
-            case("grep -q 127.0.0.1 /etc/resolv.conf", json!({"network": {"egress": {"mode": "None"}}})),
+            case(
+                "grep -q 127.0.0.1 /etc/resolv.conf",
+                json!({"network": {"egress": {"mode": "None"}}}),
+            ),
         ),
         (
             "sidecar",
@@ -114,7 +150,9 @@ fn cases() -> Vec<(&'static str, Value)> {
 async fn it_is_inside_as_the_spec_says() {
     let scene = Scene::new("shapes").await;
     let image = image(&scene).await;
-    let wrong = scene.run_all(cases().into_iter().map(succeeds).chain(agent_cases(&image))).await;
+    let wrong = scene
+        .run_all(cases().into_iter().map(succeeds).chain(agent_cases(&image)))
+        .await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     scene.end().await;
 }
@@ -131,12 +169,21 @@ async fn a_claim_binds_and_a_declared_port_gets_a_service() {
         .await;
     let volumes = json!([{"name": "data", "mountPath": "/data", "persistentVolumeClaim": {"claimName": "data"}}]);
     scene
-        .sandbox("writer", with(sh("echo kept > /data/file"), json!({"volumes": volumes})))
+        .sandbox(
+            "writer",
+            with(sh("echo kept > /data/file"), json!({"volumes": volumes})),
+        )
         .await;
-    assert_eq!(outcome(&scene.ended("writer").await), ("COMPLETED", "Completed", Some(0)));
+    assert_eq!(
+        outcome(&scene.ended("writer").await),
+        ("COMPLETED", "Completed", Some(0))
+    );
     let ports = json!([{"name": "http", "port": 8000}]);
     scene
-        .sandbox("reader", with(sh("grep kept /data/file"), json!({"volumes": volumes, "ports": ports})))
+        .sandbox(
+            "reader",
+            with(sh("grep kept /data/file"), json!({"volumes": volumes, "ports": ports})),
+        )
         .await;
     let status = scene.ended("reader").await;
     assert_eq!(outcome(&status), ("COMPLETED", "Completed", Some(0)));

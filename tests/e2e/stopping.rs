@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 async fn a_stop_keeps_pod_exit_code_and_logs() {
     let scene = Scene::new("stop").await;
     scene
-        .sandbox("polite", sh("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.1; done"))
+        .sandbox(
+            "polite",
+            sh("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.1; done"),
+        )
         .await;
     scene
         .sandbox(
@@ -26,7 +29,9 @@ async fn a_stop_keeps_pod_exit_code_and_logs() {
         )
         .await;
     scene.sandbox("idle", json!({})).await;
-    scene.sandbox("waiting", json!({"nodeSelector": {"no-node": "has-this"}})).await;
+    scene
+        .sandbox("waiting", json!({"nodeSelector": {"no-node": "has-this"}}))
+        .await;
     for name in ["polite", "deaf", "idle"] {
         scene.running(name).await;
     }
@@ -48,7 +53,10 @@ async fn a_stop_keeps_pod_exit_code_and_logs() {
     let polite = scene.ended("polite").await;
     assert_eq!(outcome(&polite), ("TERMINATED", "Stopped", Some(7)));
     assert!(scene.logs(&polite.pod_name.unwrap()).await.contains("bye"));
-    assert_eq!(outcome(&scene.ended("deaf").await), ("TERMINATED", "Stopped", Some(137)));
+    assert_eq!(
+        outcome(&scene.ended("deaf").await),
+        ("TERMINATED", "Stopped", Some(137))
+    );
     assert_eq!(outcome(&scene.ended("idle").await), ("TERMINATED", "Stopped", Some(0)));
     assert_eq!(outcome(&scene.ended("waiting").await), ("TERMINATED", "Stopped", None));
     scene.end().await;
@@ -61,14 +69,20 @@ async fn a_natural_end_is_not_overwritten_by_a_later_stop() {
     scene.sandbox("done", sh("true")).await;
     let before = scene.ended("done").await;
     scene.stop("done").await;
-    let after = scene.until("done", "to be acknowledged", |s| s.observed_generation == Some(2)).await;
+    let after = scene
+        .until("done", "to be acknowledged", |s| s.observed_generation == Some(2))
+        .await;
     let wanted = SandboxStatus {
         observed_generation: Some(2),
         ..before
     };
     assert_eq!(after, wanted, "nothing else moves");
-    scene.patch::<Sandbox>("done", json!({"spec": {"tags": ["later"]}})).await;
-    let after = scene.until("done", "to be acknowledged", |s| s.observed_generation == Some(3)).await;
+    scene
+        .patch::<Sandbox>("done", json!({"spec": {"tags": ["later"]}}))
+        .await;
+    let after = scene
+        .until("done", "to be acknowledged", |s| s.observed_generation == Some(3))
+        .await;
     assert_eq!(after.tags, Some(vec!["later".into()]));
     assert_eq!(outcome(&after), ("COMPLETED", "Completed", Some(0)));
     scene.end().await;
@@ -95,11 +109,19 @@ async fn a_stop_without_an_agent_has_its_own_grace_and_terminated_means_that_not
     let status = scene.ended("deaf").await;
     let pod = scene.api::<Pod>().get_opt(&pod).await.unwrap();
     let statuses = pod.and_then(|p| p.status?.container_statuses).unwrap_or_default();
-    let runs = statuses.iter().any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
+    let runs = statuses
+        .iter()
+        .any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
     assert!(!runs, "TERMINATED while the container runs");
     let took = began.elapsed();
-    assert!((Duration::from_secs(3)..Duration::from_secs(40)).contains(&took), "{took:?}");
-    assert_eq!((status.state.as_str(), status.reason.as_deref()), ("TERMINATED", Some("Stopped")));
+    assert!(
+        (Duration::from_secs(3)..Duration::from_secs(40)).contains(&took),
+        "{took:?}"
+    );
+    assert_eq!(
+        (status.state.as_str(), status.reason.as_deref()),
+        ("TERMINATED", Some("Stopped"))
+    );
     scene.end().await;
 }
 
@@ -117,7 +139,11 @@ async fn the_policy_outlives_a_pod_that_ignores_sigterm() {
         )
         .await;
     let child = scene.running("deaf").await.pod_name.unwrap();
-    scene.api::<Sandbox>().delete("deaf", &DeleteParams::background()).await.unwrap();
+    scene
+        .api::<Sandbox>()
+        .delete("deaf", &DeleteParams::background())
+        .await
+        .unwrap();
     scene
         .eventually("the pod to go, its policy staying until then", || async {
             // The policy is asked for first: if it is gone, a pod that is still there afterwards had none.
@@ -150,7 +176,11 @@ async fn a_sandbox_created_again_at_once_is_another_one() {
         )
         .await;
     let first = scene.running("again").await.pod_name.unwrap();
-    scene.api::<Sandbox>().delete("again", &DeleteParams::background()).await.unwrap();
+    scene
+        .api::<Sandbox>()
+        .delete("again", &DeleteParams::background())
+        .await
+        .unwrap();
     scene.gone::<Sandbox>("again").await;
     let second = scene.sandbox("again", sh("true")).await;
     let status = scene.ended("again").await;

@@ -30,8 +30,12 @@ impl Scene {
         let client = Client::try_default().await.expect("KUBECONFIG names a cluster");
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let made: Namespace =
-            serde_json::from_value(json!({"metadata": {"generateName": format!("e2e-{name}-"), "labels": labels}})).expect("a namespace");
-        let made = namespaces.create(&PostParams::default(), &made).await.expect("namespace");
+            serde_json::from_value(json!({"metadata": {"generateName": format!("e2e-{name}-"), "labels": labels}}))
+                .expect("a namespace");
+        let made = namespaces
+            .create(&PostParams::default(), &made)
+            .await
+            .expect("namespace");
         Scene {
             client,
             namespace: made.name_any(),
@@ -47,7 +51,10 @@ impl Scene {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
         let object: K = serde_json::from_value(object).expect("an object of the API");
-        self.api().create(&PostParams::default(), &object).await.expect("created")
+        self.api()
+            .create(&PostParams::default(), &object)
+            .await
+            .expect("created")
     }
 
     pub async fn sandbox(&self, name: &str, spec: Value) -> Sandbox {
@@ -60,7 +67,10 @@ impl Scene {
             spec,
             status: None,
         };
-        self.api().create(&PostParams::default(), &sandbox).await.expect("sandbox created")
+        self.api()
+            .create(&PostParams::default(), &sandbox)
+            .await
+            .expect("sandbox created")
     }
 
     pub async fn session(&self, name: &str, spec: Value) -> SandboxSession {
@@ -91,7 +101,8 @@ impl Scene {
     }
 
     pub async fn stop(&self, name: &str) {
-        self.patch::<Sandbox>(name, json!({"spec": {"desiredState": "Stopped"}})).await;
+        self.patch::<Sandbox>(name, json!({"spec": {"desiredState": "Stopped"}}))
+            .await;
     }
 
     /// Waits until the sandbox's status is as `wanted` says, and returns it.
@@ -147,10 +158,18 @@ impl Scene {
     pub async fn story(&self, made: &Sandbox) -> Vec<String> {
         let params = WatchParams::default().fields(&format!("metadata.name={}", made.name_any()));
         let version = made.resource_version().expect("a resourceVersion");
-        let mut events = self.api::<Sandbox>().watch(&params, &version).await.expect("watch").boxed();
+        let mut events = self
+            .api::<Sandbox>()
+            .watch(&params, &version)
+            .await
+            .expect("watch")
+            .boxed();
         let mut reasons = vec![];
         while let Some(event) = events.next().await {
-            let WatchEvent::Modified(Sandbox { status: Some(status), .. }) = event.expect("event") else {
+            let WatchEvent::Modified(Sandbox {
+                status: Some(status), ..
+            }) = event.expect("event")
+            else {
                 continue;
             };
             reasons.extend(status.reason);
@@ -198,7 +217,12 @@ impl Scene {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        self.api::<K>().list(&ListParams::default()).await.expect("list").items.len()
+        self.api::<K>()
+            .list(&ListParams::default())
+            .await
+            .expect("list")
+            .items
+            .len()
     }
 
     /// Deletes the namespace; the sandboxes in it end in the background.
@@ -217,7 +241,10 @@ pub fn sh(script: &str) -> Value {
 
 /// A spec that asks for little, so that many fit on the test machine's node.
 pub fn light(spec: Value) -> Value {
-    with(json!({"resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "1"}}}), spec)
+    with(
+        json!({"resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "1"}}}),
+        spec,
+    )
 }
 
 /// Two objects in one; the second wins.
@@ -236,5 +263,9 @@ pub type Case = (&'static str, Value, (&'static str, &'static str, Option<i32>))
 
 /// The state and reason of an end, and the exit code.
 pub fn outcome(status: &SandboxStatus) -> (&'static str, &str, Option<i32>) {
-    (status.state.as_str(), status.reason.as_deref().unwrap_or_default(), status.exit_code)
+    (
+        status.state.as_str(),
+        status.reason.as_deref().unwrap_or_default(),
+        status.exit_code,
+    )
 }

@@ -37,7 +37,10 @@ where
     <T::ResponseBody as http_body::Body>::Error: Into<tower::BoxError> + Send,
 {
     let request = pb::ConnectSandboxRequest::default();
-    SandboxServiceClient::new(channel).connect_sandbox(request).await.unwrap_err()
+    SandboxServiceClient::new(channel)
+        .connect_sandbox(request)
+        .await
+        .unwrap_err()
 }
 
 fn is_admitted(status: &Status) -> bool {
@@ -51,7 +54,11 @@ async fn missing_and_invalid_credentials_are_refused() {
     for refused in [
         call(channel.clone()).await,
         call(with(channel.clone(), "nonsense")).await,
-        call(with(channel.clone(), &token("bot", "https://kubernetes.default.svc", "good"))).await,
+        call(with(
+            channel.clone(),
+            &token("bot", "https://kubernetes.default.svc", "good"),
+        ))
+        .await,
         call(with(channel.clone(), &token("bot", AUDIENCE, "forged"))).await,
         call(with_key(channel.clone(), "unknown")).await,
     ] {
@@ -87,7 +94,10 @@ async fn a_token_is_reviewed_once_and_new_ones_are_refused_while_the_api_server_
     );
     assert!(retry_delay(&refused) > Duration::ZERO);
     gateway.api.down.store(false, Ordering::Relaxed);
-    assert!(is_admitted(&call(with(channel, &good("other"))).await), "a failure is not cached");
+    assert!(
+        is_admitted(&call(with(channel, &good("other"))).await),
+        "a failure is not cached"
+    );
 }
 
 #[tokio::test]
@@ -108,7 +118,10 @@ async fn an_api_key_identifies_the_service_account_in_its_file() {
     let channel = gateway.channel().await;
     assert!(is_admitted(&call(with_key(channel.clone(), "s3cret")).await));
     assert_eq!(call(with_key(channel, "other")).await.code(), Code::Unauthenticated);
-    assert_eq!(gateway.lines(1).await[0]["caller"], "system:serviceaccount:team-b:runner");
+    assert_eq!(
+        gateway.lines(1).await[0]["caller"],
+        "system:serviceaccount:team-b:runner"
+    );
     std::fs::remove_dir_all(directory).unwrap();
 }
 
@@ -155,13 +168,19 @@ async fn an_unknown_service_or_method_is_unimplemented_with_a_reason() {
         (refused.code(), reason(&refused).as_str()),
         (Code::Unimplemented, "CWSANDBOX_NOT_IMPLEMENTED")
     );
-    assert!(refused.message().contains("SettingsService/GetSecretStore"), "{}", refused.message());
+    assert!(
+        refused.message().contains("SettingsService/GetSecretStore"),
+        "{}",
+        refused.message()
+    );
 
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();
     let path = http::uri::PathAndQuery::from_static("/coreweave.sandbox.v1.SandboxService/Nothing");
     let codec = tonic_prost::ProstCodec::<pb::GetSandboxRequest, pb::Sandbox>::default();
-    let refused = grpc.unary(tonic::Request::new(pb::GetSandboxRequest::default()), path, codec).await;
+    let refused = grpc
+        .unary(tonic::Request::new(pb::GetSandboxRequest::default()), path, codec)
+        .await;
     assert_eq!(reason(&refused.unwrap_err()), "CWSANDBOX_NOT_IMPLEMENTED");
 }
 
@@ -172,7 +191,11 @@ async fn a_caller_over_its_rate_gets_a_retry_delay() {
         burst: 2,
         ..Limits::default()
     };
-    let gateway = start(Config { limits, ..Config::default() }).await;
+    let gateway = start(Config {
+        limits,
+        ..Config::default()
+    })
+    .await;
     let channel = gateway.channel().await;
     for _ in 0..2 {
         assert!(is_admitted(&call(with(channel.clone(), &good("greedy"))).await));
@@ -192,7 +215,9 @@ async fn large_requests_pass_where_they_are_allowed_and_their_memory_is_released
     let channel = with(gateway.channel().await, &good("bot"));
     let mut client = SandboxServiceClient::new(channel);
     let long = "x".repeat(5 << 20);
-    let request = pb::GetSandboxRequest { sandbox_id: long.clone() };
+    let request = pb::GetSandboxRequest {
+        sandbox_id: long.clone(),
+    };
     let refused = client.get_sandbox(request).await.unwrap_err();
     assert_eq!(
         (refused.code(), reason(&refused).as_str()),
@@ -225,14 +250,24 @@ async fn health_and_reflection_need_no_credentials_and_list_the_served_services(
             gateway.health.set_serving(serving).await;
         }
         for service in ["", "coreweave.sandbox.v1.SandboxService"] {
-            let answer = health.check(HealthCheckRequest { service: service.into() }).await.unwrap();
+            let answer = health
+                .check(HealthCheckRequest {
+                    service: service.into(),
+                })
+                .await
+                .unwrap();
             assert_eq!(answer.into_inner().status(), status, "{service}");
         }
     }
     let services = reflected(gateway.channel().await).await;
-    assert!(services.contains(&"coreweave.sandbox.v1.SandboxService".to_owned()), "{services:?}");
     assert!(
-        !services.iter().any(|s| s.contains("SettingsService") || s.contains("Agent")),
+        services.contains(&"coreweave.sandbox.v1.SandboxService".to_owned()),
+        "{services:?}"
+    );
+    assert!(
+        !services
+            .iter()
+            .any(|s| s.contains("SettingsService") || s.contains("Agent")),
         "{services:?}"
     );
     assert_eq!(gateway.lines.lock().unwrap().len(), 0, "probes are not logged");
@@ -244,7 +279,12 @@ async fn messages_without_credentials_are_small() {
     let gateway = start(Config::default()).await;
     let mut health = HealthClient::new(gateway.channel().await);
     let service = "x".repeat(4 << 10);
-    let refused = health.check(HealthCheckRequest { service: service.clone() }).await.unwrap_err();
+    let refused = health
+        .check(HealthCheckRequest {
+            service: service.clone(),
+        })
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let refused = health.watch(HealthCheckRequest { service }).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
@@ -260,7 +300,10 @@ async fn reflected(channel: tonic::transport::Channel) -> Vec<String> {
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let mut client = ServerReflectionClient::new(channel);
-    let answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap();
+    let answers = client
+        .server_reflection_info(tokio_stream::iter([request]))
+        .await
+        .unwrap();
     let answer = answers.into_inner().message().await.unwrap().unwrap();
     match answer.message_response.unwrap() {
         MessageResponse::ListServicesResponse(list) => list.service.into_iter().map(|s| s.name).collect(),
@@ -273,7 +316,9 @@ async fn each_call_is_logged_once_and_counted() {
     let gateway = start(Config::default()).await;
     let channel = gateway.channel().await;
     let mut client = SandboxServiceClient::new(with(channel.clone(), &good("bot")));
-    let request = pb::GetSandboxRequest { sandbox_id: "sbx-1".into() };
+    let request = pb::GetSandboxRequest {
+        sandbox_id: "sbx-1".into(),
+    };
     let _ = client.get_sandbox(request).await;
     call(channel).await;
     let lines = gateway.lines(2).await;
@@ -286,7 +331,10 @@ async fn each_call_is_logged_once_and_counted() {
         (&lines[1]["code"], &lines[1]["reason"], lines[1].get("caller")),
         (&"UNAUTHENTICATED".into(), &"CWSANDBOX_UNAUTHENTICATED".into(), None)
     );
-    assert!(lines.iter().all(|l| !l.to_string().contains("e30.")), "a token in the log");
+    assert!(
+        lines.iter().all(|l| !l.to_string().contains("e30.")),
+        "a token in the log"
+    );
     let metrics = gateway.metrics.text(0);
     for part in [
         "sandbox_gateway_rpc_seconds_count{method=\"SandboxService/ConnectSandbox\",code=\"UNAUTHENTICATED\"} 1",
@@ -313,6 +361,9 @@ async fn a_stop_lets_calls_in_flight_finish_and_accepts_no_new_connection() {
     }
     gateway.stop.cancel();
     assert!(is_admitted(&in_flight.await.unwrap()));
-    tokio::time::timeout(Duration::from_secs(5), gateway.served).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), gateway.served)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(tokio::net::TcpStream::connect(gateway.address).await.is_err());
 }

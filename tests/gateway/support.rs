@@ -46,7 +46,10 @@ pub struct Api {
 }
 
 impl Api {
-    async fn respond(&self, request: http::Request<kube::client::Body>) -> Result<http::Response<kube::client::Body>, tower::BoxError> {
+    async fn respond(
+        &self,
+        request: http::Request<kube::client::Body>,
+    ) -> Result<http::Response<kube::client::Body>, tower::BoxError> {
         if self.slow.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -81,7 +84,8 @@ fn reviewed(review: TokenReview) -> Value {
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
     let good = token.ends_with(".good");
     let mut review = serde_json::to_value(review).unwrap();
-    review["status"] = json!({"authenticated": good, "audiences": [AUDIENCE], "user": {"username": claims["sub"], "groups": ["g"]}});
+    review["status"] =
+        json!({"authenticated": good, "audiences": [AUDIENCE], "user": {"username": claims["sub"], "groups": ["g"]}});
     review
 }
 
@@ -142,7 +146,14 @@ pub async fn start(config: Config) -> Running {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let (send, receive) = mpsc::channel(8);
-    tokio::spawn(connection::accept(listener, None, permits, metrics.clone(), send, stop.clone()));
+    tokio::spawn(connection::accept(
+        listener,
+        None,
+        permits,
+        metrics.clone(),
+        send,
+        stop.clone(),
+    ));
     let serving = server::serve(layer, routes(services, &health), receive, stop.clone());
     let served = tokio::spawn(async move { serving.await.unwrap() });
     Running {
@@ -181,7 +192,9 @@ pub struct Header(&'static str, String);
 
 impl Interceptor for Header {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert(self.0, MetadataValue::try_from(&self.1).unwrap());
+        request
+            .metadata_mut()
+            .insert(self.0, MetadataValue::try_from(&self.1).unwrap());
         Ok(request)
     }
 }

@@ -2,14 +2,17 @@
 
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 
-/// Whether a pod with these tolerations can be scheduled to the node now: it is ready, not cordoned, and has no taint that repels the pod.
+/// Whether a pod with these tolerations can be scheduled to the node now: it is ready, not cordoned, and has no taint
+/// that repels the pod.
 pub(crate) fn is_schedulable(node: &Node, tolerations: &[Toleration]) -> bool {
     let spec = node.spec.as_ref();
     let cordoned = spec.and_then(|s| s.unschedulable).unwrap_or_default();
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
     let ready = conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
     let mut taints = spec.and_then(|s| s.taints.as_ref()).into_iter().flatten();
-    let repels = |taint: &Taint| ["NoSchedule", "NoExecute"].contains(&taint.effect.as_str()) && !tolerations.iter().any(|t| tolerates(t, taint));
+    let repels = |taint: &Taint| {
+        ["NoSchedule", "NoExecute"].contains(&taint.effect.as_str()) && !tolerations.iter().any(|t| tolerates(t, taint))
+    };
     ready && !cordoned && !taints.any(repels)
 }
 
@@ -45,8 +48,15 @@ mod tests {
 
     #[test]
     fn a_taint_must_be_tolerated_unless_it_is_only_a_preference() {
-        let tainted = |effect: &str| node("True", json!({"taints": [{"key": "pool", "value": "gpu", "effect": effect}]}));
-        let schedulable = |effect: &str, toleration: Value| is_schedulable(&tainted(effect), &[serde_json::from_value(toleration).unwrap()]);
+        let tainted = |effect: &str| {
+            node(
+                "True",
+                json!({"taints": [{"key": "pool", "value": "gpu", "effect": effect}]}),
+            )
+        };
+        let schedulable = |effect: &str, toleration: Value| {
+            is_schedulable(&tainted(effect), &[serde_json::from_value(toleration).unwrap()])
+        };
         assert!(is_schedulable(&tainted("PreferNoSchedule"), &[]));
         for effect in ["NoSchedule", "NoExecute"] {
             assert!(!is_schedulable(&tainted(effect), &[]), "{effect}");

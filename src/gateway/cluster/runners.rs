@@ -55,7 +55,14 @@ impl Runners {
             return set.all().first();
         }
         let node = sandbox.status.as_ref().and_then(|s| s.node_name.as_ref());
-        let index = node.and_then(|node| self.0.nodes.read().unwrap_or_else(PoisonError::into_inner).get(node).copied());
+        let index = node.and_then(|node| {
+            self.0
+                .nodes
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(node)
+                .copied()
+        });
         index.map(|i| &set.all()[i]).or_else(|| set.requested(sandbox))
     }
 
@@ -76,13 +83,19 @@ impl Runners {
             return std::future::pending().await;
         }
         let mut listed = HashMap::new();
-        api.watch_cluster_scoped("", |event| self.apply(&mut listed, event)).await;
+        api.watch_cluster_scoped("", |event| self.apply(&mut listed, event))
+            .await;
     }
 
-    /// Applies an event of the watch. A list replaces the nodes only when it is complete; until then it is collected in `listed`.
+    /// Applies an event of the watch. A list replaces the nodes only when it is complete; until then it is collected in
+    /// `listed`.
     fn apply(&self, listed: &mut HashMap<String, usize>, event: Event<Readable<PartialObjectMeta<Node>>>) {
         let mut nodes = self.0.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        let put = |nodes: &mut HashMap<String, usize>, node: &Readable<PartialObjectMeta<Node>>| match self.0.set.index_of_node(node.labels()) {
+        let put = |nodes: &mut HashMap<String, usize>, node: &Readable<PartialObjectMeta<Node>>| match self
+            .0
+            .set
+            .index_of_node(node.labels())
+        {
             Some(i) => nodes.insert(node.name_any(), i),
             None => nodes.remove(&node.name_any()),
         };

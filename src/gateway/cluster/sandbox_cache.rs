@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use crate::api::Sandbox;
 use crate::kube::{ApiClient, Readable};
 
-/// How long a stopped sandbox is still reported as TERMINATING after its end was seen here. The SDK drops the logs that it follows when it
-/// sees the end, and their reader then waits for ever. So the logs must end first, at every replica.
+/// How long a stopped sandbox is still reported as TERMINATING after its end was seen here. The SDK drops the logs that
+/// it follows when it sees the end, and their reader then waits for ever. So the logs must end first, at every replica.
 const JUST_ENDED: Duration = Duration::from_millis(500);
 
 type ByName = HashMap<String, Entry>;
@@ -52,8 +52,14 @@ impl SandboxCache {
     /// Whether the end of this sandbox (not of another one of its name) was observed a moment ago.
     pub(crate) fn just_ended(&self, sandbox: &Sandbox) -> bool {
         let all = self.read();
-        let entry = sandbox.metadata.namespace.as_ref().and_then(|n| all.get(n)?.get(&sandbox.name_any()));
-        entry.is_some_and(|e| e.sandbox.uid() == sandbox.uid() && e.ended.is_some_and(|ended| ended.elapsed() < JUST_ENDED))
+        let entry = sandbox
+            .metadata
+            .namespace
+            .as_ref()
+            .and_then(|n| all.get(n)?.get(&sandbox.name_any()));
+        entry.is_some_and(|e| {
+            e.sandbox.uid() == sandbox.uid() && e.ended.is_some_and(|ended| ended.elapsed() < JUST_ENDED)
+        })
     }
 
     /// All sandboxes of a namespace, in no order.
@@ -66,7 +72,10 @@ impl SandboxCache {
 
     /// All sandboxes of all namespaces, in no order.
     pub(crate) fn list_all(&self) -> Vec<Arc<Sandbox>> {
-        self.read().values().flat_map(|n| n.values().map(|e| e.sandbox.clone())).collect()
+        self.read()
+            .values()
+            .flat_map(|n| n.values().map(|e| e.sandbox.clone()))
+            .collect()
     }
 
     /// Number of sandboxes.
@@ -102,7 +111,8 @@ impl SandboxCache {
         api.watch::<Sandbox>(scope.as_deref(), "", apply).await;
     }
 
-    /// Applies an event of a watch. A list replaces the sandboxes only when it is complete; until then it is collected in `listed`.
+    /// Applies an event of a watch. A list replaces the sandboxes only when it is complete; until then it is collected
+    /// in `listed`.
     fn apply(&self, scope: Option<&String>, listed: &mut HashMap<String, ByName>, event: Event<Readable<Sandbox>>) {
         match event {
             Event::Init => listed.clear(),
@@ -166,7 +176,12 @@ fn insert(all: &mut HashMap<String, ByName>, mut sandbox: Sandbox) {
 /// Nothing here reads the contents of files, and they can be large.
 fn drop_file_contents(sandbox: &mut Sandbox) {
     let w = &mut sandbox.spec.workload;
-    let of_sidecars = w.pod.sidecars.iter_mut().flatten().filter_map(|s| s.container.files.as_mut());
+    let of_sidecars = w
+        .pod
+        .sidecars
+        .iter_mut()
+        .flatten()
+        .filter_map(|s| s.container.files.as_mut());
     for file in w.container.files.iter_mut().chain(of_sidecars).flatten() {
         (file.content, file.content_base64) = (None, None);
     }

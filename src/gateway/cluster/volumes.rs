@@ -18,6 +18,9 @@ pub(crate) async fn find(api: &ApiClient, namespace: &str, id: &str) -> Result<O
         return Ok(None);
     }
     let params = ListParams::default().labels(&format!("{VOLUME_ID}={id}")).limit(1);
-    let list = api.list(namespace, &params).await.map_err(|e| of_kube("finding a volume", &e))?;
+    let list = api
+        .list(namespace, &params)
+        .await
+        .map_err(|e| of_kube("finding a volume", &e))?;
     Ok(list.items.into_iter().next())
 }

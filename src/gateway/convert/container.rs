@@ -58,25 +58,54 @@ pub(crate) fn from_proto(
         problems.check(&path.field("args").index(i), text::argument_error(arg));
     }
     let strings = std::iter::once(&command).chain(&args).map(String::len);
-    let variables = environment_variables.iter().map(|(name, value)| name.len() + 1 + value.len());
+    let variables = environment_variables
+        .iter()
+        .map(|(name, value)| name.len() + 1 + value.len());
     if let Some(error) = text::exec_total_error(strings.chain(variables)) {
         problems.invalid(path, format!("command, args and environment_variables {error}"));
     }
-    let (resources, labels) = resources::from_proto(path, resources, resource_requirements, &context.config.gpus, problems);
+    let (resources, labels) =
+        resources::from_proto(path, resources, resource_requirements, &context.config.gpus, problems);
     apply_node_labels(draft, path, labels, problems);
-    let declared: BTreeSet<&str> = draft.workload.pod.volumes.iter().flatten().map(|v| v.name.as_str()).collect();
+    let declared: BTreeSet<&str> = draft
+        .workload
+        .pod
+        .volumes
+        .iter()
+        .flatten()
+        .map(|v| v.name.as_str())
+        .collect();
     let mut taken = BTreeSet::new();
-    let mounts = volumes::mounts_from_proto(&path.field("volume_mounts"), volume_mounts, &declared, &mut taken, problems);
+    let mounts = volumes::mounts_from_proto(
+        &path.field("volume_mounts"),
+        volume_mounts,
+        &declared,
+        &mut taken,
+        problems,
+    );
     let file_context = FileContext {
         sandbox: &draft.name,
         working_dir: &working_dir,
         has_agent: !command.is_empty(),
         max_files: if name == MAIN { MAX_FILES_OF_MAIN } else { MAX_FILES },
     };
-    let files = files::from_proto(&path.field("files"), files, &file_context, &mut taken, &mut draft.contents, problems);
+    let files = files::from_proto(
+        &path.field("files"),
+        files,
+        &file_context,
+        &mut taken,
+        &mut draft.contents,
+        problems,
+    );
     let env = env::from_proto(path, name, environment_variables, secret_stores, draft, problems);
     if let Some(credentials) = image_pull_credentials {
-        apply_pull_credentials(draft, &path.field("image_pull_credentials"), name, credentials, problems);
+        apply_pull_credentials(
+            draft,
+            &path.field("image_pull_credentials"),
+            name,
+            credentials,
+            problems,
+        );
     }
     let security = security::from_proto(&path.field("security_context"), security_context, problems);
     Container {
@@ -117,7 +146,13 @@ fn apply_node_labels(draft: &mut Draft, path: &FieldPath, labels: Labels, proble
     }
 }
 
-fn apply_pull_credentials(draft: &mut Draft, path: &FieldPath, name: &str, credentials: pb::ImagePullCredentials, problems: &mut Problems) {
+fn apply_pull_credentials(
+    draft: &mut Draft,
+    path: &FieldPath,
+    name: &str,
+    credentials: pb::ImagePullCredentials,
+    problems: &mut Problems,
+) {
     let pb::ImagePullCredentials { registry, credentials } = credentials;
     let pb::SecretSource {
         store_name,

@@ -1,4 +1,5 @@
-//! The containers of a request: one is the main container, whose end is the sandbox's; the others are additional containers.
+//! The containers of a request: one is the main container, whose end is the sandbox's; the others are additional
+//! containers.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,13 @@ const MAX_CONTAINERS: usize = 17;
 const MAX_IMAGE_BYTES: usize = 1024;
 
 /// Replaces the containers of the draft, which may come from a template, with those of the request.
-pub(crate) fn apply(draft: &mut Draft, path: &FieldPath, containers: Vec<pb::Container>, context: &ConvertContext<'_>, problems: &mut Problems) {
+pub(crate) fn apply(
+    draft: &mut Draft,
+    path: &FieldPath,
+    containers: Vec<pb::Container>,
+    context: &ConvertContext<'_>,
+    problems: &mut Problems,
+) {
     problems.at_most(path, containers.len(), MAX_CONTAINERS);
     clear(&mut draft.workload);
     let main = main_index(path, &containers, problems);
@@ -25,7 +32,8 @@ pub(crate) fn apply(draft: &mut Draft, path: &FieldPath, containers: Vec<pb::Con
     let mut sidecars = vec![];
     for (i, (container, name)) in containers.into_iter().zip(names).enumerate() {
         let path = path.index(i);
-        // The main container has a default image. An override of a template replaces all of its containers, and none of their fields remains.
+        // The main container has a default image. An override of a template replaces all of its containers, and none of
+        // their fields remains.
         let is_required = i != main || context.template.is_some();
         let image = image(&path.field("image"), &container, is_required, problems);
         let name_in_pod = if i == main { MAIN } else { &name };
@@ -47,7 +55,10 @@ pub(crate) fn apply(draft: &mut Draft, path: &FieldPath, containers: Vec<pb::Con
 fn image(path: &FieldPath, container: &pb::Container, is_required: bool, problems: &mut Problems) -> Option<String> {
     let image = container.image.as_str();
     if image.len() > MAX_IMAGE_BYTES || image.contains(char::is_whitespace) {
-        problems.invalid(path, format!("must have at most {MAX_IMAGE_BYTES} bytes and no whitespace"));
+        problems.invalid(
+            path,
+            format!("must have at most {MAX_IMAGE_BYTES} bytes and no whitespace"),
+        );
     }
     if image.is_empty() && is_required {
         problems.invalid(path, "is required");
@@ -69,7 +80,10 @@ fn main_index(path: &FieldPath, containers: &[pb::Container], problems: &mut Pro
     let mut primary = (0..containers.len()).filter(|i| containers[*i].primary == Some(true));
     let first = primary.next();
     if let Some(second) = primary.next() {
-        problems.invalid(&path.index(second).field("primary"), "must be true for one container only");
+        problems.invalid(
+            &path.index(second).field("primary"),
+            "must be true for one container only",
+        );
     }
     first.unwrap_or_default()
 }

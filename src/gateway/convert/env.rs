@@ -67,7 +67,11 @@ fn from_secret(
     draft: &mut Draft,
     problems: &mut Problems,
 ) -> EnvVar {
-    let pb::SecretMapping { path: key, field, env_var } = mapping;
+    let pb::SecretMapping {
+        path: key,
+        field,
+        env_var,
+    } = mapping;
     let name = if env_var.is_empty() { key.clone() } else { env_var };
     problems.check(&path.field("env_var"), text::variable_name_error(&name));
     let source = SecretSource {

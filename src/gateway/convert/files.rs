@@ -64,7 +64,8 @@ pub(crate) struct FileContext<'a> {
     pub(crate) sandbox: &'a str,
     /// Working directory of the container; empty: the image's.
     pub(crate) working_dir: &'a str,
-    /// Whether the agent starts the container's command: only the agent can place a file relative to the image's working directory.
+    /// Whether the agent starts the container's command: only the agent can place a file relative to the image's
+    /// working directory.
     pub(crate) has_agent: bool,
     /// Most files that the container can have.
     pub(crate) max_files: usize,
@@ -90,7 +91,10 @@ pub(crate) fn from_proto(
                 problems.invalid(&field.field("path"), format!("duplicate path {}", quoted(&path)));
             }
             Ok(_) if content.len() > MAX_SECRET_BYTES => {
-                let text = format!("must have at most {MAX_SECRET_BYTES} bytes, not {}; use a volume", content.len());
+                let text = format!(
+                    "must have at most {MAX_SECRET_BYTES} bytes, not {}; use a volume",
+                    content.len()
+                );
                 problems.invalid(&field.field("content"), text);
             }
             Ok(path) => converted.push(File {
@@ -117,7 +121,10 @@ fn resolve(context: &FileContext<'_>, path: &str) -> Result<String, String> {
         return Err(format!("must have at most {MAX_PATH_BYTES} bytes, without ':' and NUL"));
     }
     if text::is_reserved_path(&normalized) {
-        return Err(format!("{} is in a directory of the platform; choose another path", quoted(&normalized)));
+        return Err(format!(
+            "{} is in a directory of the platform; choose another path",
+            quoted(&normalized)
+        ));
     }
     if !normalized.starts_with('/') && !context.has_agent {
         return Err("must be absolute in a container without command and working_dir".into());

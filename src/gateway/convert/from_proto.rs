@@ -1,4 +1,5 @@
-//! From the spec of a request to a draft: the Sandbox, the Secrets that it will own, and the secrets that have to be read first.
+//! From the spec of a request to a draft: the Sandbox, the Secrets that it will own, and the secrets that have to be
+//! read first.
 
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,12 @@ const MAX_TAG_CHARACTERS: usize = 256;
 ///
 /// # Errors
 /// Everything that is wrong with the request.
-pub(crate) fn draft(name: &str, spec: pb::SandboxSpec, context: &ConvertContext<'_>, mut problems: Problems) -> Result<Draft, Status> {
+pub(crate) fn draft(
+    name: &str,
+    spec: pb::SandboxSpec,
+    context: &ConvertContext<'_>,
+    mut problems: Problems,
+) -> Result<Draft, Status> {
     let path = context.spec_path();
     let mut draft = Draft {
         name: name.into(),
@@ -61,13 +67,25 @@ pub(crate) fn draft(name: &str, spec: pb::SandboxSpec, context: &ConvertContext<
         problems.unsupported(&path.field(field), is_set);
     }
     if !declared.is_empty() {
-        let declared = volumes::from_proto(&path.field("volumes"), declared, context.volumes, &mut draft.metadata, &mut problems);
+        let declared = volumes::from_proto(
+            &path.field("volumes"),
+            declared,
+            context.volumes,
+            &mut draft.metadata,
+            &mut problems,
+        );
         draft.workload.pod.volumes = Some(declared);
     }
     if containers.is_empty() {
         check_template_mounts(&path, context.template, &draft.workload, &mut problems);
     } else {
-        containers::apply(&mut draft, &path.field("containers"), containers, context, &mut problems);
+        containers::apply(
+            &mut draft,
+            &path.field("containers"),
+            containers,
+            context,
+            &mut problems,
+        );
     }
     volumes::restrict_registered_mounts(&mut draft.workload, context.volumes, &draft.metadata);
     if !draft.metadata.registries.is_empty() {
@@ -77,7 +95,12 @@ pub(crate) fn draft(name: &str, spec: pb::SandboxSpec, context: &ConvertContext<
     apply_network(&mut draft, &path, services, network, context, &mut problems);
     apply_tags(&mut draft.workload, &path, tags, &mut problems);
     apply_annotations(&mut draft.workload, &path, annotations, &mut problems);
-    runtime_class::apply(&mut draft.workload, &path.field("runtime_class"), runtime_class_name, &mut problems);
+    runtime_class::apply(
+        &mut draft.workload,
+        &path.field("runtime_class"),
+        runtime_class_name,
+        &mut problems,
+    );
     apply_lifetime(&mut draft.workload, &path, max_lifetime_seconds, context, &mut problems);
     apply_runners(&mut draft, &path, runner_ids, context, &mut problems);
     if pb::SandboxMode::try_from(mode).is_err() {
@@ -85,7 +108,8 @@ pub(crate) fn draft(name: &str, spec: pb::SandboxSpec, context: &ConvertContext<
     }
     draft.metadata.mode = mode;
     if draft.metadata.exceeds_limit() {
-        let text = "runner_ids, names of services and volumes, and references to secrets must be at most 32 KiB in total";
+        let text =
+            "runner_ids, names of services and volumes, and references to secrets must be at most 32 KiB in total";
         problems.invalid(&path, text);
     }
     if problems.is_empty() {
@@ -101,7 +125,12 @@ fn check_template_mounts(path: &FieldPath, template: Option<&Workload>, w: &Work
         problems.invalid(&path.field("containers"), "must have at least one container");
         return;
     };
-    let sidecars = template.pod.sidecars.iter().flatten().flat_map(|s| s.container.mounts.iter().flatten());
+    let sidecars = template
+        .pod
+        .sidecars
+        .iter()
+        .flatten()
+        .flat_map(|s| s.container.mounts.iter().flatten());
     let mounted: BTreeSet<&str> = template
         .container
         .mounts
@@ -163,7 +192,10 @@ fn apply_tags(w: &mut Workload, path: &FieldPath, tags: Vec<String>, problems: &
     problems.at_most(&path, tags.len(), MAX_TAGS);
     for (i, tag) in tags.iter().enumerate() {
         if !(1..=MAX_TAG_CHARACTERS).contains(&tag.chars().count()) {
-            problems.invalid(&path.index(i), format!("must have 1 to {MAX_TAG_CHARACTERS} characters"));
+            problems.invalid(
+                &path.index(i),
+                format!("must have 1 to {MAX_TAG_CHARACTERS} characters"),
+            );
         }
     }
     if !tags.is_empty() {
@@ -171,18 +203,29 @@ fn apply_tags(w: &mut Workload, path: &FieldPath, tags: Vec<String>, problems: &
     }
 }
 
-fn apply_annotations(w: &mut Workload, path: &FieldPath, annotations: BTreeMap<String, String>, problems: &mut Problems) {
+fn apply_annotations(
+    w: &mut Workload,
+    path: &FieldPath,
+    annotations: BTreeMap<String, String>,
+    problems: &mut Problems,
+) {
     let path = path.field("annotations");
     problems.at_most(&path, annotations.len(), MAX_ANNOTATIONS);
     let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if size > MAX_ANNOTATION_BYTES {
-        problems.invalid(&path, format!("must have at most {MAX_ANNOTATION_BYTES} bytes in total, not {size}"));
+        problems.invalid(
+            &path,
+            format!("must have at most {MAX_ANNOTATION_BYTES} bytes in total, not {size}"),
+        );
     }
     for key in annotations.keys() {
         if labels::is_reserved(key) {
             problems.invalid(&path.key(key), "is reserved; use a key under a domain of your own");
         } else if !labels::is_key(key) {
-            problems.invalid(&path.key(key), "must be the key of an annotation, such as example.com/name");
+            problems.invalid(
+                &path.key(key),
+                "must be the key of an annotation, such as example.com/name",
+            );
         }
     }
     if !annotations.is_empty() {
@@ -190,7 +233,13 @@ fn apply_annotations(w: &mut Workload, path: &FieldPath, annotations: BTreeMap<S
     }
 }
 
-fn apply_lifetime(w: &mut Workload, path: &FieldPath, seconds: i32, context: &ConvertContext<'_>, problems: &mut Problems) {
+fn apply_lifetime(
+    w: &mut Workload,
+    path: &FieldPath,
+    seconds: i32,
+    context: &ConvertContext<'_>,
+    problems: &mut Problems,
+) {
     let seconds = i64::from(seconds);
     if !(0..=limits::MAX_LIFETIME_SECONDS).contains(&seconds) {
         let text = format!("must be 0 to {}", limits::MAX_LIFETIME_SECONDS);
@@ -199,10 +248,18 @@ fn apply_lifetime(w: &mut Workload, path: &FieldPath, seconds: i32, context: &Co
     if seconds > 0 {
         w.lifecycle.max_lifetime_seconds = Some(seconds);
     }
-    w.lifecycle.max_lifetime_seconds.get_or_insert(context.config.default_lifetime_seconds);
+    w.lifecycle
+        .max_lifetime_seconds
+        .get_or_insert(context.config.default_lifetime_seconds);
 }
 
-fn apply_runners(draft: &mut Draft, path: &FieldPath, runner_ids: Vec<String>, context: &ConvertContext<'_>, problems: &mut Problems) {
+fn apply_runners(
+    draft: &mut Draft,
+    path: &FieldPath,
+    runner_ids: Vec<String>,
+    context: &ConvertContext<'_>,
+    problems: &mut Problems,
+) {
     let path = path.field("runner_ids");
     if runner_ids.len() > MAX_RUNNER_IDS {
         problems.at_most(&path, runner_ids.len(), MAX_RUNNER_IDS);

@@ -1,5 +1,6 @@
-//! Conversions between the messages of the SDK and custom resources: pure functions in both directions. Messages are destructured without
-//! `..`, so that a new field does not compile until its conversion is written: the field is honoured, or refused by name.
+//! Conversions between the messages of the SDK and custom resources: pure functions in both directions. Messages are
+//! destructured without `..`, so that a new field does not compile until its conversion is written: the field is
+//! honoured, or refused by name.
 
 pub(crate) mod container;
 pub(crate) mod containers;

@@ -50,7 +50,8 @@ impl Problems {
     pub(crate) fn refuse(&mut self, code: Code, reason: &str, field: &FieldPath, description: &str) {
         #[cfg(test)]
         super::tests::refusals::record(field, std::panic::Location::caller());
-        self.refusals.push(error::status(code, reason, format!("{field}: {description}")));
+        self.refusals
+            .push(error::status(code, reason, format!("{field}: {description}")));
     }
 
     /// No node can take the sandbox.

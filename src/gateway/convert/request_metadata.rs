@@ -1,5 +1,6 @@
-//! What a request contains that no field of a Sandbox holds. It is kept in an annotation, so that responses return what was requested. It
-//! decides nothing about the pod. A Sandbox without it (created with kubectl) is converted from its spec alone.
+//! What a request contains that no field of a Sandbox holds. It is kept in an annotation, so that responses return what
+//! was requested. It decides nothing about the pod. A Sandbox without it (created with kubectl) is converted from its
+//! spec alone.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -7,7 +8,8 @@ use std::collections::BTreeMap;
 use crate::api::{ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST_FACTS, Sandbox};
 use crate::resources::pod_containers::MAIN;
 
-/// Most bytes of the annotation. Every list call reads it for each sandbox, and anyone who can edit a Sandbox can write to it.
+/// Most bytes of the annotation. Every list call reads it for each sandbox, and anyone who can edit a Sandbox can write
+/// to it.
 const MAX_BYTES: usize = 32 << 10;
 
 /// What a request contains that no field of a Sandbox holds.
@@ -53,9 +55,14 @@ pub(crate) struct RegistryCredentials {
 }
 
 impl RequestMetadata {
-    /// Reads the annotation. Empty for a Sandbox that was not created by the gateway, and for an annotation that cannot be parsed.
+    /// Reads the annotation. Empty for a Sandbox that was not created by the gateway, and for an annotation that cannot
+    /// be parsed.
     pub(crate) fn of(sandbox: &Sandbox) -> RequestMetadata {
-        let text = sandbox.metadata.annotations.as_ref().and_then(|a| a.get(ANNOTATION_REQUEST_FACTS));
+        let text = sandbox
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get(ANNOTATION_REQUEST_FACTS));
         let text = text.filter(|t| t.len() <= MAX_BYTES);
         text.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default()
     }
@@ -74,7 +81,9 @@ impl RequestMetadata {
 /// The name of the main container in the request.
 pub(crate) fn main_name(sandbox: &Sandbox) -> &str {
     let annotations = sandbox.metadata.annotations.as_ref();
-    annotations.and_then(|a| a.get(ANNOTATION_MAIN_NAME)).map_or(MAIN, String::as_str)
+    annotations
+        .and_then(|a| a.get(ANNOTATION_MAIN_NAME))
+        .map_or(MAIN, String::as_str)
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

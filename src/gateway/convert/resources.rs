@@ -16,8 +16,9 @@ pub(super) type Labels = BTreeMap<String, String>;
 
 type Quantities = BTreeMap<String, Quantity>;
 
-/// Requests and limits of the container at `path`, and the labels that its node must have. `both`: the older field, which is requests and
-/// limits at once. A GPU is an extended resource and cannot be overcommitted: it is both request and limit, wherever it is set.
+/// Requests and limits of the container at `path`, and the labels that its node must have. `both`: the older field,
+/// which is requests and limits at once. A GPU is an extended resource and cannot be overcommitted: it is both request
+/// and limit, wherever it is set.
 pub(crate) fn from_proto(
     path: &FieldPath,
     both: Option<pb::Resources>,
@@ -26,22 +27,27 @@ pub(crate) fn from_proto(
     problems: &mut Problems,
 ) -> (Option<ResourceRequirements>, Labels) {
     if both.is_some() && requirements.is_some() {
-        problems.invalid(&path.field("resources"), "must be left out if resource_requirements is set");
+        problems.invalid(
+            &path.field("resources"),
+            "must be left out if resource_requirements is set",
+        );
     }
     let requirements_path = path.field("resource_requirements");
-    let (requests_path, limits_path, (mut requests, requested_gpu), (mut limits, limit_gpu)) = match (requirements, both) {
-        (Some(pb::ResourceRequirements { requests, limits }), _) => {
-            let (requests_path, limits_path) = (requirements_path.field("requests"), requirements_path.field("limits"));
-            let requests = quantities(&requests_path, requests, problems);
-            let limits = quantities(&limits_path, limits, problems);
-            (requests_path, limits_path, requests, limits)
-        }
-        (None, both) => {
-            let path = path.field("resources");
-            let both = quantities(&path, both, problems);
-            (path.clone(), path, both.clone(), both)
-        }
-    };
+    let (requests_path, limits_path, (mut requests, requested_gpu), (mut limits, limit_gpu)) =
+        match (requirements, both) {
+            (Some(pb::ResourceRequirements { requests, limits }), _) => {
+                let (requests_path, limits_path) =
+                    (requirements_path.field("requests"), requirements_path.field("limits"));
+                let requests = quantities(&requests_path, requests, problems);
+                let limits = quantities(&limits_path, limits, problems);
+                (requests_path, limits_path, requests, limits)
+            }
+            (None, both) => {
+                let path = path.field("resources");
+                let both = quantities(&path, both, problems);
+                (path.clone(), path, both.clone(), both)
+            }
+        };
     for name in RESOURCES {
         let [request, limit] = [&requests, &limits].map(|all| all.get(name).and_then(thousandths));
         if request.zip(limit).is_some_and(|(request, limit)| request > limit) {
@@ -51,7 +57,12 @@ pub(crate) fn from_proto(
     if requested_gpu.is_some() && limit_gpu.is_some() && requested_gpu != limit_gpu {
         problems.invalid(&requests_path.field("gpu"), "must be the same as in limits");
     }
-    let gpu_path = if limit_gpu.is_some() { limits_path } else { requests_path }.field("gpu");
+    let gpu_path = if limit_gpu.is_some() {
+        limits_path
+    } else {
+        requests_path
+    }
+    .field("gpu");
     let mut labels = Labels::new();
     if let Some(gpu) = limit_gpu.or(requested_gpu) {
         let count = Quantity(gpu.count.to_string());
@@ -69,7 +80,11 @@ pub(crate) fn from_proto(
 
 const RESOURCES: [&str; 2] = ["cpu", "memory"];
 
-fn quantities(path: &FieldPath, resources: Option<pb::Resources>, problems: &mut Problems) -> (Quantities, Option<pb::Gpu>) {
+fn quantities(
+    path: &FieldPath,
+    resources: Option<pb::Resources>,
+    problems: &mut Problems,
+) -> (Quantities, Option<pb::Gpu>) {
     let pb::Resources { cpu, memory, gpu } = resources.unwrap_or_default();
     let mut quantities = Quantities::new();
     for (name, value) in RESOURCES.into_iter().zip([cpu, memory]) {
@@ -99,7 +114,11 @@ fn node_labels(path: &FieldPath, gpu: &pb::Gpu, gpus: &Gpus, problems: &mut Prob
 }
 
 /// The reverse of [`from_proto`].
-pub(crate) fn to_proto(own: Option<&ResourceRequirements>, node_selector: Option<&Labels>, gpus: &Gpus) -> Option<pb::ResourceRequirements> {
+pub(crate) fn to_proto(
+    own: Option<&ResourceRequirements>,
+    node_selector: Option<&Labels>,
+    gpus: &Gpus,
+) -> Option<pb::ResourceRequirements> {
     let to_resources = |quantities: Option<&Quantities>| {
         let quantities = quantities?;
         let get = |name: &str| quantities.get(name).map(|q| q.0.clone()).unwrap_or_default();

@@ -22,8 +22,15 @@ impl RunnerSet {
             id: config.runner_id.clone(),
             ..Runner::default()
         };
-        let runners = if is_whole_cluster { vec![cluster()] } else { config.runners.clone() };
-        RunnerSet { runners, is_whole_cluster }
+        let runners = if is_whole_cluster {
+            vec![cluster()]
+        } else {
+            config.runners.clone()
+        };
+        RunnerSet {
+            runners,
+            is_whole_cluster,
+        }
     }
 
     /// Whether the only runner is the whole cluster.
@@ -54,9 +61,14 @@ impl RunnerSet {
         requested.next().filter(|_| requested.next().is_none())
     }
 
-    /// Restricts `w` to nodes of the runners with these ids; without ids to nodes of any runner. Returns false if there is no such runner.
+    /// Restricts `w` to nodes of the runners with these ids; without ids to nodes of any runner. Returns false if there
+    /// is no such runner.
     pub(crate) fn place(&self, w: &mut Workload, ids: &[String]) -> bool {
-        let chosen: Vec<&Runner> = self.runners.iter().filter(|r| ids.is_empty() || ids.contains(&r.id)).collect();
+        let chosen: Vec<&Runner> = self
+            .runners
+            .iter()
+            .filter(|r| ids.is_empty() || ids.contains(&r.id))
+            .collect();
         if !self.is_whole_cluster {
             restrict(w, &chosen);
         }
@@ -72,20 +84,33 @@ fn restrict(w: &mut Workload, runners: &[&Runner]) {
         .get_or_insert_default()
         .required_during_scheduling_ignored_during_execution;
     let before = required.take().map(|r| r.node_selector_terms).unwrap_or_default();
-    let before = if before.is_empty() { vec![NodeSelectorTerm::default()] } else { before };
+    let before = if before.is_empty() {
+        vec![NodeSelectorTerm::default()]
+    } else {
+        before
+    };
     let term = |before: &NodeSelectorTerm, runner: &Runner| {
         let labels = runner.node_labels.iter().map(|(key, value)| NodeSelectorRequirement {
             key: key.clone(),
             operator: "In".into(),
             values: Some(vec![value.clone()]),
         });
-        let expressions = before.match_expressions.iter().flatten().cloned().chain(labels).collect();
+        let expressions = before
+            .match_expressions
+            .iter()
+            .flatten()
+            .cloned()
+            .chain(labels)
+            .collect();
         NodeSelectorTerm {
             match_expressions: Some(expressions),
             ..before.clone()
         }
     };
-    let node_selector_terms = before.iter().flat_map(|b| runners.iter().map(move |r| term(b, r))).collect();
+    let node_selector_terms = before
+        .iter()
+        .flat_map(|b| runners.iter().map(move |r| term(b, r)))
+        .collect();
     *required = Some(NodeSelector { node_selector_terms });
     for toleration in runners.iter().flat_map(|r| &r.tolerations) {
         let all = w.pod.tolerations.get_or_insert_default();

@@ -15,7 +15,10 @@ pub(crate) fn apply(w: &mut Workload, path: &FieldPath, runtime_class: String, p
         NODE_DEFAULT => w.pod.runtime_class_name = None,
         name => {
             if !names::is_name(name) {
-                let text = format!("must be the name of a RuntimeClass or {NODE_DEFAULT}; {} is neither", quoted(name));
+                let text = format!(
+                    "must be the name of a RuntimeClass or {NODE_DEFAULT}; {} is neither",
+                    quoted(name)
+                );
                 problems.invalid(path, text);
             }
             w.pod.runtime_class_name = Some(runtime_class);

@@ -1,4 +1,5 @@
-//! Secret stores: what a request takes from them, and what it becomes once they are read. Values never leave the Secrets.
+//! Secret stores: what a request takes from them, and what it becomes once they are read. Values never leave the
+//! Secrets.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -58,7 +59,11 @@ pub(crate) fn store_names(lookups: &[SecretLookup]) -> BTreeSet<&str> {
 ///
 /// # Errors
 /// INVALID_ARGUMENT for keys and fields that do not exist, FAILED_PRECONDITION for a store that does not.
-pub(crate) fn resolve(containers: &FieldPath, lookups: &[SecretLookup], stores: &BTreeMap<String, StoreData>) -> Result<ResolvedSecrets, Status> {
+pub(crate) fn resolve(
+    containers: &FieldPath,
+    lookups: &[SecretLookup],
+    stores: &BTreeMap<String, StoreData>,
+) -> Result<ResolvedSecrets, Status> {
     let (mut problems, mut resolved, mut auths) = (Problems::default(), ResolvedSecrets::default(), BTreeMap::new());
     for lookup in lookups {
         let Some(value) = value_of(lookup, stores, &mut problems) else {
@@ -94,21 +99,36 @@ fn value_of(lookup: &SecretLookup, stores: &BTreeMap<String, StoreData>, problem
     let SecretSource { store, path, field } = &lookup.source;
     let Some(data) = stores.get(store).and_then(Option::as_ref) else {
         let text = format!("there is no secret store {}", quoted(store));
-        problems.refuse(Code::FailedPrecondition, reason::SECRET_STORE_NOT_PROVISIONED, &lookup.store_path, &text);
+        problems.refuse(
+            Code::FailedPrecondition,
+            reason::SECRET_STORE_NOT_PROVISIONED,
+            &lookup.store_path,
+            &text,
+        );
         return None;
     };
     let Some(whole) = data.get(path) else {
-        let text = format!("must be a secret of the store {}; there is no {}", quoted(store), quoted(path));
+        let text = format!(
+            "must be a secret of the store {}; there is no {}",
+            quoted(store),
+            quoted(path)
+        );
         problems.invalid(&lookup.path.field("path"), text);
         return None;
     };
     let value = match field.as_str() {
         "" => Some(Value::String(String::from_utf8_lossy(&whole.0).into_owned())),
-        name => serde_json::from_slice(&whole.0).ok().and_then(|v: Value| v.get(name).cloned()),
+        name => serde_json::from_slice(&whole.0)
+            .ok()
+            .and_then(|v: Value| v.get(name).cloned()),
     };
     let value = value.filter(|v| !v.is_null());
     if value.is_none() {
-        let text = format!("must be a field of the secret {}; there is no {}", quoted(path), quoted(field));
+        let text = format!(
+            "must be a field of the secret {}; there is no {}",
+            quoted(path),
+            quoted(field)
+        );
         problems.invalid(&lookup.path.field("field"), text);
     }
     value

@@ -43,7 +43,10 @@ pub(crate) fn from_proto(path: &FieldPath, context: Option<pb::SecurityContext>,
         }
     }
     if !["", "RuntimeDefault", "runtime/default"].contains(&seccomp_profile.as_str()) {
-        let text = format!("must be RuntimeDefault or left out; {} is not supported", quoted(&seccomp_profile));
+        let text = format!(
+            "must be RuntimeDefault or left out; {} is not supported",
+            quoted(&seccomp_profile)
+        );
         problems.invalid(&path.field("seccomp_profile"), text);
     }
     let drop_all = check_capabilities(path, &capabilities_add, &capabilities_drop, problems);
@@ -71,7 +74,11 @@ fn check_capabilities(path: &FieldPath, add: &[String], drop: &[String], problem
         if drop_all {
             problems.invalid(&field, "must be left out if capabilities_drop has ALL");
         } else if !BASELINE_CAPABILITIES.contains(&name.as_str()) {
-            let text = format!("must be one of {}; {} is not allowed", BASELINE_CAPABILITIES.join(", "), quoted(&name));
+            let text = format!(
+                "must be one of {}; {} is not allowed",
+                BASELINE_CAPABILITIES.join(", "),
+                quoted(&name)
+            );
             problems.invalid(&field, text);
         }
     }

@@ -19,9 +19,15 @@ pub(crate) type Visibilities = BTreeMap<String, i32>;
 pub(crate) const ALL_ADDRESSES: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// Converts the services of a request to ports and their visibilities.
-pub(crate) fn from_proto(path: &FieldPath, services: Vec<pb::Service>, agent_port: u16, problems: &mut Problems) -> (Vec<Port>, Visibilities) {
+pub(crate) fn from_proto(
+    path: &FieldPath,
+    services: Vec<pb::Service>,
+    agent_port: u16,
+    problems: &mut Problems,
+) -> (Vec<Port>, Visibilities) {
     problems.at_most(path, services.len(), MAX_SERVICES);
-    let (mut ports, mut visibilities, mut names, mut numbers) = (vec![], Visibilities::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut ports, mut visibilities, mut names, mut numbers) =
+        (vec![], Visibilities::new(), BTreeSet::new(), BTreeSet::new());
     for (i, service) in services.into_iter().enumerate() {
         let path = path.index(i);
         let pb::Service {
@@ -34,11 +40,17 @@ pub(crate) fn from_proto(path: &FieldPath, services: Vec<pb::Service>, agent_por
         if !(1..=65_535).contains(&port) {
             problems.invalid(&path.field("port"), "must be 1 to 65535");
         } else if port == i32::from(agent_port) {
-            problems.invalid(&path.field("port"), format!("{port} is reserved for the platform; choose another port"));
+            problems.invalid(
+                &path.field("port"),
+                format!("{port} is reserved for the platform; choose another port"),
+            );
         }
         let name = if name.is_empty() { format!("port-{port}") } else { name };
         if !is_port_name(&name) {
-            let text = format!("must be at most 15 of a-z, 0-9 and single '-', with a letter; {} is not", quoted(&name));
+            let text = format!(
+                "must be at most 15 of a-z, 0-9 and single '-', with a letter; {} is not",
+                quoted(&name)
+            );
             problems.invalid(&path.field("name"), text);
         }
         let protocol = protocol_from_proto(&path.field("protocol"), protocol, problems);
@@ -121,7 +133,8 @@ pub(crate) fn ports_of(ports: &[Port], visibilities: &Visibilities, wanted: pb::
         .collect()
 }
 
-/// The rules that the visibilities stand for: PUBLIC allows everyone, PRIVATE the pods of the namespace. CUSTOM ports need rules of the request.
+/// The rules that the visibilities stand for: PUBLIC allows everyone, PRIVATE the pods of the namespace. CUSTOM ports
+/// need rules of the request.
 pub(crate) fn ingress_rules(ports: &[Port], visibilities: &Visibilities) -> Vec<IngressRule> {
     let public = ports_of(ports, visibilities, pb::Visibility::Public);
     let private = ports_of(ports, visibilities, pb::Visibility::Private);
@@ -148,7 +161,8 @@ pub(crate) fn from_everywhere(ports: &[NetworkPort]) -> impl Iterator<Item = Ing
     })
 }
 
-/// The reverse of [`from_proto`]. A port without a visibility (of a sandbox created with kubectl) is CUSTOM if a rule opens it.
+/// The reverse of [`from_proto`]. A port without a visibility (of a sandbox created with kubectl) is CUSTOM if a rule
+/// opens it.
 pub(crate) fn to_proto(ports: &[Port], visibilities: &Visibilities, rules: &[IngressRule]) -> Vec<pb::Service> {
     ports
         .iter()
@@ -177,5 +191,6 @@ pub(crate) fn to_proto(ports: &[Port], visibilities: &Visibilities, rules: &[Ing
 }
 
 fn opens(rule: &NetworkPort, port: &Port) -> bool {
-    rule.protocol.unwrap_or_default() == port.protocol.unwrap_or_default() && (rule.port..=rule.end_port.unwrap_or(rule.port)).contains(&port.port)
+    rule.protocol.unwrap_or_default() == port.protocol.unwrap_or_default()
+        && (rule.port..=rule.end_port.unwrap_or(rule.port)).contains(&port.port)
 }

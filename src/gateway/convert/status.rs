@@ -11,11 +11,17 @@ use crate::gateway::config::{Config, Runner};
 use crate::proto::sandbox as pb;
 use crate::resources::service;
 
-/// The state of a sandbox. It is TERMINATING as soon as a stop is requested: the operator may update the status a moment later.
+/// The state of a sandbox. It is TERMINATING as soon as a stop is requested: the operator may update the status a
+/// moment later.
 pub(crate) fn state(sandbox: &Sandbox) -> State {
     let state = sandbox.state();
-    let is_ending = sandbox.spec.desired_state == DesiredState::Stopped || sandbox.metadata.deletion_timestamp.is_some();
-    if is_ending && !state.is_final() { State::Terminating } else { state }
+    let is_ending =
+        sandbox.spec.desired_state == DesiredState::Stopped || sandbox.metadata.deletion_timestamp.is_some();
+    if is_ending && !state.is_final() {
+        State::Terminating
+    } else {
+        state
+    }
 }
 
 /// The state in the API.
@@ -32,15 +38,28 @@ pub(crate) fn state_to_proto(state: State) -> pb::State {
 }
 
 /// Converts the status. `runner`: where the sandbox runs, if that is known.
-pub(crate) fn status(sandbox: &Sandbox, metadata: &RequestMetadata, config: &Config, runner: Option<&Runner>) -> pb::SandboxStatus {
+pub(crate) fn status(
+    sandbox: &Sandbox,
+    metadata: &RequestMetadata,
+    config: &Config,
+    runner: Option<&Runner>,
+) -> pb::SandboxStatus {
     let w = &sandbox.spec.workload;
     let empty = SandboxStatus::default();
     let status = sandbox.status.as_ref().unwrap_or(&empty);
     let state = state(sandbox);
     let wire_state = state_to_proto(state).into();
     let lifetime = status.max_lifetime_seconds.or(w.lifecycle.max_lifetime_seconds);
-    let rules = w.network.as_ref().and_then(|n| n.ingress.as_ref()).map(|i| i.rules.as_slice());
-    let requirements = resources::to_proto(w.container.resources.as_ref(), w.pod.node_selector.as_ref(), &config.gpus);
+    let rules = w
+        .network
+        .as_ref()
+        .and_then(|n| n.ingress.as_ref())
+        .map(|i| i.rules.as_slice());
+    let requirements = resources::to_proto(
+        w.container.resources.as_ref(),
+        w.pod.node_selector.as_ref(),
+        &config.gpus,
+    );
     pb::SandboxStatus {
         state: wire_state,
         state_reason: state_reason(status),
@@ -73,7 +92,16 @@ pub(crate) fn status(sandbox: &Sandbox, metadata: &RequestMetadata, config: &Con
 /// The statuses of the additional containers.
 pub(crate) fn sidecars(sandbox: &Sandbox, pod: &Pod) -> Vec<pb::ContainerStatus> {
     let statuses = pod.status.as_ref().and_then(|s| s.init_container_statuses.as_ref());
-    let is_sidecar = |name: &str| sandbox.spec.workload.pod.sidecars.iter().flatten().any(|s| s.name == name);
+    let is_sidecar = |name: &str| {
+        sandbox
+            .spec
+            .workload
+            .pod
+            .sidecars
+            .iter()
+            .flatten()
+            .any(|s| s.name == name)
+    };
     let statuses = statuses.into_iter().flatten().filter(|c| is_sidecar(&c.name));
     let converted = statuses.map(|container| {
         let terminated = container.state.as_ref().and_then(|s| s.terminated.as_ref());
@@ -105,7 +133,11 @@ fn state_reason(status: &SandboxStatus) -> String {
 fn service_statuses(sandbox: &Sandbox, metadata: &RequestMetadata, state: State) -> Vec<pb::ServiceStatus> {
     let w = &sandbox.spec.workload;
     let ports = w.ports.as_deref().unwrap_or_default();
-    let rules = w.network.as_ref().and_then(|n| n.ingress.as_ref()).map(|i| i.rules.as_slice());
+    let rules = w
+        .network
+        .as_ref()
+        .and_then(|n| n.ingress.as_ref())
+        .map(|i| i.rules.as_slice());
     let host = service::host(sandbox);
     let converted = services::to_proto(ports, &metadata.visibilities, rules.unwrap_or_default());
     ports

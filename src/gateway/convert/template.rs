@@ -1,5 +1,5 @@
-//! Checks what only the operator's builders see. A request's own fields are checked as they are converted; what a template adds could make
-//! the sandbox FAILED a moment after it was created, and is refused here instead.
+//! Checks what only the operator's builders see. A request's own fields are checked as they are converted; what a
+//! template adds could make the sandbox FAILED a moment after it was created, and is refused here instead.
 
 use super::context::ConvertContext;
 use super::problems::Problems;

@@ -8,7 +8,8 @@ use crate::api::limits;
 use crate::resources::exec_limits::MAX_TOTAL;
 use crate::resources::quantity;
 
-/// The text as Kubernetes reads it in a command, an argument or a variable: the SDK's strings are literal, Kubernetes expands `$(NAME)` and `$$`.
+/// The text as Kubernetes reads it in a command, an argument or a variable: the SDK's strings are literal, Kubernetes
+/// expands `$(NAME)` and `$$`.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('$', "$$")
 }
@@ -44,8 +45,14 @@ pub(crate) fn non_empty<T: Default + PartialEq>(value: T) -> Option<T> {
 /// Why `text` is not a DNS label.
 pub(crate) fn dns_label_error(text: &str) -> Option<String> {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let valid = (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-');
-    (!valid).then(|| format!("must be a DNS label (at most 63 of a-z, 0-9 and -); {} is not", quoted(text)))
+    let valid =
+        (1..=63).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-');
+    (!valid).then(|| {
+        format!(
+            "must be a DNS label (at most 63 of a-z, 0-9 and -); {} is not",
+            quoted(text)
+        )
+    })
 }
 
 /// Why `text` cannot be the name of an environment variable.
@@ -54,7 +61,10 @@ pub(crate) fn variable_name_error(text: &str) -> Option<String> {
         return Some("CW_SANDBOX_ID is set by the platform; choose another name".into());
     }
     let first = |c: char| c.is_ascii_alphabetic() || "_.-".contains(c);
-    let valid = text.starts_with(first) && text.chars().all(|c| first(c) || c.is_ascii_digit()) && text != "." && !text.starts_with("..");
+    let valid = text.starts_with(first)
+        && text.chars().all(|c| first(c) || c.is_ascii_digit())
+        && text != "."
+        && !text.starts_with("..");
     let short = text.len() <= MAX_VARIABLE_NAME_BYTES;
     (!(valid && short)).then(|| {
         let text = quoted(text);
@@ -71,18 +81,23 @@ pub(crate) fn argument_error(text: &str) -> Option<String> {
 
 /// Why no process can have this variable.
 pub(crate) fn variable_error(name: &str, value: &str) -> Option<String> {
-    nul_error(value).map(Into::into).or_else(|| length_error(name.len() + 1 + value.len()))
+    nul_error(value)
+        .map(Into::into)
+        .or_else(|| length_error(name.len() + 1 + value.len()))
 }
 
 fn length_error(bytes: usize) -> Option<String> {
     let most = limits::MAX_EXEC_STRING;
-    (bytes > most).then(|| format!("must have at most {most} bytes (a variable with its name and '='), not {bytes}; put it into a file"))
+    (bytes > most).then(|| {
+        format!("must have at most {most} bytes (a variable with its name and '='), not {bytes}; put it into a file")
+    })
 }
 
 /// Why no process can have strings of these lengths, all together. Linux counts a NUL and a pointer for each.
 pub(crate) fn exec_total_error(lengths: impl Iterator<Item = usize>) -> Option<String> {
     let total: usize = lengths.map(|length| length + 1 + size_of::<u64>()).sum();
-    (total > MAX_TOTAL).then(|| format!("must have at most {MAX_TOTAL} bytes in total, not {total}; put some of it into files"))
+    (total > MAX_TOTAL)
+        .then(|| format!("must have at most {MAX_TOTAL} bytes in total, not {total}; put some of it into files"))
 }
 
 /// No argument, variable or path can contain a NUL.
@@ -93,7 +108,8 @@ pub(crate) fn nul_error(text: &str) -> Option<&'static str> {
 /// Why `text` is not a quantity that the API server accepts.
 pub(crate) fn quantity_error(text: &str) -> Option<String> {
     let known = quantity::thousandths(&Quantity(text.into())).filter(|n| *n >= 0);
-    (known.is_none() || text.len() > MAX_QUANTITY_BYTES).then(|| format!("must be a quantity such as 500m or 1Gi; {} is not", quoted(text)))
+    (known.is_none() || text.len() > MAX_QUANTITY_BYTES)
+        .then(|| format!("must be a quantity such as 500m or 1Gi; {} is not", quoted(text)))
 }
 
 /// Why `text` is not the size of a volume.
@@ -152,7 +168,10 @@ mod tests {
         assert!(argument_error(&format!("{longest}x")).is_some());
         assert_eq!(variable_error("A", &longest[2..]), None);
         assert!(variable_error("AB", &longest[2..]).is_some());
-        assert!(argument_error(&"ä".repeat(65_536)).is_some(), "bytes count, not characters");
+        assert!(
+            argument_error(&"ä".repeat(65_536)).is_some(),
+            "bytes count, not characters"
+        );
         assert_eq!(exec_total_error(std::iter::repeat_n(131_063, 16)), None);
         assert!(exec_total_error(std::iter::repeat_n(131_063, 16).chain([1])).is_some());
     }

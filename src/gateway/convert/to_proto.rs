@@ -1,5 +1,5 @@
-//! From a Sandbox to the message that describes it: from the resource alone, so that it works for sandboxes created with kubectl too.
-//! Secrets are returned as references, files as paths.
+//! From a Sandbox to the message that describes it: from the resource alone, so that it works for sandboxes created
+//! with kubectl too. Secrets are returned as references, files as paths.
 
 use k8s_openapi::api::core::v1::EnvVar;
 use kube::ResourceExt;
@@ -8,7 +8,10 @@ use super::request_metadata::{RequestMetadata, SecretSource, main_name};
 use super::security::{self, Security};
 use super::text::unescape;
 use super::{network, resources, services, volumes};
-use crate::api::{ANNOTATION_DISPLAY_NAME, ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Container, File, Mount, Sandbox, Workload};
+use crate::api::{
+    ANNOTATION_DISPLAY_NAME, ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Container, File, Mount, Sandbox,
+    Workload,
+};
 use crate::gateway::config::{Config, Runner};
 use crate::proto::sandbox as pb;
 use crate::resources::pod_containers::MAIN;
@@ -32,13 +35,21 @@ pub(crate) fn sandbox(sandbox: &Sandbox, config: &Config, runner: Option<&Runner
 fn spec(sandbox: &Sandbox, metadata: &RequestMetadata, config: &Config) -> pb::SandboxSpec {
     let w = &sandbox.spec.workload;
     let ports = w.ports.as_deref().unwrap_or_default();
-    let rules = w.network.as_ref().and_then(|n| n.ingress.as_ref()).map(|i| i.rules.as_slice());
+    let rules = w
+        .network
+        .as_ref()
+        .and_then(|n| n.ingress.as_ref())
+        .map(|i| i.rules.as_slice());
     let service_rules = services::ingress_rules(ports, &metadata.visibilities);
     pb::SandboxSpec {
         containers: containers(sandbox, metadata, config),
         volumes: volumes::to_proto(w.pod.volumes.as_deref().unwrap_or_default(), metadata),
         services: services::to_proto(ports, &metadata.visibilities, rules.unwrap_or_default()),
-        max_lifetime_seconds: w.lifecycle.max_lifetime_seconds.and_then(|s| i32::try_from(s).ok()).unwrap_or_default(),
+        max_lifetime_seconds: w
+            .lifecycle
+            .max_lifetime_seconds
+            .and_then(|s| i32::try_from(s).ok())
+            .unwrap_or_default(),
         network_ids: vec![],
         object_storage_access: None,
         tags: w.tags.clone().unwrap_or_default(),
@@ -72,8 +83,15 @@ fn containers(sandbox: &Sandbox, metadata: &RequestMetadata, config: &Config) ->
     std::iter::once(main).chain(sidecars).collect()
 }
 
-/// Converts one container, without its name and image. `name`: its name in the pod. Destructures without `..`, so that no field is forgotten.
-fn container(name: &str, container: &Container, w: &Workload, metadata: &RequestMetadata, config: &Config) -> pb::Container {
+/// Converts one container, without its name and image. `name`: its name in the pod. Destructures without `..`, so that
+/// no field is forgotten.
+fn container(
+    name: &str,
+    container: &Container,
+    w: &Workload,
+    metadata: &RequestMetadata,
+    config: &Config,
+) -> pb::Container {
     let Container {
         command: words,
         args,
@@ -122,7 +140,10 @@ fn declared_mount(v: &crate::api::Volume) -> Option<Mount> {
 fn command(command: Option<&Vec<String>>, args: Option<&Vec<String>>) -> (String, Vec<String>) {
     let mut words = command.into_iter().flatten().map(|w| unescape(w));
     let first = words.next().unwrap_or_default();
-    (first, words.chain(args.into_iter().flatten().map(|a| unescape(a))).collect())
+    (
+        first,
+        words.chain(args.into_iter().flatten().map(|a| unescape(a))).collect(),
+    )
 }
 
 fn files(files: Option<&Vec<File>>) -> Vec<pb::FileMount> {
@@ -133,7 +154,8 @@ fn files(files: Option<&Vec<File>>) -> Vec<pb::FileMount> {
     files.into_iter().flatten().map(path).collect()
 }
 
-/// A container with its variables, and with those from secret stores as the references of the request. `name`: its name in the pod.
+/// A container with its variables, and with those from secret stores as the references of the request. `name`: its name
+/// in the pod.
 fn with_env(name: &str, env: Option<&Vec<EnvVar>>, metadata: &RequestMetadata) -> pb::Container {
     let mut container = pb::Container::default();
     let copied = metadata.values.get(name);
@@ -149,7 +171,11 @@ fn with_env(name: &str, env: Option<&Vec<EnvVar>>, metadata: &RequestMetadata) -
         };
         match (copied.or_else(referenced), &variable.value) {
             (Some(source), _) => add_secret(&mut container.secret_stores, variable.name.clone(), source),
-            (None, Some(value)) => drop(container.environment_variables.insert(variable.name.clone(), unescape(value))),
+            (None, Some(value)) => drop(
+                container
+                    .environment_variables
+                    .insert(variable.name.clone(), unescape(value)),
+            ),
             // The API has no variables from a field of the pod or a ConfigMap (of a sandbox created with kubectl).
             (None, None) => {}
         }

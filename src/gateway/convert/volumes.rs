@@ -53,12 +53,18 @@ pub(crate) fn from_proto(
         let pb::SandboxVolume { name, source } = volume;
         problems.check(&path.field("name"), text::dns_label_error(&name));
         if name.starts_with("sandbox-operator") {
-            problems.invalid(&path.field("name"), "names that begin with sandbox-operator are reserved");
+            problems.invalid(
+                &path.field("name"),
+                "names that begin with sandbox-operator are reserved",
+            );
         }
         if !seen.insert(name.clone()) {
             problems.invalid(&path.field("name"), format!("duplicate name {}", quoted(&name)));
         }
-        let mut volume = Volume { name, ..Volume::default() };
+        let mut volume = Volume {
+            name,
+            ..Volume::default()
+        };
         match source {
             None => problems.invalid(&path, "must have scratch or volume_id"),
             Some(pb::sandbox_volume::Source::Scratch(source)) => {
@@ -67,7 +73,12 @@ pub(crate) fn from_proto(
             Some(pb::sandbox_volume::Source::VolumeId(id)) => match registered.get(&id) {
                 None => {
                     let text = format!("there is no volume {}", quoted(&id));
-                    problems.refuse(Code::NotFound, reason::VOLUME_NOT_FOUND, &path.field("volume_id"), &text);
+                    problems.refuse(
+                        Code::NotFound,
+                        reason::VOLUME_NOT_FOUND,
+                        &path.field("volume_id"),
+                        &text,
+                    );
                 }
                 Some(registered) => {
                     volume.persistent_volume_claim = Some(Claim {
@@ -117,7 +128,8 @@ fn scratch_from_proto(path: &FieldPath, scratch: pb::ScratchVolume, problems: &m
     }
 }
 
-/// Converts the mounts of one container. `declared`: the names of the sandbox's volumes. `taken`: paths that already have a file or a volume.
+/// Converts the mounts of one container. `declared`: the names of the sandbox's volumes. `taken`: paths that already
+/// have a file or a volume.
 pub(crate) fn mounts_from_proto(
     path: &FieldPath,
     mounts: Vec<pb::VolumeMount>,
@@ -136,11 +148,18 @@ pub(crate) fn mounts_from_proto(
             sub_path,
         } = mount;
         if !declared.contains(volume.as_str()) {
-            let text = format!("must be the name of a volume of the sandbox; there is no volume {}", quoted(&volume));
+            let text = format!(
+                "must be the name of a volume of the sandbox; there is no volume {}",
+                quoted(&volume)
+            );
             problems.invalid(&path.field("volume"), text);
         }
         problems.check(&path.field("mount_path"), mount_path_error(&mount_path, taken));
-        if sub_path.starts_with('/') || text::normalized_path(&sub_path).is_none() || sub_path.len() > MAX_PATH_BYTES || sub_path.contains('\0') {
+        if sub_path.starts_with('/')
+            || text::normalized_path(&sub_path).is_none()
+            || sub_path.len() > MAX_PATH_BYTES
+            || sub_path.contains('\0')
+        {
             let text = format!("must be relative, without '..' and NUL, and at most {MAX_PATH_BYTES} bytes");
             problems.invalid(&path.field("sub_path"), text);
         }
@@ -161,7 +180,10 @@ fn mount_path_error(mount_path: &str, taken: &mut BTreeSet<String>) -> Option<St
     if !path.starts_with('/') || path == "/" {
         Some("must be an absolute path other than /".into())
     } else if text::is_reserved_path(&path) {
-        Some(format!("{} is in a directory of the platform; choose another path", quoted(&path)))
+        Some(format!(
+            "{} is in a directory of the platform; choose another path",
+            quoted(&path)
+        ))
     } else if path.contains([':', '\0']) || mount_path.len() > MAX_PATH_BYTES {
         Some(format!("must have at most {MAX_PATH_BYTES} bytes, without ':' and NUL"))
     } else if !taken.insert(path.clone()) {
@@ -172,8 +194,17 @@ fn mount_path_error(mount_path: &str, taken: &mut BTreeSet<String>) -> Option<St
 }
 
 /// Restricts the mounts of registered volumes to what is registered.
-pub(crate) fn restrict_registered_mounts(w: &mut Workload, registered: &BTreeMap<String, RegisteredVolume>, metadata: &RequestMetadata) {
-    let sidecars = w.pod.sidecars.iter_mut().flatten().flat_map(|s| s.container.mounts.iter_mut().flatten());
+pub(crate) fn restrict_registered_mounts(
+    w: &mut Workload,
+    registered: &BTreeMap<String, RegisteredVolume>,
+    metadata: &RequestMetadata,
+) {
+    let sidecars = w
+        .pod
+        .sidecars
+        .iter_mut()
+        .flatten()
+        .flat_map(|s| s.container.mounts.iter_mut().flatten());
     for mount in w.container.mounts.iter_mut().flatten().chain(sidecars) {
         let Some(registered) = metadata.volumes.get(&mount.name).and_then(|id| registered.get(id)) else {
             continue;

@@ -14,7 +14,9 @@ use crate::gateway::config;
 use crate::gateway::convert::request_metadata::main_name;
 use crate::gateway::dataplane::{deadline, stdio};
 use crate::gateway::error::{Violation, invalid, reason, retry, status};
-use crate::gateway::sandboxes::lookup::{SandboxLookup, container_name, container_state, is_controlled_by, no_container, not_running};
+use crate::gateway::sandboxes::lookup::{
+    SandboxLookup, container_name, container_state, is_controlled_by, no_container, not_running,
+};
 use crate::kube::ApiClient;
 use crate::resources::pod_containers::MAIN;
 
@@ -56,7 +58,10 @@ impl Targets {
     }
 
     fn remove(&self, sandbox_uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox_uid);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(sandbox_uid);
     }
 }
 
@@ -88,7 +93,8 @@ impl Agents {
     /// The agent in a container of a running sandbox.
     ///
     /// # Errors
-    /// NOT_FOUND; FAILED_PRECONDITION unless the sandbox and the container are running; INVALID_ARGUMENT without such a container; UNAVAILABLE.
+    /// NOT_FOUND; FAILED_PRECONDITION unless the sandbox and the container are running; INVALID_ARGUMENT without such a
+    /// container; UNAVAILABLE.
     pub(crate) async fn handle(&self, namespace: &str, id: &str, container: &str) -> Result<AgentHandle, Status> {
         let mut sandbox = self.lookup.get(namespace, id).await?;
         if sandbox.state() != State::Running {
@@ -102,7 +108,14 @@ impl Agents {
         let sandbox_uid = sandbox.uid().unwrap_or_default();
         let cached = self.targets.get(&sandbox_uid).filter(|_| container == MAIN);
         let (target, pod) = match cached {
-            Some(target) => (Some(target), sandbox.status.as_ref().and_then(|s| s.pod_name.clone()).unwrap_or_default()),
+            Some(target) => (
+                Some(target),
+                sandbox
+                    .status
+                    .as_ref()
+                    .and_then(|s| s.pod_name.clone())
+                    .unwrap_or_default(),
+            ),
             None => self.find(&sandbox, &container).await?,
         };
         let (agent, diagnostics) = match target {
@@ -144,7 +157,11 @@ impl Agents {
 
     fn direct(&self, id: &str, target: &AgentEndpoint) -> Result<Agent, Status> {
         self.client.agent(target).map_err(|error| {
-            tracing::warn!(sandbox = id, error = crate::telemetry::chain(&error), "no key for an agent");
+            tracing::warn!(
+                sandbox = id,
+                error = crate::telemetry::chain(&error),
+                "no key for an agent"
+            );
             unavailable("the gateway does not have the key of the sandbox's agent")
         })
     }
@@ -152,13 +169,17 @@ impl Agents {
 
 /// FAILED_PRECONDITION of one container of a sandbox that is running.
 fn container_not_running(sandbox: &Sandbox, container: &str) -> Status {
-    let name = if container == MAIN { main_name(sandbox) } else { container };
+    let name = if container == MAIN {
+        main_name(sandbox)
+    } else {
+        container
+    };
     let text = format!("container {name} of sandbox {} is not running", sandbox.name_any());
     status(Code::FailedPrecondition, reason::SANDBOX_NOT_RUNNING, text)
 }
 
-/// The address of the pod's own agent; `None` if the image's entrypoint runs instead. It comes from the live pod, since that in the Sandbox's
-/// status may belong to another pod by now.
+/// The address of the pod's own agent; `None` if the image's entrypoint runs instead. It comes from the live pod, since
+/// that in the Sandbox's status may belong to another pod by now.
 fn target(pod: &Pod, port: u16) -> Option<AgentEndpoint> {
     let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     Some(AgentEndpoint {
@@ -166,20 +187,38 @@ fn target(pod: &Pod, port: u16) -> Option<AgentEndpoint> {
         ip,
         port,
         key_id: pod.annotations().get(ANNOTATION_AGENT_KEY)?.clone(),
-        started_at: container_state(pod, MAIN)?.running.and_then(|r| r.started_at).map(|t| t.0),
+        started_at: container_state(pod, MAIN)?
+            .running
+            .and_then(|r| r.started_at)
+            .map(|t| t.0),
     })
 }
 
 fn unavailable(text: &str) -> Status {
-    retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, text, Duration::from_secs(1))
+    retry(
+        Code::Unavailable,
+        reason::BACKEND_UNAVAILABLE,
+        text,
+        Duration::from_secs(1),
+    )
 }
 
 impl AgentHandle {
     /// The caller's error for a call to the agent that failed with `error`, or ended early.
     pub(crate) async fn to_caller_error(&self, error: &Status) -> Status {
-        let text = format!("the sandbox's agent: {}", error.message().chars().take(300).collect::<String>());
+        let text = format!(
+            "the sandbox's agent: {}",
+            error.message().chars().take(300).collect::<String>()
+        );
         match error.code() {
-            Code::ResourceExhausted => return retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, text, Duration::from_secs(1)),
+            Code::ResourceExhausted => {
+                return retry(
+                    Code::Unavailable,
+                    reason::BACKEND_UNAVAILABLE,
+                    text,
+                    Duration::from_secs(1),
+                );
+            }
             Code::InvalidArgument => return invalid(vec![Violation::new("request", text)]),
             Code::FailedPrecondition => return status(Code::FailedPrecondition, reason::INVALID_REQUEST, text),
             Code::DeadlineExceeded => return deadline::exceeded(),
@@ -188,7 +227,10 @@ impl AgentHandle {
         self.targets.remove(&self.sandbox_uid);
         tracing::info!(namespace = self.namespace, pod = self.pod, code = ?error.code(), error = text, "call to an agent failed");
         if let Some(output) = self.diagnostics.as_ref().and_then(stdio::StartupDiagnostics::text) {
-            let text = format!("the agent could not be started in container {}: {output}", self.container);
+            let text = format!(
+                "the agent could not be started in container {}: {output}",
+                self.container
+            );
             return status(Code::FailedPrecondition, reason::NOT_IMPLEMENTED, text);
         }
         if self.has_terminated().await {
@@ -205,7 +247,9 @@ impl AgentHandle {
                 Ok(None) => return true,
                 Ok(Some(pod)) if !is_controlled_by(&pod, &self.sandbox_uid) => return true,
                 Ok(Some(pod)) if pod.metadata.deletion_timestamp.is_some() => return true,
-                Ok(Some(pod)) if container_state(&pod, &self.container).is_none_or(|s| s.running.is_none()) => return true,
+                Ok(Some(pod)) if container_state(&pod, &self.container).is_none_or(|s| s.running.is_none()) => {
+                    return true;
+                }
                 Ok(Some(_)) if Instant::now() < until => tokio::time::sleep(interval).await,
                 Ok(Some(_)) | Err(_) => return false,
             }
@@ -232,7 +276,11 @@ mod tests {
         let pod: Pod = serde_json::from_value(object).unwrap();
         let target = target(&pod, DEFAULT_PORT).unwrap();
         assert_eq!(
-            (target.pod_uid.as_str(), target.ip.to_string().as_str(), target.key_id.as_str()),
+            (
+                target.pod_uid.as_str(),
+                target.ip.to_string().as_str(),
+                target.key_id.as_str()
+            ),
             ("p", "10.0.0.7", "k")
         );
         assert_eq!(target.started_at, Some("2026-01-01T00:00:00Z".parse().unwrap()));

@@ -40,5 +40,9 @@ impl Deadline {
 
 /// DEADLINE_EXCEEDED.
 pub(crate) fn exceeded() -> Status {
-    status(Code::DeadlineExceeded, COMMAND_TIMEOUT, "the deadline of the call has passed")
+    status(
+        Code::DeadlineExceeded,
+        COMMAND_TIMEOUT,
+        "the deadline of the call has passed",
+    )
 }

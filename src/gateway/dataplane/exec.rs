@@ -46,12 +46,19 @@ pub(crate) async fn exec(
     let request = request.into_inner();
     check(&request.sandbox_id, &request.command, &request.env)?;
     let mut limit = match usize::try_from(request.max_output_bytes) {
-        Err(_) => return Err(invalid(vec![Violation::new("max_output_bytes", "must not be negative")])),
+        Err(_) => {
+            return Err(invalid(vec![Violation::new(
+                "max_output_bytes",
+                "must not be negative",
+            )]));
+        }
         Ok(0) => DEFAULT_OUTPUT,
         Ok(bytes) => bytes.min(MAX_OUTPUT),
     };
     let work = async {
-        let mut handle = agents.handle(namespace, &request.sandbox_id, &request.container).await?;
+        let mut handle = agents
+            .handle(namespace, &request.sandbox_id, &request.container)
+            .await?;
         let start = agent_request(RequestMsg::Start(start(request.command, request.env, None)));
         let no_input = agent_request(RequestMsg::Close(CloseStdin {}));
         let mut responses = match handle.agent.exec(stream::iter([start, no_input])).await {
@@ -73,7 +80,10 @@ pub(crate) async fn exec(
             }
             // The command has started: without memory for its output the output is truncated, and marked so.
             let kept = stdout.kept.len() + stderr.kept.len();
-            if BodyBudget::reserve_response(budget.as_ref(), kept, Duration::ZERO).await.is_err() {
+            if BodyBudget::reserve_response(budget.as_ref(), kept, Duration::ZERO)
+                .await
+                .is_err()
+            {
                 limit = 0;
             }
         };
@@ -113,7 +123,10 @@ pub(crate) async fn stream_exec(
         };
         record_sandbox(&init.sandbox_id);
         check(&init.sandbox_id, &init.command, &init.env)?;
-        let terminal = init.tty.then(|| terminal_size(init.tty_width, init.tty_height)).transpose()?;
+        let terminal = init
+            .tty
+            .then(|| terminal_size(init.tty_width, init.tty_height))
+            .transpose()?;
         let mut handle = agents.handle(namespace, &init.sandbox_id, &init.container).await?;
         let start = start(init.command, init.env, terminal);
         let (errors, input_errors) = mpsc::channel(1);
@@ -166,7 +179,10 @@ impl Session {
             () = self.draining_begins.cancelled() => Err(draining()),
         };
         self.ended = !matches!(message, Ok(OutputMsg::Ready(_) | OutputMsg::Output(_)));
-        Some((message.map(|message| pb::ExecStreamResponse { message: Some(message) }), self))
+        Some((
+            message.map(|message| pb::ExecStreamResponse { message: Some(message) }),
+            self,
+        ))
     }
 }
 
@@ -183,7 +199,12 @@ async fn next(responses: &mut Streaming<ExecResponse>, handle: &AgentHandle) -> 
 }
 
 fn output(response: ResponseMsg) -> OutputMsg {
-    let frame = |stream: OutputStream, data| OutputMsg::Output(pb::ExecStreamOutput { stream: stream.into(), data });
+    let frame = |stream: OutputStream, data| {
+        OutputMsg::Output(pb::ExecStreamOutput {
+            stream: stream.into(),
+            data,
+        })
+    };
     let now = Some(Timestamp::from(SystemTime::now()));
     match response {
         ResponseMsg::Ready(_) => OutputMsg::Ready(pb::ExecStreamReady { ready_time: now }),

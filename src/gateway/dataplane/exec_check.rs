@@ -7,8 +7,8 @@ use crate::api::FieldPath;
 use crate::gateway::convert::text::{argument_error, exec_total_error, variable_error};
 use crate::gateway::error::{Violation, invalid};
 
-/// Checks the fields of a request to run a command. The limits are those of Linux; the variables of the container count as well, but only the
-/// agent knows them.
+/// Checks the fields of a request to run a command. The limits are those of Linux; the variables of the container count
+/// as well, but only the agent knows them.
 ///
 /// # Errors
 /// INVALID_ARGUMENT with the wrong fields.
@@ -42,7 +42,11 @@ pub(crate) fn check(sandbox_id: &str, command: &[String], env: &HashMap<String, 
     if let Some(error) = exec_total_error(lengths) {
         wrong("command", &format!("command and env {error}"));
     }
-    if violations.is_empty() { Ok(()) } else { Err(invalid(violations)) }
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(invalid(violations))
+    }
 }
 
 #[cfg(test)]
@@ -84,9 +88,15 @@ mod tests {
             Some(status.message().split(": ").next().unwrap_or_default().to_owned())
         };
         assert_eq!(field(&["x".repeat(131_071)], &none), None);
-        assert_eq!(field(&strings(&["ls", &"x".repeat(131_072)]), &none).unwrap(), "command[1]");
+        assert_eq!(
+            field(&strings(&["ls", &"x".repeat(131_072)]), &none).unwrap(),
+            "command[1]"
+        );
         assert_eq!(field(&strings(&["ls"]), &variable("A", &"x".repeat(131_069))), None);
-        assert_eq!(field(&strings(&["ls"]), &variable("A", &"x".repeat(131_070))).unwrap(), "env[\"A\"]");
+        assert_eq!(
+            field(&strings(&["ls"]), &variable("A", &"x".repeat(131_070))).unwrap(),
+            "env[\"A\"]"
+        );
         let full = vec!["x".repeat(131_072 - 9); 16];
         assert_eq!(field(&full, &none), None);
         assert_eq!(field(&full, &variable("A", "")).unwrap(), "command");

@@ -16,8 +16,8 @@ use pb::exec_stream_request::Message as InputMsg;
 /// The default size of a terminal.
 const DEFAULT_SIZE: TerminalSize = TerminalSize { columns: 80, rows: 24 };
 
-/// The messages to the agent: `start`, and then the input as the agent reads it, in chunks of its maximum size. `errors` gets the status of
-/// input that is invalid.
+/// The messages to the agent: `start`, and then the input as the agent reads it, in chunks of its maximum size.
+/// `errors` gets the status of input that is invalid.
 pub(crate) fn requests<S>(
     start: ExecStart,
     inputs: S,
@@ -50,8 +50,8 @@ struct Input<S> {
 }
 
 impl<S: Stream<Item = Result<pb::ExecStreamRequest, Status>> + Unpin> Input<S> {
-    /// The next message; `None` after the end of the input. Pending for ever once the call is aborted or its input is invalid, since the
-    /// agent takes the end of the stream for the end of the input.
+    /// The next message; `None` after the end of the input. Pending for ever once the call is aborted or its input is
+    /// invalid, since the agent takes the end of the stream for the end of the input.
     async fn next(&mut self) -> Option<RequestMsg> {
         loop {
             if !self.data.is_empty() {
@@ -102,7 +102,10 @@ pub(crate) fn request(message: RequestMsg) -> ExecRequest {
 /// INVALID_ARGUMENT for a larger size than a terminal can have.
 pub(crate) fn terminal_size(width: u32, height: u32) -> Result<TerminalSize, Status> {
     if width > u32::from(u16::MAX) || height > u32::from(u16::MAX) {
-        return Err(invalid(vec![Violation::new("tty_width", "width and height must be at most 65535")]));
+        return Err(invalid(vec![Violation::new(
+            "tty_width",
+            "width and height must be at most 65535",
+        )]));
     }
     Ok(TerminalSize {
         columns: if width == 0 { DEFAULT_SIZE.columns } else { width },
@@ -122,7 +125,12 @@ mod tests {
     /// The messages that the agent gets of `inputs`, whether they end, and the error if there was one.
     async fn send(inputs: Vec<Result<pb::ExecStreamRequest, Status>>) -> (Vec<RequestMsg>, bool, Option<Status>) {
         let (errors, mut received) = mpsc::channel(1);
-        let mut requests = Box::pin(requests(ExecStart::default(), stream::iter(inputs), Aborted::default(), errors));
+        let mut requests = Box::pin(requests(
+            ExecStart::default(),
+            stream::iter(inputs),
+            Aborted::default(),
+            errors,
+        ));
         let mut sent = vec![];
         let ended = loop {
             match tokio::time::timeout(Duration::from_millis(50), requests.next()).await {
@@ -138,7 +146,11 @@ mod tests {
     async fn input_is_sent_in_chunks_and_its_end_is_sent() {
         let big = Bytes::from(vec![1; MAX_PIECE + 1]);
         let resize = InputMsg::Resize(pb::ExecStreamResize { width: 100, height: 0 });
-        let inputs = vec![input(InputMsg::Stdin(big)), input(resize), input(InputMsg::Close(pb::ExecStreamClose {}))];
+        let inputs = vec![
+            input(InputMsg::Stdin(big)),
+            input(resize),
+            input(InputMsg::Close(pb::ExecStreamClose {})),
+        ];
         let (sent, ended, error) = send(inputs).await;
         let [
             RequestMsg::Start(_),
@@ -151,7 +163,10 @@ mod tests {
         else {
             panic!("{sent:?}");
         };
-        assert_eq!((first.len(), second.len(), size.columns, size.rows), (MAX_PIECE, 1, 100, 24));
+        assert_eq!(
+            (first.len(), second.len(), size.columns, size.rows),
+            (MAX_PIECE, 1, 100, 24)
+        );
         assert!(ended && error.is_none());
     }
 
@@ -164,7 +179,10 @@ mod tests {
             input(InputMsg::Stdin(Bytes::from_static(b"x"))),
         ])
         .await;
-        assert_eq!((sent.len(), ended, error.unwrap().code()), (1, false, tonic::Code::InvalidArgument));
+        assert_eq!(
+            (sent.len(), ended, error.unwrap().code()),
+            (1, false, tonic::Code::InvalidArgument)
+        );
     }
 
     #[test]

@@ -28,7 +28,11 @@ pub(crate) async fn read(
     request: pb::ReadFileRequest,
     budget: Option<BodyBudget>,
 ) -> Result<pb::ReadFileResponse, Status> {
-    let pb::ReadFileRequest { sandbox_id, path, container } = request;
+    let pb::ReadFileRequest {
+        sandbox_id,
+        path,
+        container,
+    } = request;
     check(&sandbox_id, &path)?;
     let mut handle = agents.handle(namespace, &sandbox_id, &container).await?;
     let request = ReadFileRequest {
@@ -45,7 +49,8 @@ pub(crate) async fn read(
             Ok(Some(chunk)) => {
                 // The first chunk announces the size. It is not trusted: what arrives is counted.
                 let size = usize::try_from(chunk.size.min(max_bytes)).unwrap_or_default();
-                BodyBudget::reserve_response(budget.as_ref(), size.max(content.len() + chunk.data.len()), MAX_WAIT).await?;
+                BodyBudget::reserve_response(budget.as_ref(), size.max(content.len() + chunk.data.len()), MAX_WAIT)
+                    .await?;
                 content.extend_from_slice(&chunk.data);
             }
             Ok(None) => break,
@@ -56,14 +61,21 @@ pub(crate) async fn read(
             return Err(too_large(&path, max_bytes, Some(content.len() as u64)));
         }
     }
-    Ok(pb::ReadFileResponse { content: content.freeze() })
+    Ok(pb::ReadFileResponse {
+        content: content.freeze(),
+    })
 }
 
 /// WriteFile.
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) async fn write(agents: &Agents, max_bytes: u64, namespace: &str, request: pb::WriteFileRequest) -> Result<pb::WriteFileResponse, Status> {
+pub(crate) async fn write(
+    agents: &Agents,
+    max_bytes: u64,
+    namespace: &str,
+    request: pb::WriteFileRequest,
+) -> Result<pb::WriteFileResponse, Status> {
     let pb::WriteFileRequest {
         sandbox_id,
         path,
@@ -75,7 +87,11 @@ pub(crate) async fn write(agents: &Agents, max_bytes: u64, namespace: &str, requ
         return Err(too_large(&path, max_bytes, Some(content.len() as u64)));
     }
     let mut handle = agents.handle(namespace, &sandbox_id, &container).await?;
-    match handle.agent.write_file(stream::iter(messages(path.clone(), content))).await {
+    match handle
+        .agent
+        .write_file(stream::iter(messages(path.clone(), content)))
+        .await
+    {
         Ok(_) => Ok(pb::WriteFileResponse {}),
         Err(error) => Err(error_of(&handle, &error, &path, max_bytes).await),
     }
@@ -101,7 +117,11 @@ fn check(sandbox_id: &str, path: &str) -> Result<(), Status> {
     if path.is_empty() || path.len() > MAX_PATH || path.contains('\0') {
         violations.push(Violation::new("path", "must be 1 to 4096 bytes without NUL"));
     }
-    if violations.is_empty() { Ok(()) } else { Err(invalid(violations)) }
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(invalid(violations))
+    }
 }
 
 /// The caller's error for a failed call to the agent.

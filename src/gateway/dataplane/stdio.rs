@@ -1,5 +1,5 @@
-//! The agent of a container that runs its image's entrypoint. It is started through the API server's `pods/exec` and called over standard
-//! input and output, so that exec and files work the same in every container.
+//! The agent of a container that runs its image's entrypoint. It is started through the API server's `pods/exec` and
+//! called over standard input and output, so that exec and files work the same in every container.
 //!
 //! The frames are parsed here and not by kube, whose reader hangs when the connection is lost.
 
@@ -65,7 +65,12 @@ impl StartupDiagnostics {
 ///
 /// # Errors
 /// UNAVAILABLE, or the API server's error for the container.
-pub(crate) async fn start(api: &ApiClient, namespace: &str, pod: &str, container: &str) -> Result<(Agent, StartupDiagnostics), Status> {
+pub(crate) async fn start(
+    api: &ApiClient,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> Result<(Agent, StartupDiagnostics), Status> {
     let params = AttachParams {
         container: Some(container.into()),
         stdin: true,
@@ -73,7 +78,8 @@ pub(crate) async fn start(api: &ApiClient, namespace: &str, pod: &str, container
         stderr: true,
         ..AttachParams::default()
     };
-    let request = Request::new(Pod::url_path(&(), Some(namespace))).exec(pod, AgentCommand::Stdio.argv(BINARY), &params);
+    let request =
+        Request::new(Pod::url_path(&(), Some(namespace))).exec(pod, AgentCommand::Stdio.argv(BINARY), &params);
     let request = request.map_err(|e| of_kube("starting an agent in the container", &kube::Error::BuildRequest(e)))?;
     let connection = tokio::time::timeout(CONNECT_TIMEOUT, api.inner().connect(request)).await;
     let timed_out = |_| {
@@ -92,12 +98,19 @@ pub(crate) async fn start(api: &ApiClient, namespace: &str, pod: &str, container
     let (ours, theirs) = tokio::io::duplex(BUFFER);
     tokio::spawn(pump(connection.into_stream(), theirs, can_close, diagnostics.clone()));
     let agent = AgentClient::over(ours).await;
-    let agent = agent.map_err(|e| retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, e.to_string(), Duration::from_secs(1)))?;
+    let agent = agent.map_err(|e| {
+        retry(
+            Code::Unavailable,
+            reason::BACKEND_UNAVAILABLE,
+            e.to_string(),
+            Duration::from_secs(1),
+        )
+    })?;
     Ok((agent, diagnostics))
 }
 
-/// Copies in both directions until the process exits or the connection is lost; then `stream` ends. `can_close`: the protocol can close
-/// standard input. Neither direction waits for the other, and each waits for its reader.
+/// Copies in both directions until the process exits or the connection is lost; then `stream` ends. `can_close`: the
+/// protocol can close standard input. Neither direction waits for the other, and each waits for its reader.
 async fn pump<S>(socket: WebSocketStream<S>, stream: DuplexStream, can_close: bool, diagnostics: StartupDiagnostics)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -134,7 +147,12 @@ where
             }
         }
         // If the protocol cannot close standard input, closing the connection does.
-        if can_close && sink.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await.is_ok() {
+        if can_close
+            && sink
+                .send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN])))
+                .await
+                .is_ok()
+        {
             tokio::time::sleep(EXIT_TIMEOUT).await;
         }
     };
@@ -153,7 +171,11 @@ fn failure_message(status: &[u8]) -> String {
         message: String,
     }
     let outcome: Outcome = serde_json::from_slice(status).unwrap_or_default();
-    if outcome.status == "Success" { String::new() } else { outcome.message }
+    if outcome.status == "Success" {
+        String::new()
+    } else {
+        outcome.message
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The access log, which is also the audit log: one line of JSON per call on stdout, whatever the log filter is. It holds no secrets and no
-//! payloads.
+//! The access log, which is also the audit log: one line of JSON per call on stdout, whatever the log filter is. It
+//! holds no secrets and no payloads.
 
 use http::HeaderMap;
 use serde::Serialize;
@@ -213,7 +213,10 @@ mod tests {
         record_sandbox("outside of any call");
         let lines = lines.lock().unwrap();
         assert_eq!(lines.len(), 1);
-        assert_eq!((lines[0]["code"].as_str(), lines[0].get("caller")), (Some("CANCELLED"), None));
+        assert_eq!(
+            (lines[0]["code"].as_str(), lines[0].get("caller")),
+            (Some("CANCELLED"), None)
+        );
         assert_eq!(lines[0]["sandbox"].as_str().unwrap().len(), MAX_ID);
     }
 }

@@ -1,5 +1,5 @@
-//! The layer before every service, which runs before a request body is read: authenticates the caller, applies the limits, and writes the
-//! access log.
+//! The layer before every service, which runs before a request body is read: authenticates the caller, applies the
+//! limits, and writes the access log.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -46,7 +46,10 @@ impl<S> Layer<S> for AuthLayer {
     type Service = AuthService<S>;
 
     fn layer(&self, inner: S) -> AuthService<S> {
-        AuthService { layer: self.clone(), inner }
+        AuthService {
+            layer: self.clone(),
+            inner,
+        }
     }
 }
 
@@ -92,18 +95,32 @@ impl AuthLayer {
                 // A panic ends only its own call, with an error.
                 let handler = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
                 let limited = method.unauthenticated && !method.streaming;
-                let timeout = if limited { UNAUTHENTICATED_TIMEOUT } else { Duration::MAX };
+                let timeout = if limited {
+                    UNAUTHENTICATED_TIMEOUT
+                } else {
+                    Duration::MAX
+                };
                 let response = match tokio::time::timeout(timeout, record.scope(handler)).await {
                     Ok(Ok(Ok(response))) => response,
-                    Ok(Err(_panic)) => status(Code::Internal, "CWSANDBOX_INTERNAL", "internal error of the gateway").into_http(),
-                    Err(_) => status(Code::DeadlineExceeded, reason::INVALID_REQUEST, "the request took too long").into_http(),
+                    Ok(Err(_panic)) => {
+                        status(Code::Internal, "CWSANDBOX_INTERNAL", "internal error of the gateway").into_http()
+                    }
+                    Err(_) => status(
+                        Code::DeadlineExceeded,
+                        reason::INVALID_REQUEST,
+                        "the request took too long",
+                    )
+                    .into_http(),
                 };
                 (Some(admission), response)
             }
         };
-        // A response without a body has its status in the headers. tonic sends no details for a method that does not exist, and for a
-        // message that it cannot decode.
-        if let Some(bare) = record.set_from_headers(response.headers()).filter(|s| s.details().is_empty()) {
+        // A response without a body has its status in the headers. tonic sends no details for a method that does not
+        // exist, and for a message that it cannot decode.
+        if let Some(bare) = record
+            .set_from_headers(response.headers())
+            .filter(|s| s.details().is_empty())
+        {
             let detailed = match bare.code() {
                 Code::Unimplemented => Some(unimplemented(&method.name)),
                 Code::Internal if bare.message().contains("decode") => Some(undecodable()),
@@ -157,7 +174,12 @@ fn undecodable() -> Status {
 fn meter(request: &mut Request<Body>, method: &Method, admission: &Admission) {
     let aborted = Aborted::default();
     let body = std::mem::take(request.body_mut());
-    *request.body_mut() = Body::new(MeteredBody::new(body, method.max_message, admission.budget.clone(), aborted.clone()));
+    *request.body_mut() = Body::new(MeteredBody::new(
+        body,
+        method.max_message,
+        admission.budget.clone(),
+        aborted.clone(),
+    ));
     request.extensions_mut().insert(aborted);
 }
 

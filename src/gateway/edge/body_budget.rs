@@ -1,4 +1,5 @@
-//! Memory for large request and response bodies. A call reserves it from its tenant's share and from the replica's total.
+//! Memory for large request and response bodies. A call reserves it from its tenant's share and from the replica's
+//! total.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,7 +34,8 @@ struct Reservation {
 }
 
 impl BodyBudget {
-    /// A budget of which nothing is reserved. `tenant` and `total` hold a permit per byte; `tenant_limit` is all that `tenant` ever has.
+    /// A budget of which nothing is reserved. `tenant` and `total` hold a permit per byte; `tenant_limit` is all that
+    /// `tenant` ever has.
     pub(crate) fn new(tenant: Arc<Semaphore>, tenant_limit: u32, total: Arc<Semaphore>) -> BodyBudget {
         BodyBudget {
             tenant,
@@ -48,7 +50,8 @@ impl BodyBudget {
         request.extensions().get().cloned()
     }
 
-    /// Reserves memory for a message of the request. Replaces the reservation of the message before it, which was passed on.
+    /// Reserves memory for a message of the request. Replaces the reservation of the message before it, which was
+    /// passed on.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED if other calls hold the memory for too long.
@@ -61,16 +64,25 @@ impl BodyBudget {
         Ok(())
     }
 
-    /// Reserves memory for a response that has grown to `bytes`, twice: encoding copies it. Small responses need none. Waits at most `wait`.
+    /// Reserves memory for a response that has grown to `bytes`, twice: encoding copies it. Small responses need none.
+    /// Waits at most `wait`.
     ///
     /// # Errors
     /// As [`BodyBudget::reserve_request`].
-    pub(crate) async fn reserve_response(budget: Option<&BodyBudget>, bytes: usize, wait: Duration) -> Result<(), Status> {
+    pub(crate) async fn reserve_response(
+        budget: Option<&BodyBudget>,
+        bytes: usize,
+        wait: Duration,
+    ) -> Result<(), Status> {
         let Some(budget) = budget.filter(|_| bytes > SMALL_BODY) else {
             return Ok(());
         };
         let limit = budget.tenant_limit as usize;
-        let have = budget.reserved().response.as_ref().map_or(0, |r| r.tenant.num_permits());
+        let have = budget
+            .reserved()
+            .response
+            .as_ref()
+            .map_or(0, |r| r.tenant.num_permits());
         let wanted = 2 * bytes;
         if wanted <= have || have >= limit {
             return Ok(());
@@ -107,7 +119,9 @@ impl BodyBudget {
             Some(Reservation { tenant, total })
         };
         let both = tokio::time::timeout(wait, both).await;
-        both.ok().flatten().ok_or_else(|| rate_limited("too many large bodies at once"))
+        both.ok()
+            .flatten()
+            .ok_or_else(|| rate_limited("too many large bodies at once"))
     }
 
     fn reserved(&self) -> MutexGuard<'_, Reserved> {

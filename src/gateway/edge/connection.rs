@@ -1,4 +1,5 @@
-//! Accepted connections. Each counts against the replica's limit, and is closed if no caller authenticates on it in time.
+//! Accepted connections. Each counts against the replica's limit, and is closed if no caller authenticates on it in
+//! time.
 
 use std::io;
 use std::sync::Arc;
@@ -52,7 +53,11 @@ pub async fn accept(
         tokio::spawn(async move {
             match MaybeTls::accept(stream, tls.as_ref()).await {
                 // Fails only when the server has ended.
-                Ok(io) => drop(connections.send(Ok(net::Connection::new(io, peer, deadline, open))).await),
+                Ok(io) => drop(
+                    connections
+                        .send(Ok(net::Connection::new(io, peer, deadline, open)))
+                        .await,
+                ),
                 Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
             }
         });

@@ -25,7 +25,9 @@ impl Credentials<'_> {
     pub(crate) fn of(headers: &HeaderMap) -> Option<Credentials<'_>> {
         if let Some(value) = headers.get(http::header::AUTHORIZATION) {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-            return scheme.eq_ignore_ascii_case("bearer").then_some(Credentials::Token(token.trim()));
+            return scheme
+                .eq_ignore_ascii_case("bearer")
+                .then_some(Credentials::Token(token.trim()));
         }
         headers.get(API_KEY_HEADER)?.to_str().ok().map(Credentials::ApiKey)
     }
@@ -33,7 +35,11 @@ impl Credentials<'_> {
 
 /// The cache key of credentials: a hash of their form and value.
 pub(crate) fn digest(form: u8, secret: &str) -> [u8; 32] {
-    Sha256::new().chain_update([form]).chain_update(secret).finalize().into()
+    Sha256::new()
+        .chain_update([form])
+        .chain_update(secret)
+        .finalize()
+        .into()
 }
 
 /// File name of an API key: its SHA-256 in hex.
@@ -41,8 +47,8 @@ pub(crate) fn file_name(key: &str) -> String {
     Sha256::digest(key).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Time until a ServiceAccount token for `audience` expires, by its own claims; `None` if it is not such a token or has expired. The API
-/// server checks the signature.
+/// Time until a ServiceAccount token for `audience` expires, by its own claims; `None` if it is not such a token or has
+/// expired. The API server checks the signature.
 pub(crate) fn time_left(token: &str, audience: &str, now: SystemTime) -> Option<Duration> {
     #[derive(Deserialize)]
     struct Claims {
@@ -72,7 +78,9 @@ pub(crate) fn time_left(token: &str, audience: &str, now: SystemTime) -> Option<
 
 /// The caller of an API key's file, which contains `namespace/serviceaccount`.
 pub(crate) fn service_account(text: &str) -> Option<Caller> {
-    let is_name = |text: &str| !text.is_empty() && text.len() <= 253 && text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'));
+    let is_name = |text: &str| {
+        !text.is_empty() && text.len() <= 253 && text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'))
+    };
     let (namespace, name) = text.split_once('/').filter(|(ns, sa)| is_name(ns) && is_name(sa))?;
     Some(Caller::service_account(namespace, name))
 }
@@ -92,7 +100,10 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
         let left = |claims: &str| time_left(&token(claims), AUDIENCE, now).map(|d| d.as_secs());
         assert_eq!(left(r#"{"aud": ["sandbox-operator.dev"], "exp": 1030}"#), Some(30));
-        assert_eq!(left(r#"{"aud": ["other", "sandbox-operator.dev"], "exp": 9000}"#), Some(8_000));
+        assert_eq!(
+            left(r#"{"aud": ["other", "sandbox-operator.dev"], "exp": 9000}"#),
+            Some(8_000)
+        );
         assert_eq!(left(r#"{"aud": "sandbox-operator.dev", "exp": 1001}"#), Some(1));
         for refused in [
             r#"{"aud": ["sandbox-operator.dev"], "exp": 1000}"#,
@@ -125,7 +136,10 @@ mod tests {
         assert_eq!(of(&[("authorization", "Bearer abc")]).unwrap(), "token abc");
         assert_eq!(of(&[("authorization", "bearer abc")]).unwrap(), "token abc");
         assert_eq!(of(&[("x-wandb-api-key", "abc")]).unwrap(), "key abc");
-        assert_eq!(of(&[("x-wandb-api-key", "abc"), ("authorization", "Bearer t")]).unwrap(), "token t");
+        assert_eq!(
+            of(&[("x-wandb-api-key", "abc"), ("authorization", "Bearer t")]).unwrap(),
+            "token t"
+        );
         assert_eq!(of(&[("x-wandb-api-key", "abc"), ("authorization", "Basic t")]), None);
         assert_eq!(of(&[("authorization", "abc")]), None);
         assert_eq!(of(&[]), None);
@@ -134,7 +148,10 @@ mod tests {
 
     #[test]
     fn an_api_key_file_names_a_service_account() {
-        assert_eq!(service_account("team-a/bot"), Some(Caller::service_account("team-a", "bot")));
+        assert_eq!(
+            service_account("team-a/bot"),
+            Some(Caller::service_account("team-a", "bot"))
+        );
         for text in ["", "bot", "/bot", "team-a/", "team-a/bot:x", "team-a/b/c", "team a/bot"] {
             assert_eq!(service_account(text), None, "{text}");
         }

@@ -1,4 +1,5 @@
-//! Authentication and authorization. The API server decides both, by TokenReview and SubjectAccessReview; results are cached for seconds.
+//! Authentication and authorization. The API server decides both, by TokenReview and SubjectAccessReview; results are
+//! cached for seconds.
 
 use governor::DefaultKeyedRateLimiter;
 use http::HeaderMap;
@@ -50,15 +51,17 @@ impl Identity {
             namespaces: config.watch_namespaces.clone(),
             callers: TtlCache::new(CAPACITY),
             permissions: TtlCache::new(CAPACITY),
-            reviews_by_address: DefaultKeyedRateLimiter::keyed(governor::Quota::per_second(REVIEWS_PER_SECOND).allow_burst(REVIEWS_BURST)),
+            reviews_by_address: DefaultKeyedRateLimiter::keyed(
+                governor::Quota::per_second(REVIEWS_PER_SECOND).allow_burst(REVIEWS_BURST),
+            ),
         }
     }
 
     /// Authenticates the caller by the headers of a request from `peer`.
     ///
     /// # Errors
-    /// UNAUTHENTICATED; PERMISSION_DENIED for a namespace that is not served; UNAVAILABLE if the API server does not answer; RESOURCE_EXHAUSTED
-    /// for too many unknown credentials.
+    /// UNAUTHENTICATED; PERMISSION_DENIED for a namespace that is not served; UNAVAILABLE if the API server does not
+    /// answer; RESOURCE_EXHAUSTED for too many unknown credentials.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, Status> {
         let credentials = Credentials::of(headers).ok_or_else(|| {
             unauthenticated("no credentials: set CWSANDBOX_API_KEY to a ServiceAccount token from `kubectl create token --audience`")
@@ -72,7 +75,11 @@ impl Identity {
                 };
                 self.callers.get_or_fetch(&digest(b't', token), now, review).await?
             }
-            Credentials::ApiKey(key) => self.callers.get_or_fetch(&digest(b'k', key), now, self.find_api_key(key)).await?,
+            Credentials::ApiKey(key) => {
+                self.callers
+                    .get_or_fetch(&digest(b'k', key), now, self.find_api_key(key))
+                    .await?
+            }
         };
         let caller = caller.ok_or_else(|| {
             unauthenticated(format!(
@@ -105,9 +112,21 @@ impl Identity {
         let (verb, group, resource, subresource) = permission.attributes();
         let resource = [resource, ".", group].concat().trim_end_matches('.').to_owned();
         let resource = subresource.map_or(resource.clone(), |s| format!("{resource}/{s}"));
-        let message = format!("{} may not {verb} {resource} in namespace {}", caller.user, caller.namespace);
-        let metadata = [("verb", verb.to_owned()), ("resource", resource), ("namespace", caller.namespace.clone())];
-        Err(with_metadata(Code::PermissionDenied, reason::PERMISSION_DENIED, message, metadata))
+        let message = format!(
+            "{} may not {verb} {resource} in namespace {}",
+            caller.user, caller.namespace
+        );
+        let metadata = [
+            ("verb", verb.to_owned()),
+            ("resource", resource),
+            ("namespace", caller.namespace.clone()),
+        ];
+        Err(with_metadata(
+            Code::PermissionDenied,
+            reason::PERMISSION_DENIED,
+            message,
+            metadata,
+        ))
     }
 
     /// Drops the rates of idle addresses.
@@ -134,9 +153,17 @@ impl Identity {
             },
             ..TokenReview::default()
         };
-        let review = self.api.review(&review).await.map_err(|e| unavailable("credentials", &e))?;
+        let review = self
+            .api
+            .review(&review)
+            .await
+            .map_err(|e| unavailable("credentials", &e))?;
         let caller = review.status.and_then(|s| caller_of(s, &self.audience));
-        let ttl = if caller.is_some() { left.min(VALID_TOKEN_TTL) } else { SHORT_TTL };
+        let ttl = if caller.is_some() {
+            left.min(VALID_TOKEN_TTL)
+        } else {
+            SHORT_TTL
+        };
         Ok((caller, ttl))
     }
 
@@ -154,7 +181,8 @@ impl Identity {
     }
 }
 
-/// The caller that a TokenReview authenticated for `audience`. An authenticator without support for audiences returns none: not accepted.
+/// The caller that a TokenReview authenticated for `audience`. An authenticator without support for audiences returns
+/// none: not accepted.
 fn caller_of(status: TokenReviewStatus, audience: &str) -> Option<Caller> {
     if status.authenticated != Some(true) || !status.audiences.is_some_and(|a| a.iter().any(|a| a == audience)) {
         return None;
@@ -202,7 +230,12 @@ fn unauthenticated(message: impl Into<String>) -> Status {
 fn unavailable(what: &str, error: &dyn std::error::Error) -> Status {
     tracing::warn!(what, error = crate::telemetry::chain(error), "check failed");
     let message = format!("{what} cannot be checked at the moment; try again");
-    retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, message, Duration::from_secs(1))
+    retry(
+        Code::Unavailable,
+        reason::BACKEND_UNAVAILABLE,
+        message,
+        Duration::from_secs(1),
+    )
 }
 
 #[cfg(test)]
@@ -230,11 +263,19 @@ mod tests {
             caller_of(status, AUDIENCE)
         };
         let caller = review(true, &[AUDIENCE], "system:serviceaccount:team-a:bot").unwrap();
-        assert_eq!((caller.namespace.as_str(), caller.groups.len(), caller.extra.len()), ("team-a", 1, 1));
+        assert_eq!(
+            (caller.namespace.as_str(), caller.groups.len(), caller.extra.len()),
+            ("team-a", 1, 1)
+        );
         assert_eq!(review(false, &[AUDIENCE], "system:serviceaccount:team-a:bot"), None);
         assert_eq!(review(true, &[], "system:serviceaccount:team-a:bot"), None);
         assert_eq!(review(true, &["other"], "system:serviceaccount:team-a:bot"), None);
-        for name in ["alice", "system:node:n1", "system:serviceaccount::bot", "system:serviceaccount:team-a:"] {
+        for name in [
+            "alice",
+            "system:node:n1",
+            "system:serviceaccount::bot",
+            "system:serviceaccount:team-a:",
+        ] {
             assert_eq!(review(true, &[AUDIENCE], name), None, "{name}");
         }
         assert_eq!(caller_of(TokenReviewStatus::default(), AUDIENCE), None);

@@ -110,7 +110,10 @@ impl Limits {
     }
 
     fn admission(&self, user: Arc<User>, permit: OwnedSemaphorePermit) -> Admission {
-        let Tenant { body_bytes, log_searches } = &*user.tenant;
+        let Tenant {
+            body_bytes,
+            log_searches,
+        } = &*user.tenant;
         Admission {
             budget: BodyBudget::new(body_bytes.clone(), self.tenant_body_bytes(), self.body_bytes.clone()),
             log_searches: log_searches.clone(),

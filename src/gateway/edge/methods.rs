@@ -92,9 +92,11 @@ fn methods(set: &FileDescriptorSet) -> HashMap<String, Method> {
 /// The descriptors for reflection: the `served` services, and no internal ones.
 pub(crate) fn reflected(served: &[&str]) -> FileDescriptorSet {
     let mut set = descriptors();
-    set.file.retain(|f| f.package() == PACKAGE || f.package().starts_with("google."));
+    set.file
+        .retain(|f| f.package() == PACKAGE || f.package().starts_with("google."));
     for file in set.file.iter_mut().filter(|f| f.package() == PACKAGE) {
-        file.service.retain(|s| served.contains(&format!("{PACKAGE}.{}", s.name()).as_str()));
+        file.service
+            .retain(|s| served.contains(&format!("{PACKAGE}.{}", s.name()).as_str()));
     }
     set
 }

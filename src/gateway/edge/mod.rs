@@ -1,5 +1,6 @@
-//! What every call passes before it reaches a service: connections, authentication, limits, and the access log. Services find the result
-//! in the request's extensions: the caller, the budget for large bodies, and whether the call was aborted.
+//! What every call passes before it reaches a service: connections, authentication, limits, and the access log.
+//! Services find the result in the request's extensions: the caller, the budget for large bodies, and whether the call
+//! was aborted.
 
 pub(crate) mod access_log;
 pub mod auth;

@@ -1,4 +1,5 @@
-//! Request bodies: messages are limited by their announced size, and large ones reserve memory before they are buffered.
+//! Request bodies: messages are limited by their announced size, and large ones reserve memory before they are
+//! buffered.
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -18,7 +19,8 @@ use crate::gateway::error::{reason, status};
 
 /// Longest duration of the upload of a large message, from its reservation on.
 const MAX_UPLOAD: Duration = Duration::from_secs(120);
-/// How long the upload of a large message may stall. Beyond that it must arrive at [`MIN_RATE`], since other calls wait for its memory.
+/// How long the upload of a large message may stall. Beyond that it must arrive at [`MIN_RATE`], since other calls wait
+/// for its memory.
 const MAX_STALL: Duration = Duration::from_secs(10);
 /// Bytes per second.
 const MIN_RATE: usize = 256 << 10;
@@ -42,8 +44,9 @@ impl Aborted {
 /// A pending reservation, and the frame that follows it.
 type Pending = (BoxFuture<'static, Result<(), Status>>, Frame<Bytes>);
 
-/// A request body. gRPC announces the size of each message, so that too large ones end before they are read. A large message reserves
-/// memory once more of it has arrived than a small message has; HTTP/2's flow control holds the sender back meanwhile.
+/// A request body. gRPC announces the size of each message, so that too large ones end before they are read. A large
+/// message reserves memory once more of it has arrived than a small message has; HTTP/2's flow control holds the sender
+/// back meanwhile.
 pub(crate) struct MeteredBody {
     body: Body,
     lengths: Lengths,
@@ -84,13 +87,16 @@ impl Incoming {
     fn extend_deadline(&mut self, arrived: usize) {
         if self.reserved && self.bytes > SMALL_BODY {
             let earned = Duration::from_secs((arrived / MIN_RATE) as u64);
-            self.deadline.as_mut().reset(self.since + (MAX_STALL + earned).min(MAX_UPLOAD));
+            self.deadline
+                .as_mut()
+                .reset(self.since + (MAX_STALL + earned).min(MAX_UPLOAD));
         }
     }
 }
 
 impl MeteredBody {
-    /// Limits the messages of `body` to `max_message` bytes. Sets `aborted` if the body ends without the end of its stream.
+    /// Limits the messages of `body` to `max_message` bytes. Sets `aborted` if the body ends without the end of its
+    /// stream.
     pub(crate) fn new(body: Body, max_message: usize, budget: BodyBudget, aborted: Aborted) -> MeteredBody {
         MeteredBody {
             body,
@@ -119,7 +125,10 @@ impl MeteredBody {
     fn meter(&mut self, data: &[u8]) -> Result<Option<usize>, Status> {
         let announced = self.lengths.announced(data).unwrap_or_default() as usize;
         if announced > self.max_message {
-            let text = format!("a message of {announced} bytes; this method takes at most {}", self.max_message);
+            let text = format!(
+                "a message of {announced} bytes; this method takes at most {}",
+                self.max_message
+            );
             return Err(status(Code::ResourceExhausted, reason::INVALID_REQUEST, text));
         }
         let left = self.lengths.left;

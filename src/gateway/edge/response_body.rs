@@ -40,7 +40,11 @@ impl Large {
         let stop_timer = CancellationToken::new();
         let (unread, stopped) = (rest.clone(), stop_timer.clone());
         tokio::spawn(async move {
-            if stopped.run_until_cancelled(tokio::time::sleep(READ_TIMEOUT)).await.is_some() {
+            if stopped
+                .run_until_cancelled(tokio::time::sleep(READ_TIMEOUT))
+                .await
+                .is_some()
+            {
                 *unread.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 if let Some(budget) = budget {
                     budget.release_response();
@@ -132,7 +136,9 @@ mod tests {
     #[tokio::test]
     async fn a_large_response_is_sent_in_chunks() {
         let large = Large::new(Bytes::from(vec![7; 3 * CHUNK + 1]), None);
-        let sizes: Vec<usize> = std::iter::from_fn(|| large.next()).map(|chunk| chunk.unwrap().len()).collect();
+        let sizes: Vec<usize> = std::iter::from_fn(|| large.next())
+            .map(|chunk| chunk.unwrap().len())
+            .collect();
         assert_eq!(sizes, [CHUNK, CHUNK, CHUNK, 1]);
         *large.rest.lock().unwrap() = None;
         assert_eq!(large.next().unwrap().unwrap_err().code(), Code::DeadlineExceeded);

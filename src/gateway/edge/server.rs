@@ -44,6 +44,10 @@ pub async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(MAX_HEADERS)
-        .serve_with_incoming_shutdown(routes.prepare(), ReceiverStream::new(connections), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(
+            routes.prepare(),
+            ReceiverStream::new(connections),
+            stop.cancelled_owned(),
+        )
         .await
 }

@@ -10,7 +10,11 @@ use crate::gateway::error::{reason, status};
 ///
 /// # Errors
 /// PERMISSION_DENIED; UNAVAILABLE if the API server does not answer.
-pub(crate) async fn authorize<T>(identity: &Identity, request: &Request<T>, permission: Permission) -> Result<Caller, Status> {
+pub(crate) async fn authorize<T>(
+    identity: &Identity,
+    request: &Request<T>,
+    permission: Permission,
+) -> Result<Caller, Status> {
     let caller = request.extensions().get::<Caller>().cloned();
     // The authentication layer refuses calls without a caller. This is a second check.
     let caller = caller.ok_or_else(|| status(Code::Unauthenticated, reason::UNAUTHENTICATED, "no credentials"))?;

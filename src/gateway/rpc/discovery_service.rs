@@ -51,17 +51,28 @@ impl DiscoveryService for Discovery {
         authorize(&self.identity, &request, Permission::List).await?;
         let request = request.into_inner();
         if !request.page_token.is_empty() {
-            return Err(invalid(vec![Violation::new("page_token", "must be empty: all runners are in one page")]));
+            return Err(invalid(vec![Violation::new(
+                "page_token",
+                "must be empty: all runners are in one page",
+            )]));
         }
         let observed = self.observe().await?;
-        let runners = self.runners.set().all().iter().map(|r| self.available(r, &observed, request.view));
+        let runners = self
+            .runners
+            .set()
+            .all()
+            .iter()
+            .map(|r| self.available(r, &observed, request.view));
         Ok(Response::new(pb::ListAvailableRunnersResponse {
             runners: runners.filter(|r| matches(r, &request)).collect(),
             next_page_token: String::new(),
         }))
     }
 
-    async fn get_available_runner(&self, request: Request<pb::GetAvailableRunnerRequest>) -> Result<Response<pb::AvailableRunner>, Status> {
+    async fn get_available_runner(
+        &self,
+        request: Request<pb::GetAvailableRunnerRequest>,
+    ) -> Result<Response<pb::AvailableRunner>, Status> {
         authorize(&self.identity, &request, Permission::List).await?;
         let request = request.into_inner();
         let ours = request.organization_id.is_empty() || request.organization_id == self.config.organization_id;
@@ -69,7 +80,11 @@ impl DiscoveryService for Discovery {
             let text = format!("no runner {}", request.runner_id);
             return Err(status(Code::NotFound, reason::RUNNER_NOT_FOUND, text));
         };
-        Ok(Response::new(self.available(runner, &self.observe().await?, request.view)))
+        Ok(Response::new(self.available(
+            runner,
+            &self.observe().await?,
+            request.view,
+        )))
     }
 }
 
@@ -88,8 +103,17 @@ impl Discovery {
 
     /// A runner. In the full view with its free resources.
     fn available(&self, runner: &Runner, (nodes, sandboxes): &Observed, view: i32) -> pb::AvailableRunner {
-        let nodes: Vec<&Node> = nodes.iter().filter(|n| self.runners.has_node(runner, n.labels())).collect();
-        available(&self.config, runner, &nodes, sandboxes, view == pb::RunnerView::Full as i32)
+        let nodes: Vec<&Node> = nodes
+            .iter()
+            .filter(|n| self.runners.has_node(runner, n.labels()))
+            .collect();
+        available(
+            &self.config,
+            runner,
+            &nodes,
+            sandboxes,
+            view == pb::RunnerView::Full as i32,
+        )
     }
 }
 
@@ -99,17 +123,37 @@ fn matches(runner: &pb::AvailableRunner, request: &pb::ListAvailableRunnersReque
         && (request.gpu_type.is_empty() || capabilities.supported_gpu_types.contains(&request.gpu_type))
         && (request.architecture.is_empty() || capabilities.supported_architectures.contains(&request.architecture))
         && (!request.healthy_only || runner.healthy)
-        && (request.service_visibility == 0 || capabilities.supported_service_visibilities.contains(&request.service_visibility))
+        && (request.service_visibility == 0
+            || capabilities
+                .supported_service_visibilities
+                .contains(&request.service_visibility))
 }
 
 /// A runner with these nodes, as callers see it. Pure.
-fn available(config: &Config, runner: &Runner, nodes: &[&Node], sandboxes: &[Arc<Sandbox>], full: bool) -> pb::AvailableRunner {
+fn available(
+    config: &Config,
+    runner: &Runner,
+    nodes: &[&Node],
+    sandboxes: &[Arc<Sandbox>],
+    full: bool,
+) -> pb::AvailableRunner {
     let gpu = config.gpus.resource.as_str();
-    let usable: Vec<&Node> = nodes.iter().copied().filter(|n| is_schedulable(n, &runner.tolerations)).collect();
+    let usable: Vec<&Node> = nodes
+        .iter()
+        .copied()
+        .filter(|n| is_schedulable(n, &runner.tolerations))
+        .collect();
     let names: BTreeSet<&str> = nodes.iter().filter_map(|n| n.metadata.name.as_deref()).collect();
-    let max =
-        |resource: &str, of: fn(&Quantity) -> Option<i64>| usable.iter().filter_map(|n| of(allocatable(n, resource)?)).max().unwrap_or_default();
-    let sum = |resource: &str, of: fn(&Quantity) -> Option<i64>| usable.iter().filter_map(|n| of(allocatable(n, resource)?)).sum::<i64>();
+    let max = |resource: &str, of: fn(&Quantity) -> Option<i64>| {
+        usable
+            .iter()
+            .filter_map(|n| of(allocatable(n, resource)?))
+            .max()
+            .unwrap_or_default()
+    };
+    let sum = |resource: &str, of: fn(&Quantity) -> Option<i64>| {
+        usable.iter().filter_map(|n| of(allocatable(n, resource)?)).sum::<i64>()
+    };
     let running: Vec<&Arc<Sandbox>> = sandboxes
         .iter()
         .filter(|s| {
@@ -123,8 +167,17 @@ fn available(config: &Config, runner: &Runner, nodes: &[&Node], sandboxes: &[Arc
             .filter_map(|s| s.spec.workload.container.resources.as_ref()?.requests.as_ref());
         requests.filter_map(|r| of(r.get(resource)?)).sum::<i64>()
     };
-    let free = |resource: &str, of: fn(&Quantity) -> Option<i64>| sum(resource, of).saturating_sub(requested(resource, of)).max(0);
-    let distinct = |of: fn(&Node) -> Option<String>| usable.iter().filter_map(|n| of(n)).collect::<BTreeSet<_>>().into_iter().collect();
+    let free = |resource: &str, of: fn(&Quantity) -> Option<i64>| {
+        sum(resource, of).saturating_sub(requested(resource, of)).max(0)
+    };
+    let distinct = |of: fn(&Node) -> Option<String>| {
+        usable
+            .iter()
+            .filter_map(|n| of(n))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    };
     let connected_at = nodes
         .iter()
         .filter_map(|n| n.metadata.creation_timestamp.as_ref())
@@ -199,19 +252,30 @@ mod tests {
 
     #[test]
     fn free_resources_are_those_of_schedulable_nodes_minus_the_requests_of_sandboxes() {
-        let nodes = [node("a", "True", "4"), node("b", "True", "1500m"), node("c", "False", "64")];
+        let nodes = [
+            node("a", "True", "4"),
+            node("b", "True", "1500m"),
+            node("c", "False", "64"),
+        ];
         let sandboxes = [sandbox("RUNNING"), sandbox("COMPLETED")];
         let all: Vec<&Node> = nodes.iter().collect();
         let runner = available(&Config::default(), &runner(), &all, &sandboxes, true);
         let (can, left) = (runner.capabilities.clone().unwrap(), runner.resources.unwrap());
         assert!(runner.healthy && !runner.organization_id.is_empty());
-        assert_eq!((can.max_cpu_millicores, can.max_memory_bytes, can.max_gpu_count), (4000, 8 << 30, 2));
+        assert_eq!(
+            (can.max_cpu_millicores, can.max_memory_bytes, can.max_gpu_count),
+            (4000, 8 << 30, 2)
+        );
         assert_eq!(
             (can.supported_architectures, can.supported_gpu_types),
             (vec!["amd64".to_owned()], vec!["H100".to_owned()])
         );
         assert_eq!(
-            (left.available_cpu_millicores, left.available_memory_bytes, left.available_gpu_count),
+            (
+                left.available_cpu_millicores,
+                left.available_memory_bytes,
+                left.available_gpu_count
+            ),
             (5000, 15 << 30, 4)
         );
         assert_eq!(left.running_sandboxes, 1);
@@ -228,7 +292,10 @@ mod tests {
         let all: Vec<&Node> = nodes.iter().collect();
         let cpu = |runner: &Runner| {
             let runner = available(&Config::default(), runner, &all, &[], true);
-            let (max, free) = (runner.capabilities.unwrap().max_cpu_millicores, runner.resources.unwrap());
+            let (max, free) = (
+                runner.capabilities.unwrap().max_cpu_millicores,
+                runner.resources.unwrap(),
+            );
             (max, free.available_cpu_millicores)
         };
         assert_eq!(cpu(&runner()), (4000, 4000));

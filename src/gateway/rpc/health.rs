@@ -26,7 +26,11 @@ impl Health {
 
     /// Sets whether this replica serves.
     pub async fn set_serving(&self, serving: bool) {
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         for service in SERVED.iter().chain(&[""]) {
             self.0.set_service_status(service, status).await;
         }

@@ -1,4 +1,5 @@
-//! The gRPC services, one file each: they authorize the caller, call the room that does the work, and convert the result.
+//! The gRPC services, one file each: they authorize the caller, call the room that does the work, and convert the
+//! result.
 
 mod authorize;
 mod discovery_service;

@@ -24,7 +24,8 @@ pub fn routes(services: Services, health: &Health) -> Routes {
 }
 
 fn add_reflection(routes: &mut RoutesBuilder) {
-    let builder = || tonic_reflection::server::Builder::configure().register_file_descriptor_set(methods::reflected(SERVED));
+    let builder =
+        || tonic_reflection::server::Builder::configure().register_file_descriptor_set(methods::reflected(SERVED));
     match (builder().build_v1(), builder().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => {
             routes.add_service(v1).add_service(v1alpha);

@@ -60,37 +60,57 @@ impl Sandboxes {
 
 #[tonic::async_trait]
 impl SandboxService for Sandboxes {
-    async fn create_sandbox(&self, request: Request<pb::CreateSandboxRequest>) -> Result<Response<pb::Sandbox>, Status> {
+    async fn create_sandbox(
+        &self,
+        request: Request<pb::CreateSandboxRequest>,
+    ) -> Result<Response<pb::Sandbox>, Status> {
         let caller = self.authorize(&request, Permission::Create).await?;
         let created = create::create(&self.0.creator, &caller, request.into_inner()).await?;
         record_sandbox(&created.sandbox_id);
         Ok(Response::new(created))
     }
 
-    async fn create_sandbox_from_template(&self, request: Request<pb::CreateSandboxFromTemplateRequest>) -> Result<Response<pb::Sandbox>, Status> {
+    async fn create_sandbox_from_template(
+        &self,
+        request: Request<pb::CreateSandboxFromTemplateRequest>,
+    ) -> Result<Response<pb::Sandbox>, Status> {
         let caller = self.authorize(&request, Permission::Create).await?;
         let created = create::from_template(&self.0.creator, &caller, request.into_inner()).await?;
         record_sandbox(&created.sandbox_id);
         Ok(Response::new(created))
     }
 
-    async fn create_sandbox_from_file(&self, _: Request<pb::CreateSandboxFromFileRequest>) -> Result<Response<pb::Sandbox>, Status> {
+    async fn create_sandbox_from_file(
+        &self,
+        _: Request<pb::CreateSandboxFromFileRequest>,
+    ) -> Result<Response<pb::Sandbox>, Status> {
         Err(unimplemented("CreateSandboxFromFile"))
     }
 
     async fn get_sandbox(&self, request: Request<pb::GetSandboxRequest>) -> Result<Response<pb::Sandbox>, Status> {
         record_sandbox(&request.get_ref().sandbox_id);
         let caller = self.authorize(&request, Permission::Get).await?;
-        let Parts { lookup, view, endpoints, .. } = &*self.0;
+        let Parts {
+            lookup,
+            view,
+            endpoints,
+            ..
+        } = &*self.0;
         let found = get::get(lookup, view, endpoints, &caller.namespace, request.into_inner()).await?;
         Ok(Response::new(found))
     }
 
-    async fn get_sandbox_build_logs(&self, _: Request<pb::GetSandboxBuildLogsRequest>) -> Result<Response<pb::GetSandboxBuildLogsResponse>, Status> {
+    async fn get_sandbox_build_logs(
+        &self,
+        _: Request<pb::GetSandboxBuildLogsRequest>,
+    ) -> Result<Response<pb::GetSandboxBuildLogsResponse>, Status> {
         Err(unimplemented("GetSandboxBuildLogs"))
     }
 
-    async fn list_sandboxes(&self, request: Request<pb::ListSandboxesRequest>) -> Result<Response<pb::ListSandboxesResponse>, Status> {
+    async fn list_sandboxes(
+        &self,
+        request: Request<pb::ListSandboxesRequest>,
+    ) -> Result<Response<pb::ListSandboxesResponse>, Status> {
         let caller = self.authorize(&request, Permission::List).await?;
         let budget = BodyBudget::of(&request);
         let Parts { view, endpoints, .. } = &*self.0;
@@ -98,7 +118,10 @@ impl SandboxService for Sandboxes {
         Ok(Response::new(page))
     }
 
-    async fn delete_sandbox(&self, request: Request<pb::DeleteSandboxRequest>) -> Result<Response<pb::DeleteSandboxResponse>, Status> {
+    async fn delete_sandbox(
+        &self,
+        request: Request<pb::DeleteSandboxRequest>,
+    ) -> Result<Response<pb::DeleteSandboxResponse>, Status> {
         record_sandbox(&request.get_ref().sandbox_id);
         let caller = self.authorize(&request, Permission::Delete).await?;
         let Parts { lookup, view, .. } = &*self.0;
@@ -106,11 +129,17 @@ impl SandboxService for Sandboxes {
         Ok(Response::new(deleted))
     }
 
-    async fn purge_sandboxes(&self, _: Request<pb::PurgeSandboxesRequest>) -> Result<Response<pb::PurgeSandboxesResponse>, Status> {
+    async fn purge_sandboxes(
+        &self,
+        _: Request<pb::PurgeSandboxesRequest>,
+    ) -> Result<Response<pb::PurgeSandboxesResponse>, Status> {
         Err(unimplemented("PurgeSandboxes"))
     }
 
-    async fn connect_sandbox(&self, _: Request<pb::ConnectSandboxRequest>) -> Result<Response<pb::SandboxConnection>, Status> {
+    async fn connect_sandbox(
+        &self,
+        _: Request<pb::ConnectSandboxRequest>,
+    ) -> Result<Response<pb::SandboxConnection>, Status> {
         // The SDK then keeps using the gateway.
         Err(unimplemented("ConnectSandbox"))
     }
@@ -125,7 +154,10 @@ impl SandboxService for Sandboxes {
 
     type StreamExecStream = ResponseStream<pb::ExecStreamResponse>;
 
-    async fn stream_exec(&self, request: Request<Streaming<pb::ExecStreamRequest>>) -> Result<Response<Self::StreamExecStream>, Status> {
+    async fn stream_exec(
+        &self,
+        request: Request<Streaming<pb::ExecStreamRequest>>,
+    ) -> Result<Response<Self::StreamExecStream>, Status> {
         let caller = self.authorize(&request, Permission::Exec).await?;
         let Parts { agents, draining, .. } = &*self.0;
         let responses = Box::pin(exec::stream_exec(agents, draining, &caller.namespace, request)).await?;
@@ -134,7 +166,10 @@ impl SandboxService for Sandboxes {
 
     type StreamLogsStream = ResponseStream<pb::LogEntry>;
 
-    async fn stream_logs(&self, request: Request<pb::StreamLogsRequest>) -> Result<Response<Self::StreamLogsStream>, Status> {
+    async fn stream_logs(
+        &self,
+        request: Request<pb::StreamLogsRequest>,
+    ) -> Result<Response<Self::StreamLogsStream>, Status> {
         record_sandbox(&request.get_ref().sandbox_id);
         let caller = self.authorize(&request, Permission::Logs).await?;
         let searches = LogSearchPermits::of(&request);
@@ -143,10 +178,15 @@ impl SandboxService for Sandboxes {
         Ok(Response::new(entries))
     }
 
-    async fn write_file(&self, request: Request<pb::WriteFileRequest>) -> Result<Response<pb::WriteFileResponse>, Status> {
+    async fn write_file(
+        &self,
+        request: Request<pb::WriteFileRequest>,
+    ) -> Result<Response<pb::WriteFileResponse>, Status> {
         record_sandbox(&request.get_ref().sandbox_id);
         let caller = self.authorize(&request, Permission::WriteFiles).await?;
-        let Parts { agents, max_file_bytes, .. } = &*self.0;
+        let Parts {
+            agents, max_file_bytes, ..
+        } = &*self.0;
         let written = files::write(agents, *max_file_bytes, &caller.namespace, request.into_inner()).await?;
         Ok(Response::new(written))
     }
@@ -155,16 +195,24 @@ impl SandboxService for Sandboxes {
         record_sandbox(&request.get_ref().sandbox_id);
         let caller = self.authorize(&request, Permission::ReadFiles).await?;
         let budget = BodyBudget::of(&request);
-        let Parts { agents, max_file_bytes, .. } = &*self.0;
+        let Parts {
+            agents, max_file_bytes, ..
+        } = &*self.0;
         let content = files::read(agents, *max_file_bytes, &caller.namespace, request.into_inner(), budget).await?;
         Ok(Response::new(content))
     }
 
-    async fn create_file_system_snapshot(&self, _: Request<pb::CreateFileSystemSnapshotRequest>) -> Result<Response<pb::FileSystemSnapshot>, Status> {
+    async fn create_file_system_snapshot(
+        &self,
+        _: Request<pb::CreateFileSystemSnapshotRequest>,
+    ) -> Result<Response<pb::FileSystemSnapshot>, Status> {
         Err(no_snapshots())
     }
 
-    async fn get_file_system_snapshot(&self, _: Request<pb::GetFileSystemSnapshotRequest>) -> Result<Response<pb::FileSystemSnapshot>, Status> {
+    async fn get_file_system_snapshot(
+        &self,
+        _: Request<pb::GetFileSystemSnapshotRequest>,
+    ) -> Result<Response<pb::FileSystemSnapshot>, Status> {
         Err(no_snapshots())
     }
 
@@ -175,7 +223,10 @@ impl SandboxService for Sandboxes {
         Err(no_snapshots())
     }
 
-    async fn delete_file_system_snapshot(&self, _: Request<pb::DeleteFileSystemSnapshotRequest>) -> Result<Response<pb::FileSystemSnapshot>, Status> {
+    async fn delete_file_system_snapshot(
+        &self,
+        _: Request<pb::DeleteFileSystemSnapshotRequest>,
+    ) -> Result<Response<pb::FileSystemSnapshot>, Status> {
         Err(no_snapshots())
     }
 }
@@ -189,17 +240,26 @@ impl SandboxDataPlaneService for Sandboxes {
 
     type StreamExecStream = ResponseStream<pb::ExecStreamResponse>;
 
-    async fn stream_exec(&self, request: Request<Streaming<pb::ExecStreamRequest>>) -> Result<Response<Self::StreamExecStream>, Status> {
+    async fn stream_exec(
+        &self,
+        request: Request<Streaming<pb::ExecStreamRequest>>,
+    ) -> Result<Response<Self::StreamExecStream>, Status> {
         SandboxService::stream_exec(self, request).await
     }
 
     type StreamLogsStream = ResponseStream<pb::LogEntry>;
 
-    async fn stream_logs(&self, request: Request<pb::StreamLogsRequest>) -> Result<Response<Self::StreamLogsStream>, Status> {
+    async fn stream_logs(
+        &self,
+        request: Request<pb::StreamLogsRequest>,
+    ) -> Result<Response<Self::StreamLogsStream>, Status> {
         SandboxService::stream_logs(self, request).await
     }
 
-    async fn write_file(&self, request: Request<pb::WriteFileRequest>) -> Result<Response<pb::WriteFileResponse>, Status> {
+    async fn write_file(
+        &self,
+        request: Request<pb::WriteFileRequest>,
+    ) -> Result<Response<pb::WriteFileResponse>, Status> {
         SandboxService::write_file(self, request).await
     }
 

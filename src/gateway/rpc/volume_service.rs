@@ -1,4 +1,5 @@
-//! VolumeService: a volume is a PersistentVolumeClaim of the tenant's namespace, registered by a label with its id. There is no other state.
+//! VolumeService: a volume is a PersistentVolumeClaim of the tenant's namespace, registered by a label with its id.
+//! There is no other state.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
@@ -49,10 +50,17 @@ impl VolumeService for Volumes {
             if existing.name_any() == registration.claim {
                 return Ok(Response::new(self.volume(&existing)));
             }
-            let text = format!("volume {} exists and uses claim {}", volume.volume_id, existing.name_any());
+            let text = format!(
+                "volume {} exists and uses claim {}",
+                volume.volume_id,
+                existing.name_any()
+            );
             return Err(status(Code::AlreadyExists, reason::INVALID_REQUEST, text));
         }
-        let claim = self.api.get::<PersistentVolumeClaim>(&caller.namespace, &registration.claim).await;
+        let claim = self
+            .api
+            .get::<PersistentVolumeClaim>(&caller.namespace, &registration.claim)
+            .await;
         let claim = claim
             .map_err(|e| of_kube(ACTION, &e))?
             .ok_or_else(|| backend_not_found(&registration.claim))?;
@@ -75,14 +83,24 @@ impl VolumeService for Volumes {
         Ok(Response::new(self.volume(&claim)))
     }
 
-    async fn list_volumes(&self, request: Request<pb::ListVolumesRequest>) -> Result<Response<pb::ListVolumesResponse>, Status> {
+    async fn list_volumes(
+        &self,
+        request: Request<pb::ListVolumesRequest>,
+    ) -> Result<Response<pb::ListVolumesResponse>, Status> {
         let caller = authorize(&self.identity, &request, Permission::GetVolumes).await?;
         let request = request.into_inner();
         if !request.page_token.is_empty() {
-            return Err(invalid(vec![Violation::new("page_token", "must be empty: all volumes are in one page")]));
+            return Err(invalid(vec![Violation::new(
+                "page_token",
+                "must be empty: all volumes are in one page",
+            )]));
         }
         let registered = ListParams::default().labels(VOLUME_ID);
-        let claims = self.api.list(&caller.namespace, &registered).await.map_err(|e| of_kube(ACTION, &e))?;
+        let claims = self
+            .api
+            .list(&caller.namespace, &registered)
+            .await
+            .map_err(|e| of_kube(ACTION, &e))?;
         let mut volumes: Vec<pb::Volume> = claims.iter().map(|c| self.volume(c)).collect();
         let on_runner = |v: &pb::Volume| {
             let source = v.spec.as_ref().and_then(|s| s.source.as_ref());
@@ -90,7 +108,8 @@ impl VolumeService for Volumes {
         };
         volumes.retain(|v| {
             let state = v.status.as_ref().map(|s| s.state).unwrap_or_default();
-            (request.states.is_empty() || request.states.contains(&state)) && (request.runner_ids.is_empty() || on_runner(v))
+            (request.states.is_empty() || request.states.contains(&state))
+                && (request.runner_ids.is_empty() || on_runner(v))
         });
         volumes.sort_by(|a, b| a.volume_id.cmp(&b.volume_id));
         Ok(Response::new(pb::ListVolumesResponse {
@@ -104,12 +123,18 @@ impl VolumeService for Volumes {
         let request = request.into_inner();
         let paths = request.update_mask.map(|m| m.paths).unwrap_or_default();
         if paths != ["spec.description"] {
-            return Err(invalid(vec![Violation::new("update_mask", "only spec.description can be updated")]));
+            return Err(invalid(vec![Violation::new(
+                "update_mask",
+                "only spec.description can be updated",
+            )]));
         }
         let claim = self.find(&caller, &request.volume_id).await?;
         let description = request.volume.and_then(|v| v.spec).unwrap_or_default().description;
-        self.patch(&claim, json!({"metadata": {"annotations": {VOLUME_DESCRIPTION: description}}}))
-            .await
+        self.patch(
+            &claim,
+            json!({"metadata": {"annotations": {VOLUME_DESCRIPTION: description}}}),
+        )
+        .await
     }
 
     async fn delete_volume(&self, request: Request<pb::DeleteVolumeRequest>) -> Result<Response<pb::Volume>, Status> {
@@ -121,7 +146,11 @@ impl VolumeService for Volumes {
             None => return Err(not_found(&request.volume_id)),
         };
         let mut volume = self.volume(&claim);
-        let attached = volume.status.as_ref().map(|s| s.attached_sandbox_count).unwrap_or_default();
+        let attached = volume
+            .status
+            .as_ref()
+            .map(|s| s.attached_sandbox_count)
+            .unwrap_or_default();
         if attached > 0 && !request.force {
             let text = format!(
                 "volume {} is used by {attached} sandboxes; set force to delete it anyway",
@@ -138,7 +167,10 @@ impl VolumeService for Volumes {
         Ok(Response::new(volume))
     }
 
-    async fn validate_volume(&self, request: Request<pb::ValidateVolumeRequest>) -> Result<Response<pb::Volume>, Status> {
+    async fn validate_volume(
+        &self,
+        request: Request<pb::ValidateVolumeRequest>,
+    ) -> Result<Response<pb::Volume>, Status> {
         let caller = authorize(&self.identity, &request, Permission::GetVolumes).await?;
         let claim = self.find(&caller, &request.into_inner().volume_id).await?;
         Ok(Response::new(self.volume(&claim)))
@@ -147,10 +179,16 @@ impl VolumeService for Volumes {
 
 impl Volumes {
     async fn find(&self, caller: &Caller, id: &str) -> Result<PersistentVolumeClaim, Status> {
-        find(&self.api, &caller.namespace, id).await?.ok_or_else(|| not_found(id))
+        find(&self.api, &caller.namespace, id)
+            .await?
+            .ok_or_else(|| not_found(id))
     }
 
-    async fn patch(&self, claim: &PersistentVolumeClaim, body: serde_json::Value) -> Result<Response<pb::Volume>, Status> {
+    async fn patch(
+        &self,
+        claim: &PersistentVolumeClaim,
+        body: serde_json::Value,
+    ) -> Result<Response<pb::Volume>, Status> {
         let namespace = claim.namespace().unwrap_or_default();
         let claim = self
             .api
@@ -199,7 +237,10 @@ fn registration(volume: &pb::Volume, namespace: &str, runners: &RunnerSet) -> Re
         violations.push(Violation::new("volume.spec.pvc.namespace", text));
     }
     if pvc.sub_path.starts_with('/') || pvc.sub_path.split('/').any(|part| part == "..") {
-        violations.push(Violation::new("volume.spec.pvc.sub_path", "must be relative, without '..'"));
+        violations.push(Violation::new(
+            "volume.spec.pvc.sub_path",
+            "must be relative, without '..'",
+        ));
     }
     if !pvc.runner_id.is_empty() && runners.find(&pvc.runner_id).is_none() {
         violations.push(Violation::new("volume.spec.pvc.runner_id", "no such runner"));
@@ -220,7 +261,9 @@ fn attached(claim: &PersistentVolumeClaim, sandboxes: &[Arc<Sandbox>]) -> usize 
     let name = claim.name_any();
     let uses = |s: &Sandbox| {
         let volumes = s.spec.workload.pod.volumes.iter().flatten();
-        volumes.filter_map(|v| v.persistent_volume_claim.as_ref()).any(|c| c.claim_name == name)
+        volumes
+            .filter_map(|v| v.persistent_volume_claim.as_ref())
+            .any(|c| c.claim_name == name)
     };
     sandboxes.iter().filter(|s| !s.is_final() && uses(s)).count()
 }
@@ -229,15 +272,23 @@ fn volume(claim: &PersistentVolumeClaim, runner: &str, attached: usize) -> pb::V
     let status = claim.status.clone().unwrap_or_default();
     let phase = status.phase.as_deref().unwrap_or("Pending");
     let (state, state_reason) = match phase {
-        _ if claim.metadata.deletion_timestamp.is_some() => (pb::VolumeState::Deleting, "the claim is being deleted".to_owned()),
+        _ if claim.metadata.deletion_timestamp.is_some() => {
+            (pb::VolumeState::Deleting, "the claim is being deleted".to_owned())
+        }
         "Bound" => (pb::VolumeState::Ready, String::new()),
         // With volumeBindingMode WaitForFirstConsumer a claim is pending until a pod uses it.
-        "Pending" => (pb::VolumeState::Ready, "the claim is bound when a sandbox first uses it".to_owned()),
+        "Pending" => (
+            pb::VolumeState::Ready,
+            "the claim is bound when a sandbox first uses it".to_owned(),
+        ),
         other => (pb::VolumeState::Error, format!("the claim is {other}")),
     };
     let annotation = |key: &str| claim.annotations().get(key).cloned().unwrap_or_default();
     let spec = claim.spec.clone().unwrap_or_default();
-    let requested = spec.resources.and_then(|r| r.requests).and_then(|mut r| r.remove("storage"));
+    let requested = spec
+        .resources
+        .and_then(|r| r.requests)
+        .and_then(|mut r| r.remove("storage"));
     let capacity = status.capacity.and_then(|mut c| c.remove("storage")).or(requested);
     let created = time(claim.metadata.creation_timestamp.as_ref());
     pb::Volume {

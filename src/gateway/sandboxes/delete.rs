@@ -37,7 +37,10 @@ pub(crate) async fn delete(
         return Err(status(Code::Unimplemented, reason::SNAPSHOT_NOT_SUPPORTED, text));
     }
     if grace_period_seconds < 0 {
-        return Err(invalid(vec![Violation::new("grace_period_seconds", "must not be negative")]));
+        return Err(invalid(vec![Violation::new(
+            "grace_period_seconds",
+            "must not be negative",
+        )]));
     }
     let response = |sandbox: Option<&Sandbox>| pb::DeleteSandboxResponse {
         sandbox: sandbox.map(|s| view.to_proto(s)),

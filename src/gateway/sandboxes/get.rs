@@ -22,7 +22,8 @@ pub(crate) async fn get(
     let sandbox = lookup.get(namespace, &request.sandbox_id).await?;
     let mut message = view.to_proto(&sandbox);
     endpoints.set_public_urls(&sandbox, &mut message).await;
-    // The Sandbox has the status of the main container only. The call does not fail if the pod, for the others, cannot be read.
+    // The Sandbox has the status of the main container only. The call does not fail if the pod, for the others, cannot
+    // be read.
     if sandbox.spec.workload.pod.sidecars.is_some()
         && !state(&sandbox).is_final()
         && let Some(status) = &mut message.status

@@ -36,7 +36,10 @@ pub(crate) async fn list(
     .await;
     let bytes = sandboxes.iter().map(Message::encoded_len).sum();
     BodyBudget::reserve_response(budget.as_ref(), bytes, MAX_WAIT).await?;
-    Ok(pb::ListSandboxesResponse { sandboxes, next_page_token })
+    Ok(pb::ListSandboxesResponse {
+        sandboxes,
+        next_page_token,
+    })
 }
 
 /// The first messages up to `bytes`, and the one that exceeds it: users decide how large a sandbox is.

@@ -12,7 +12,8 @@ use crate::gateway::error::{Violation, invalid, of_kube, reason, sandbox_not_fou
 use crate::kube::ApiClient;
 use crate::resources::pod_containers::MAIN;
 
-/// Finds sandboxes in the cache, and those that it does not have yet (created a moment ago, perhaps by another replica) in the API server.
+/// Finds sandboxes in the cache, and those that it does not have yet (created a moment ago, perhaps by another replica)
+/// in the API server.
 #[derive(Clone)]
 pub(crate) struct SandboxLookup {
     /// The sandboxes that the watch has seen.
@@ -74,12 +75,17 @@ impl SandboxLookup {
 
 /// Whether `id` can be a sandbox's name. Anything else must not become part of a URL path.
 fn is_name(id: &str) -> bool {
-    (1..=63).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    (1..=63).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// Whether the Sandbox of this UID controls the pod.
 pub(crate) fn is_controlled_by(pod: &Pod, sandbox_uid: &str) -> bool {
-    pod.owner_references().iter().any(|o| o.controller == Some(true) && o.uid == sandbox_uid)
+    pod.owner_references()
+        .iter()
+        .any(|o| o.controller == Some(true) && o.uid == sandbox_uid)
 }
 
 /// The name in the pod of the container that a request names.
@@ -114,7 +120,10 @@ pub(crate) fn not_running(sandbox: &Sandbox) -> Status {
 /// INVALID_ARGUMENT that names the container.
 pub(crate) fn no_container(name: &str) -> Status {
     let name: String = name.chars().take(63).collect();
-    invalid(vec![Violation::new("container", format!("the sandbox has no container {name:?}"))])
+    invalid(vec![Violation::new(
+        "container",
+        format!("the sandbox has no container {name:?}"),
+    )])
 }
 
 #[cfg(test)]
@@ -138,7 +147,8 @@ mod tests {
     #[test]
     fn a_pod_belongs_to_a_sandbox_by_the_uid_of_its_controller() {
         let owned = |controller: bool, uid: &str| {
-            let owner = json!({"apiVersion": "v1", "kind": "Sandbox", "name": "a", "uid": uid, "controller": controller});
+            let owner =
+                json!({"apiVersion": "v1", "kind": "Sandbox", "name": "a", "uid": uid, "controller": controller});
             pod(json!({"metadata": {"ownerReferences": [owner]}}))
         };
         assert!(is_controlled_by(&owned(true, "u"), "u"));
@@ -156,7 +166,11 @@ mod tests {
                 "initContainerStatuses": [{"name": "install", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}}]}
         }));
         assert!(container_state(&pod, "main").unwrap().running.is_some());
-        assert_eq!(container_state(&pod, "redis"), Some(ContainerState::default()), "not started yet");
+        assert_eq!(
+            container_state(&pod, "redis"),
+            Some(ContainerState::default()),
+            "not started yet"
+        );
         assert_eq!(container_state(&pod, "install"), None);
         assert_eq!(container_state(&pod, "other"), None);
     }

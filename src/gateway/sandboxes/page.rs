@@ -43,7 +43,11 @@ impl Page {
 ///
 /// # Errors
 /// INVALID_ARGUMENT with the wrong fields.
-pub(crate) fn page(all: Vec<Arc<Sandbox>>, request: pb::ListSandboxesRequest, runners: &Runners) -> Result<Page, Status> {
+pub(crate) fn page(
+    all: Vec<Arc<Sandbox>>,
+    request: pb::ListSandboxesRequest,
+    runners: &Runners,
+) -> Result<Page, Status> {
     let fingerprint = fingerprint(&request);
     let pb::ListSandboxesRequest {
         page_size,
@@ -122,7 +126,11 @@ fn has_tags(sandbox: &Sandbox, wanted: &[String]) -> bool {
 
 /// Whether the sandbox has any of these registered volumes; true without any.
 fn has_any_volume(sandbox: &Sandbox, wanted: &[String]) -> bool {
-    wanted.is_empty() || RequestMetadata::of(sandbox).volumes.values().any(|id| wanted.contains(id))
+    wanted.is_empty()
+        || RequestMetadata::of(sandbox)
+            .volumes
+            .values()
+            .any(|id| wanted.contains(id))
 }
 
 /// A hash of what is listed. A token is valid only for the list that it came from.

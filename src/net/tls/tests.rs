@@ -16,7 +16,10 @@ fn write(directory: &Path) -> CertificateDer<'static> {
 }
 
 /// Connects, and accepts only the `trusted` certificate. Returns the negotiated protocol.
-async fn handshake(address: std::net::SocketAddr, trusted: &CertificateDer<'static>) -> std::io::Result<Option<Vec<u8>>> {
+async fn handshake(
+    address: std::net::SocketAddr,
+    trusted: &CertificateDer<'static>,
+) -> std::io::Result<Option<Vec<u8>>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -24,7 +24,12 @@ impl Server {
         let server = self.clone();
         let service = tower::service_fn(move |request| server.clone().answer(request));
         let metrics = ApiMetrics::register(&mut Registry::default());
-        Elector::new(ApiClient::new(kube::Client::new(service, "n"), metrics), "n", "lease", identity)
+        Elector::new(
+            ApiClient::new(kube::Client::new(service, "n"), metrics),
+            "n",
+            "lease",
+            identity,
+        )
     }
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, tower::BoxError> {
@@ -34,13 +39,21 @@ impl Server {
         let method = request.method().clone();
         let body = request.into_body().collect_bytes().await?;
         let (code, answer) = self.store(&method, serde_json::from_slice(&body).ok());
-        Ok(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()))?)
+        Ok(Response::builder()
+            .status(code)
+            .body(Body::from(answer.to_string().into_bytes()))?)
     }
 
     fn store(&self, method: &Method, body: Option<Value>) -> (u16, Value) {
         let mut stored = self.0.lock().unwrap();
-        let failure = |code: u16, reason: &str| (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason}));
-        let is_current = |new: &Value, old: &Value| new["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"];
+        let failure = |code: u16, reason: &str| {
+            (
+                code,
+                json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason}),
+            )
+        };
+        let is_current =
+            |new: &Value, old: &Value| new["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"];
         match (method, body, stored.lease.clone()) {
             (&Method::GET, _, Some(lease)) => (200, lease),
             (&Method::POST, Some(_), Some(_)) => failure(409, "AlreadyExists"),
@@ -90,7 +103,10 @@ async fn the_lease_of_a_killed_replica_is_taken_when_it_ends_and_not_before() {
     server.candidate("a").acquire().await;
     let took = time_to_acquire(&server.candidate("b")).await;
     assert!((DURATION..=DURATION + ACQUIRE_PAUSE).contains(&took), "{took:?}");
-    assert_eq!((server.holder().as_str(), server.spec().lease_transitions), ("b", Some(2)));
+    assert_eq!(
+        (server.holder().as_str(), server.spec().lease_transitions),
+        ("b", Some(2))
+    );
 }
 
 #[tokio::test(start_paused = true)]

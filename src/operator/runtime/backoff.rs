@@ -39,7 +39,9 @@ impl Backoff {
 /// Doubles from attempt to attempt.
 fn pause(failures: u32, is_conflict: bool) -> Duration {
     let first = if is_conflict { FIRST_AFTER_CONFLICT } else { FIRST };
-    first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST)
+    first
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(LONGEST)
 }
 
 /// From 0 to 1, from the clock: good enough to spread retries of objects that failed together.
@@ -57,12 +59,19 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_minute_and_begin_again_after_success() {
         let millis = |failures, is_conflict| pause(failures, is_conflict).as_millis();
-        assert_eq!([1, 2, 3, 8, 100].map(|n| millis(n, false)), [500, 1000, 2000, 60_000, 60_000]);
+        assert_eq!(
+            [1, 2, 3, 8, 100].map(|n| millis(n, false)),
+            [500, 1000, 2000, 60_000, 60_000]
+        );
         assert_eq!([1, 2, 3, 100].map(|n| millis(n, true)), [50, 100, 200, 60_000]);
         let (informer, _writer) = Informer::<crate::api::Sandbox>::new();
         let backoff = Backoff::new(&informer);
         assert_eq!(
-            [backoff.failed("a", false).0, backoff.failed("a", false).0, backoff.failed("b", false).0],
+            [
+                backoff.failed("a", false).0,
+                backoff.failed("a", false).0,
+                backoff.failed("b", false).0
+            ],
             [1, 2, 1]
         );
         backoff.reset("a");

@@ -98,9 +98,24 @@ where
         let error = crate::telemetry::chain(error);
         if is_conflict && failures < MANY_CONFLICTS {
             // Somebody else wrote the object after we read it, which is normal; the next attempt sees the change.
-            tracing::debug!(kind, object = name, namespace, error, ?pause, "conflict; reconciling again");
+            tracing::debug!(
+                kind,
+                object = name,
+                namespace,
+                error,
+                ?pause,
+                "conflict; reconciling again"
+            );
         } else {
-            tracing::warn!(kind, object = name, namespace, error, ?pause, failures, "reconcile failed");
+            tracing::warn!(
+                kind,
+                object = name,
+                namespace,
+                error,
+                ?pause,
+                failures,
+                "reconcile failed"
+            );
         }
         pause
     }

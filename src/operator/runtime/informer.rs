@@ -49,12 +49,15 @@ impl<K: Watched> Informer<K> {
 
     /// Calls `subscriber` with every event, after the cache was updated. Has no effect once the watch runs.
     pub(crate) fn subscribe(&self, subscriber: impl Fn(&Event<K>) + Send + Sync + 'static) {
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(subscriber));
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(subscriber));
     }
 }
 
-/// Watches until the end of the process. Unreadable objects are skipped, pods and policies too: anyone who may create one can give it our
-/// labels.
+/// Watches until the end of the process. Unreadable objects are skipped, pods and policies too: anyone who may create
+/// one can give it our labels.
 pub(super) async fn run<K: Watched>(
     client: ApiClient,
     namespace: Option<String>,

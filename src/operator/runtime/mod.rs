@@ -65,7 +65,8 @@ impl Runtime {
         }
     }
 
-    /// Adds a cache of a kind. `labels` is a label selector, empty for all objects; `slim` drops the fields that nobody reads.
+    /// Adds a cache of a kind. `labels` is a label selector, empty for all objects; `slim` drops the fields that nobody
+    /// reads.
     pub(crate) fn informer<K: Watched>(&mut self, labels: &str, slim: fn(&mut K)) -> Informer<K> {
         let (informer, writer) = Informer::new();
         let watch = informer::run(
@@ -97,7 +98,10 @@ impl Runtime {
     }
 
     /// Adds a controller. Changes of its own kind trigger it; [`Triggers::on`] adds further triggers.
-    pub(crate) fn controller<K: Watched, C: Send + Sync + 'static, S: Send + 'static, F>(&mut self, controller: Controller<K, C, S, F>) -> Triggers<K>
+    pub(crate) fn controller<K: Watched, C: Send + Sync + 'static, S: Send + 'static, F>(
+        &mut self,
+        controller: Controller<K, C, S, F>,
+    ) -> Triggers<K>
     where
         F: Future<Output = Result<kube::runtime::controller::Action, super::error::Error>> + Send + 'static,
     {
@@ -106,7 +110,8 @@ impl Runtime {
             informer: controller.informer.clone(),
         };
         let controller = controller::Running::new(controller, self.metrics.clone());
-        self.controllers.push(Arc::new(move |stop| controller.clone().run(stop).boxed()));
+        self.controllers
+            .push(Arc::new(move |stop| controller.clone().run(stop).boxed()));
         let own = triggers.informer.clone();
         triggers.on(&own, |object| vec![ObjectRef::from_obj(object)])
     }
@@ -136,12 +141,18 @@ pub(crate) struct Triggers<K: Watched> {
 }
 
 impl<K: Watched> Triggers<K> {
-    /// Reconciles what `map` returns for each object of `T` that is new, changed or gone. After a restart of the watch everything is
-    /// reconciled, since deletions may have been missed.
-    pub(crate) fn on<T: Watched>(self, informer: &Informer<T>, map: impl Fn(&T) -> Vec<ObjectRef<K>> + Send + Sync + 'static) -> Triggers<K> {
+    /// Reconciles what `map` returns for each object of `T` that is new, changed or gone. After a restart of the watch
+    /// everything is reconciled, since deletions may have been missed.
+    pub(crate) fn on<T: Watched>(
+        self,
+        informer: &Informer<T>,
+        map: impl Fn(&T) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
+    ) -> Triggers<K> {
         let (queue, store) = (self.queue.clone(), self.informer.store());
         informer.subscribe(move |event| match event {
-            Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => map(object).into_iter().for_each(|o| queue.push(o)),
+            Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => {
+                map(object).into_iter().for_each(|o| queue.push(o))
+            }
             Event::InitDone => queue.push_all(&store),
             Event::Init => {}
         });

@@ -24,7 +24,10 @@ impl<K: Watched> Clone for Queue<K> {
 
 impl<K: Watched> Queue<K> {
     pub(super) fn new(depth: Gauge) -> Queue<K> {
-        Queue { open: Arc::default(), depth }
+        Queue {
+            open: Arc::default(),
+            depth,
+        }
     }
 
     /// Triggers a reconcile of an object. Duplicates are merged until it begins.
@@ -36,7 +39,10 @@ impl<K: Watched> Queue<K> {
     }
 
     pub(super) fn push_all(&self, store: &Store<K>) {
-        store.state().iter().for_each(|object| self.push(ObjectRef::from_obj(object.as_ref())));
+        store
+            .state()
+            .iter()
+            .for_each(|object| self.push(ObjectRef::from_obj(object.as_ref())));
     }
 
     /// Opens the queue. It is closed when the returned receiver is dropped.

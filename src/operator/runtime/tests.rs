@@ -121,7 +121,11 @@ impl Scene {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{what}: {:?}, {}", self.calls.by_name.lock().unwrap(), self.metrics.text());
+        panic!(
+            "{what}: {:?}, {}",
+            self.calls.by_name.lock().unwrap(),
+            self.metrics.text()
+        );
     }
 }
 
@@ -132,9 +136,14 @@ async fn a_panic_concerns_one_object_which_is_tried_again() {
     scene.until("a retry", |calls| calls.of("panics") >= 3).await;
     assert_eq!(scene.calls.of("fine"), 1);
     scene.queue.push(ObjectRef::new("fine").within("n"));
-    scene.until("the controller to go on", |calls| calls.of("fine") == 2).await;
+    scene
+        .until("the controller to go on", |calls| calls.of("fine") == 2)
+        .await;
     let text = scene.metrics.text();
-    assert!(text.contains(r#"reconcile_errors_total{kind="SandboxSession",reason="Panic"}"#), "{text}");
+    assert!(
+        text.contains(r#"reconcile_errors_total{kind="SandboxSession",reason="Panic"}"#),
+        "{text}"
+    );
     assert!(text.contains("in_flight 0"), "{text}");
 }
 
@@ -143,7 +152,9 @@ async fn a_conflict_is_retried_soon_and_counted() {
     let scene = Scene::new(&["conflict"], Calls::default());
     let start = tokio::time::Instant::now();
     let _running = scene.start();
-    scene.until("the third attempt", |calls| calls.of("conflict") == 3).await;
+    scene
+        .until("the third attempt", |calls| calls.of("conflict") == 3)
+        .await;
     assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     let text = scene.metrics.text();
     assert!(
@@ -160,7 +171,11 @@ async fn each_term_begins_with_everything_and_ends_what_is_under_way() {
     };
     let scene = Scene::new(&["slow", "fine"], calls);
     scene.queue.push(ObjectRef::new("fine").within("n"));
-    assert_eq!(scene.metrics.queue_depth("SandboxSession").get(), 0, "a standby queues nothing");
+    assert_eq!(
+        scene.metrics.queue_depth("SandboxSession").get(),
+        0,
+        "a standby queues nothing"
+    );
     let (stop, running) = scene.start();
     scene
         .until("the first reconciles", |calls| calls.of("slow") + calls.of("fine") == 2)
@@ -174,10 +189,16 @@ async fn each_term_begins_with_everything_and_ends_what_is_under_way() {
     running.await.unwrap();
     let (_stop, _running) = scene.start();
     scene
-        .until("the second term", |calls| calls.of("slow") == 2 && calls.of("fine") == 2)
+        .until("the second term", |calls| {
+            calls.of("slow") == 2 && calls.of("fine") == 2
+        })
         .await;
     let states = scene.calls.states.as_ref().unwrap();
-    assert_eq!(states.get("uid-of-fine"), 1, "what was known in the first term is out of date");
+    assert_eq!(
+        states.get("uid-of-fine"),
+        1,
+        "what was known in the first term is out of date"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,7 +206,9 @@ async fn what_is_known_of_an_object_is_forgotten_with_it() {
     let mut scene = Scene::new(&["fine", "other"], Calls::default());
     let _running = scene.start();
     scene
-        .until("the first reconciles", |calls| calls.of("fine") == 1 && calls.of("other") == 1)
+        .until("the first reconciles", |calls| {
+            calls.of("fine") == 1 && calls.of("other") == 1
+        })
         .await;
     let states = scene.calls.states.clone().unwrap();
     let notify = |event: &Event<SandboxSession>| scene.informer.notify(event);

@@ -17,7 +17,8 @@ use crate::api::Sandbox;
 use crate::operator::error::Error;
 use crate::resources::{names, service};
 
-/// The shortest grace period with which a pod is deleted: with 0 it would be gone from the API before its processes have ended.
+/// The shortest grace period with which a pod is deleted: with 0 it would be gone from the API before its processes
+/// have ended.
 const LEAST_GRACE: u32 = 1;
 
 /// Takes the action. Returns a pause after which the sandbox is reconciled again even if nothing changes.
@@ -34,12 +35,23 @@ pub(super) async fn act(o: &Observed, action: &Action, ctx: &Context) -> Result<
         Action::SetPolicyOwner(uid) => set_policy_owner(o, ctx, uid).await?,
         Action::StopAgent(pod, grace) => {
             if let Err(error) = stop_agent(pod, *grace, ctx).await {
-                tracing::info!(pod = pod.name, namespace, error, "cannot call the agent to stop the main command");
+                tracing::info!(
+                    pod = pod.name,
+                    namespace,
+                    error,
+                    "cannot call the agent to stop the main command"
+                );
                 end_pod(&namespace, &without_agent(o, pod, *grace), ctx).await?;
             }
         }
-        Action::SetDeadline(..) | Action::DeletePod(_) | Action::KillPod(..) => end_pod(&namespace, action, ctx).await?,
-        Action::Delete => ctx.writer.delete::<Sandbox>("Sandbox", (&o.sandbox.metadata).into()).await?,
+        Action::SetDeadline(..) | Action::DeletePod(_) | Action::KillPod(..) => {
+            end_pod(&namespace, action, ctx).await?
+        }
+        Action::Delete => {
+            ctx.writer
+                .delete::<Sandbox>("Sandbox", (&o.sandbox.metadata).into())
+                .await?
+        }
     }
     Ok(None)
 }
@@ -50,19 +62,24 @@ async fn end_pod(namespace: &str, action: &Action, ctx: &Context) -> Result<(), 
         Action::DeletePod(pod) => ctx.writer.delete::<Pod>("Pod", target(namespace, pod)).await,
         Action::KillPod(pod, grace) => {
             let grace = u32::try_from(*grace).unwrap_or_default().max(LEAST_GRACE);
-            ctx.writer.delete_within::<Pod>("Pod", target(namespace, pod), grace).await
+            ctx.writer
+                .delete_within::<Pod>("Pod", target(namespace, pod), grace)
+                .await
         }
         _ => Ok(()),
     }
 }
 
-/// Deletes the Service by which a sandbox that has ended was reached from outside of the cluster: node ports and load balancers are scarce, and
-/// its record may be kept for long.
+/// Deletes the Service by which a sandbox that has ended was reached from outside of the cluster: node ports and load
+/// balancers are scarce, and its record may be kept for long.
 async fn unpublish(o: &Observed, ctx: &Context) -> Result<(), Error> {
     if service::public_ports(&o.effective).next().is_none() {
         return Ok(());
     }
-    let (namespace, name) = (o.sandbox.namespace().unwrap_or_default(), names::public_service(&o.sandbox));
+    let (namespace, name) = (
+        o.sandbox.namespace().unwrap_or_default(),
+        names::public_service(&o.sandbox),
+    );
     let found: Option<Service> = ctx.writer.get("Service", &namespace, &name).await?;
     match found.filter(|s| names::is_child(&s.metadata, &o.sandbox)) {
         Some(ours) => ctx.writer.delete::<Service>("Service", (&ours.metadata).into()).await,
@@ -75,7 +92,9 @@ async fn join(o: &Observed, ctx: &Context) -> Result<(), Error> {
         return Ok(());
     };
     let mut meta = o.sandbox.metadata.clone();
-    meta.owner_references.get_or_insert_default().push(names::session_owner(session));
+    meta.owner_references
+        .get_or_insert_default()
+        .push(names::session_owner(session));
     ctx.writer.set_owners::<Sandbox>("Sandbox", &meta).await
 }
 

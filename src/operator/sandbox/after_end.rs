@@ -10,7 +10,11 @@ use crate::api::conditions::FINISHED;
 
 /// Ends what still runs of the pod, deletes a pod that never ran, and deletes the record in time.
 pub(super) fn after_end(o: &Observed, now: Timestamp) -> Decision {
-    let decision = |action, wake| Decision { action, verdict: None, wake };
+    let decision = |action, wake| Decision {
+        action,
+        verdict: None,
+        wake,
+    };
     let ended = o.status.finished_at.as_ref().map_or(now, |t| t.0);
     let until = ended.max(latched_at(&o.status).unwrap_or(ended)) + SignedDuration::from_secs(o.effective.ttl);
     if let Some(action) = o.pod.as_ref().and_then(|pod| clean_up(o, pod)) {
@@ -37,5 +41,7 @@ fn clean_up(o: &Observed, pod: &PodView) -> Option<Action> {
 
 fn latched_at(status: &SandboxStatus) -> Option<Timestamp> {
     let finished = status.conditions.iter().find(|c| c.type_ == FINISHED);
-    finished.filter(|c| c.status == "True").map(|c| c.last_transition_time.0)
+    finished
+        .filter(|c| c.status == "True")
+        .map(|c| c.last_transition_time.0)
 }

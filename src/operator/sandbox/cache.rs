@@ -46,9 +46,14 @@ impl From<Pod> for CachedPod {
     }
 }
 
-/// Drops what only the creation of the pod needs, once there is a pod or can be none: it is the largest part, and users decide how large.
+/// Drops what only the creation of the pod needs, once there is a pod or can be none: it is the largest part, and users
+/// decide how large.
 pub(crate) fn slim(sandbox: &mut Sandbox) {
-    if sandbox.status.as_ref().is_some_and(|s| s.pod_name.is_some() || s.state.is_final()) {
+    if sandbox
+        .status
+        .as_ref()
+        .is_some_and(|s| s.pod_name.is_some() || s.state.is_final())
+    {
         let w = &mut sandbox.spec.workload;
         let c = &mut w.container;
         (c.command, c.args, c.env, c.env_from, c.files) = (None, None, None, None, None);

@@ -28,7 +28,12 @@ impl From<Error> for Stop {
 }
 
 /// Creates a child. One that exists already must belong to this sandbox.
-pub(super) async fn create<K: Namespaced>(o: &Observed, ctx: &Context, kind: &'static str, object: &K) -> Result<K, Stop> {
+pub(super) async fn create<K: Namespaced>(
+    o: &Observed,
+    ctx: &Context,
+    kind: &'static str,
+    object: &K,
+) -> Result<K, Stop> {
     match ctx.writer.create(kind, object).await? {
         Created::New(created) => Ok(created),
         Created::Refused(code, text) => Err(refused(kind, code, &text)),
@@ -49,8 +54,8 @@ pub(super) fn refused(kind: &'static str, code: u16, text: &str) -> Stop {
     if text.contains("exceeded quota") {
         return later(reason::QUOTA_EXCEEDED, text);
     }
-    // A namespace gets its default ServiceAccount a moment after it is created; a namespace that is deleted takes the sandbox along; missing
-    // rights are a fault of the installation, not of the sandbox.
+    // A namespace gets its default ServiceAccount a moment after it is created; a namespace that is deleted takes the
+    // sandbox along; missing rights are a fault of the installation, not of the sandbox.
     let passing = [
         "error looking up service account",
         "because it is being terminated",
@@ -110,10 +115,20 @@ mod tests {
     fn a_refusal_is_retried_only_where_its_cause_can_pass() {
         for (code, text, retried, reason) in [
             (403, "pods \"a\" is forbidden: exceeded quota: q", true, "QuotaExceeded"),
-            (403, "error looking up service account n/x: not found", true, "PolicyRejected"),
+            (
+                403,
+                "error looking up service account n/x: not found",
+                true,
+                "PolicyRejected",
+            ),
             (500, "failed calling webhook", true, "Pending"),
             (403, "violates PodSecurity \"restricted\"", false, "PolicyRejected"),
-            (422, "admission webhook \"w\" denied the request", false, "PolicyRejected"),
+            (
+                422,
+                "admission webhook \"w\" denied the request",
+                false,
+                "PolicyRejected",
+            ),
             (422, "Pod \"a\" is invalid: spec.hostname", false, "InvalidSpec"),
         ] {
             let (was_retried, verdict) = verdict(code, text);
@@ -124,8 +139,14 @@ mod tests {
 
     #[test]
     fn a_missing_runtime_class_is_reported_as_the_field_that_names_it() {
-        let (retried, verdict) = verdict(403, "pods \"a-1\" is forbidden: pod rejected: RuntimeClass \"kata\" not found");
+        let (retried, verdict) = verdict(
+            403,
+            "pods \"a-1\" is forbidden: pod rejected: RuntimeClass \"kata\" not found",
+        );
         assert_eq!((retried, verdict.reason), (false, "InvalidSpec"));
-        assert_eq!(verdict.message, "spec.runtimeClassName: RuntimeClass \"kata\" not found");
+        assert_eq!(
+            verdict.message,
+            "spec.runtimeClassName: RuntimeClass \"kata\" not found"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Decide: the state machine of a sandbox, a pure function of what was observed and of the clock. A final state is never left: the caller writes
-//! the status before it takes an action that destroys what the status was read from.
+//! Decide: the state machine of a sandbox, a pure function of what was observed and of the clock. A final state is
+//! never left: the caller writes the status before it takes an action that destroys what the status was read from.
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -33,8 +33,15 @@ pub(crate) fn decide(o: &Observed, now: Timestamp) -> Decision {
         return end_once_terminated(o, pod, verdict, now);
     }
     // Once the main container runs, no problem of a sidecar ends the sandbox.
-    if let Some(problem) = pod.problem.as_ref().filter(|p| p.is_fatal && pod.main == MainState::Waiting) {
-        return Decision::end(Verdict::new(State::Failed, attribute(o, problem), &problem.message), now);
+    if let Some(problem) = pod
+        .problem
+        .as_ref()
+        .filter(|p| p.is_fatal && pod.main == MainState::Waiting)
+    {
+        return Decision::end(
+            Verdict::new(State::Failed, attribute(o, problem), &problem.message),
+            now,
+        );
     }
     let decision = live(o, pod, now);
     match policy_action(o, pod) {
@@ -50,12 +57,14 @@ fn policy_action(o: &Observed, pod: &PodView) -> Option<Action> {
         None => Some(Action::RestorePolicy),
         Some(policy) if policy.is_deleting => None,
         Some(policy) if !policy.is_unmodified => Some(Action::RestorePolicy),
-        Some(policy) => (pod.policy_uid.as_ref() != Some(&policy.uid)).then(|| Action::SetPolicyOwner(policy.uid.clone())),
+        Some(policy) => {
+            (pod.policy_uid.as_ref() != Some(&policy.uid)).then(|| Action::SetPolicyOwner(policy.uid.clone()))
+        }
     }
 }
 
-/// A final state is written only when no container of the pod can run any more, or when the node is known to be lost. Until then the sandbox is
-/// TERMINATING, with the same reason.
+/// A final state is written only when no container of the pod can run any more, or when the node is known to be lost.
+/// Until then the sandbox is TERMINATING, with the same reason.
 fn end_once_terminated(o: &Observed, pod: &PodView, verdict: Verdict, now: Timestamp) -> Decision {
     if pod.has_terminated() || verdict.reason == reason::NODE_LOST {
         return Decision::end(verdict, now);
@@ -75,14 +84,26 @@ fn end_once_terminated(o: &Observed, pod: &PodView, verdict: Verdict, now: Times
 fn start(o: &Observed, now: Timestamp) -> Decision {
     let pending = |why: &'static str, message: String| waiting(o, now, Verdict::new(State::Pending, why, message));
     if let Some(what) = o.sandbox.annotations().get(ANNOTATION_HOLD) {
-        return pending(reason::PENDING, format!("waiting for {what}, which its creator has yet to add"));
+        return pending(
+            reason::PENDING,
+            format!("waiting for {what}, which its creator has yet to add"),
+        );
     }
     let name = o.sandbox.spec.session_name.as_deref().unwrap_or_default();
     match &o.session {
-        Session::Missing => pending(reason::SESSION_NOT_FOUND, format!("spec.sessionName: session {name} does not exist")),
-        Session::Joining { has_room: false, session } => {
+        Session::Missing => pending(
+            reason::SESSION_NOT_FOUND,
+            format!("spec.sessionName: session {name} does not exist"),
+        ),
+        Session::Joining {
+            has_room: false,
+            session,
+        } => {
             let most = session.spec.max_sandboxes.unwrap_or_default();
-            pending(reason::SESSION_FULL, format!("session {name} already has {most} active sandboxes"))
+            pending(
+                reason::SESSION_FULL,
+                format!("session {name} already has {most} active sandboxes"),
+            )
         }
         Session::Joining { has_room: true, .. } => unless_late(Action::Join, pending(reason::PENDING, String::new())),
         Session::Settled(_) => launch(o, now),
@@ -92,7 +113,10 @@ fn start(o: &Observed, now: Timestamp) -> Decision {
 /// Creates the children; after a failure, tells it, and tries again in time.
 fn launch(o: &Observed, now: Timestamp) -> Decision {
     let Some(failure) = &o.launch_failure else {
-        return unless_late(Action::Launch, waiting(o, now, Verdict::new(State::Pending, reason::PENDING, "")));
+        return unless_late(
+            Action::Launch,
+            waiting(o, now, Verdict::new(State::Pending, reason::PENDING, "")),
+        );
     };
     let Some(retry_at) = failure.retry_at else {
         return Decision::end(failure.verdict.clone(), now);
@@ -107,7 +131,11 @@ fn launch(o: &Observed, now: Timestamp) -> Decision {
 
 /// Acts, unless the start timeout is over.
 fn unless_late(action: Action, decision: Decision) -> Decision {
-    if decision.is_end() { decision } else { Decision { action, ..decision } }
+    if decision.is_end() {
+        decision
+    } else {
+        Decision { action, ..decision }
+    }
 }
 
 /// Not RUNNING yet: tells why, and ends as FAILED with that reason when the start timeout is over.
@@ -144,9 +172,12 @@ fn live(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
     if decision.is_end() {
         return decision;
     }
-    let wake = decision
-        .wake
-        .map(|end| [o.poll_at, o.quiet_until(now)].into_iter().flatten().fold(end, Timestamp::min));
+    let wake = decision.wake.map(|end| {
+        [o.poll_at, o.quiet_until(now)]
+            .into_iter()
+            .flatten()
+            .fold(end, Timestamp::min)
+    });
     Decision { wake, ..decision }
 }
 
@@ -159,7 +190,10 @@ fn unscheduled(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
         Scheduling::Gated { gates, message } => {
             let text = match gates.as_slice() {
                 [] => message.clone(),
-                gates => format!("waiting for the pod's scheduling gates to be removed: {}", gates.join(", ")),
+                gates => format!(
+                    "waiting for the pod's scheduling gates to be removed: {}",
+                    gates.join(", ")
+                ),
             };
             Decision::wait(pending(reason::SCHEDULING_GATED, &text), None)
         }

@@ -71,9 +71,16 @@ mod tests {
     fn the_status_names_the_pod_and_before_it_does_the_memory() {
         let identity = json!({"podName": "b", "pod": {"name": "b", "uid": "u", "origin": "Created", "incarnation": 1}});
         assert_eq!(find(json!({}), None), None);
-        assert_eq!(find(json!({}), Some("m")), Some(("a-1234abcd".into(), Some("m".into()))));
+        assert_eq!(
+            find(json!({}), Some("m")),
+            Some(("a-1234abcd".into(), Some("m".into())))
+        );
         assert_eq!(find(identity, Some("m")), Some(("b".into(), Some("u".into()))));
-        assert_eq!(find(json!({"podName": "old"}), None), Some(("old".into(), None)), "of an older version");
+        assert_eq!(
+            find(json!({"podName": "old"}), None),
+            Some(("old".into(), None)),
+            "of an older version"
+        );
     }
 
     #[test]

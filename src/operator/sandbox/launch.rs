@@ -1,4 +1,5 @@
-//! Creates the children: the namespace's deny-all policy, the sandbox's own policy, its files, its Services, and the pod last.
+//! Creates the children: the namespace's deny-all policy, the sandbox's own policy, its files, its Services, and the
+//! pod last.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -35,7 +36,10 @@ pub(super) async fn launch(o: &Observed, ctx: &Context) -> Result<Option<Duratio
             return Ok(None);
         }
         Err(Stop::Error(error)) => return Err(error),
-        Err(Stop::Refused(verdict)) => LaunchFailure { verdict, retry_at: None },
+        Err(Stop::Refused(verdict)) => LaunchFailure {
+            verdict,
+            retry_at: None,
+        },
         Err(Stop::Later(verdict)) => {
             let pause = SignedDuration::try_from(RETRY_PAUSE.mul_f64(0.8 + 0.4 * jitter())).unwrap_or_default();
             let retry_at = Some(Timestamp::now() + pause);
@@ -67,7 +71,9 @@ async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
     match create::<Pod>(o, ctx, "Pod", &pod).await {
         Err(Stop::Refused(verdict)) if verdict.reason == reason::NAME_TAKEN => {
             // No policy of ours remains for a pod that is not ours.
-            ctx.writer.delete::<NetworkPolicy>("NetworkPolicy", (&policy.metadata).into()).await?;
+            ctx.writer
+                .delete::<NetworkPolicy>("NetworkPolicy", (&policy.metadata).into())
+                .await?;
             Err(Stop::Refused(verdict))
         }
         other => other,
@@ -76,8 +82,13 @@ async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
 
 /// Under the sandbox's own name, or under the pod's if another object has that one.
 async fn create_service(o: &Observed, ctx: &Context, service: &Service) -> Result<(), Stop> {
-    match (create(o, ctx, "Service", service).await, service::with_pod_name(service, &o.sandbox)) {
-        (Err(Stop::Refused(verdict)), Some(renamed)) if verdict.reason == reason::NAME_TAKEN => create(o, ctx, "Service", &renamed).await.map(drop),
+    match (
+        create(o, ctx, "Service", service).await,
+        service::with_pod_name(service, &o.sandbox),
+    ) {
+        (Err(Stop::Refused(verdict)), Some(renamed)) if verdict.reason == reason::NAME_TAKEN => {
+            create(o, ctx, "Service", &renamed).await.map(drop)
+        }
         (created, _) => created.map(drop),
     }
 }

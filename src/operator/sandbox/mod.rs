@@ -57,5 +57,7 @@ pub(crate) async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Resul
     let retry = act(&observed, &decision.action, &ctx).await?;
     let wake = decision.wake.map(|at| Duration::try_from(at - now).unwrap_or_default());
     let next = [wake, retry].into_iter().flatten().min();
-    Ok(next.map_or_else(Requeue::await_change, |pause| Requeue::requeue(pause.max(SHORTEST_PAUSE))))
+    Ok(next.map_or_else(Requeue::await_change, |pause| {
+        Requeue::requeue(pause.max(SHORTEST_PAUSE))
+    }))
 }

@@ -19,11 +19,16 @@ use crate::operator::error::Error;
 use crate::operator::session::session_uid;
 use crate::resources::{Effective, names};
 
-/// How long the cache may lack a pod that was created before it is read live. Under load a live read per sandbox makes the load worse.
+/// How long the cache may lack a pod that was created before it is read live. Under load a live read per sandbox makes
+/// the load worse.
 const WATCH_LAG: Duration = Duration::from_secs(3);
 
 /// Collects what is known of a sandbox. Breaks with a pause while its new pod has yet to arrive in the cache.
-pub(super) async fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp) -> Result<ControlFlow<Duration, Observed>, Error> {
+pub(super) async fn observe(
+    sandbox: Arc<Sandbox>,
+    ctx: &Context,
+    now: Timestamp,
+) -> Result<ControlFlow<Duration, Observed>, Error> {
     let uid = sandbox.uid().unwrap_or_default();
     let state = ctx.states.get(&uid);
     let cached = sandbox.status.clone().unwrap_or_default();
@@ -67,7 +72,13 @@ pub(super) async fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp
     Ok(Continue(observed))
 }
 
-fn effective(sandbox: &Sandbox, status: &SandboxStatus, session: Option<&SandboxSession>, has_pod: bool, ctx: &Context) -> Effective {
+fn effective(
+    sandbox: &Sandbox,
+    status: &SandboxStatus,
+    session: Option<&SandboxSession>,
+    has_pod: bool,
+    ctx: &Context,
+) -> Effective {
     let mut effective = Effective::new(sandbox, session, &ctx.settings);
     // The lifetime may be lowered. Neither later defaults of the session nor a field that is added raise it.
     if let Some(written) = status.max_lifetime_seconds.filter(|_| has_pod) {
@@ -87,7 +98,10 @@ fn session_of(sandbox: &Sandbox, status: &SandboxStatus, has_pod: bool, ctx: &Co
     let Some(name) = &sandbox.spec.session_name else {
         return Session::Settled(None);
     };
-    let found = ctx.caches.sessions.get(&reference(&sandbox.namespace().unwrap_or_default(), name));
+    let found = ctx
+        .caches
+        .sessions
+        .get(&reference(&sandbox.namespace().unwrap_or_default(), name));
     // A sandbox that outlived its session does not join a later one of the same name.
     let owner = session_uid(sandbox).or(status.session_uid.as_deref());
     if owner.is_some() || has_pod {
@@ -102,15 +116,21 @@ fn session_of(sandbox: &Sandbox, status: &SandboxStatus, has_pod: bool, ctx: &Co
     }
 }
 
-/// The pod from the cache. One that was created and is not in the cache is read live, since a cache that lags must not fail a sandbox; but
-/// right after its creation the watch gets some time to deliver it.
-async fn pod_of(o: &Observed, ctx: &Context, created_at: Option<Instant>) -> Result<ControlFlow<Duration, Option<PodView>>, Error> {
+/// The pod from the cache. One that was created and is not in the cache is read live, since a cache that lags must not
+/// fail a sandbox; but right after its creation the watch gets some time to deliver it.
+async fn pod_of(
+    o: &Observed,
+    ctx: &Context,
+    created_at: Option<Instant>,
+) -> Result<ControlFlow<Duration, Option<PodView>>, Error> {
     let namespace = o.sandbox.namespace().unwrap_or_default();
     let name = o
         .pod_record
         .as_ref()
         .map_or_else(|| names::child(&o.sandbox), |record| record.name.clone());
-    let is_ours = |meta: &ObjectMeta| names::is_child(meta, &o.sandbox) && o.pod_record.as_ref().is_none_or(|record| record.is(meta));
+    let is_ours = |meta: &ObjectMeta| {
+        names::is_child(meta, &o.sandbox) && o.pod_record.as_ref().is_none_or(|record| record.is(meta))
+    };
     if let Some(pod) = ctx.caches.pods.get(&reference::<CachedPod>(&namespace, &name)) {
         return Ok(Continue(is_ours(&pod.metadata).then(|| pod.view.clone())));
     }
@@ -121,5 +141,7 @@ async fn pod_of(o: &Observed, ctx: &Context, created_at: Option<Instant>) -> Res
         return Ok(Break(left));
     }
     let live: Option<Pod> = ctx.writer.get("Pod", &namespace, &name).await?;
-    Ok(Continue(live.filter(|p| is_ours(&p.metadata)).map(|p| PodView::new(&p))))
+    Ok(Continue(
+        live.filter(|p| is_ours(&p.metadata)).map(|p| PodView::new(&p)),
+    ))
 }

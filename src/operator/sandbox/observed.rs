@@ -12,7 +12,8 @@ use crate::api::{Sandbox, SandboxSession, SandboxStatus, State, reason};
 use crate::resources::Effective;
 use crate::resources::network_policy::spec_hash;
 
-/// How long after its binding a pod is expected to start: CREATING is not written before, which saves a write per sandbox.
+/// How long after its binding a pod is expected to start: CREATING is not written before, which saves a write per
+/// sandbox.
 const EXPECTED_START: SignedDuration = SignedDuration::from_secs(2);
 
 /// Everything that a decision depends on, except the clock.
@@ -48,7 +49,10 @@ impl Observed {
 
     /// Seconds between SIGTERM and SIGKILL when it is stopped.
     pub(super) fn stop_grace(&self) -> i64 {
-        self.sandbox.spec.stop_grace_period_seconds.unwrap_or(self.effective.grace)
+        self.sandbox
+            .spec
+            .stop_grace_period_seconds
+            .unwrap_or(self.effective.grace)
     }
 
     /// Seconds that the kubelet gives the pod's containers between SIGTERM and SIGKILL.
@@ -59,12 +63,16 @@ impl Observed {
     /// When the grace period of a stop ends. It began when TERMINATING was written, and may be shortened.
     pub(super) fn end_of_stop(&self, now: Timestamp) -> Timestamp {
         let requested = now + SignedDuration::from_secs(self.stop_grace());
-        self.stopping_until().map_or(requested, |written| written.min(requested))
+        self.stopping_until()
+            .map_or(requested, |written| written.min(requested))
     }
 
     /// The end of that grace period as it was last written. None before the stop began.
     pub(super) fn stopping_until(&self) -> Option<Timestamp> {
-        let is_stop = matches!(self.status.reason.as_deref(), Some(reason::STOPPED | reason::SESSION_CLOSED));
+        let is_stop = matches!(
+            self.status.reason.as_deref(),
+            Some(reason::STOPPED | reason::SESSION_CLOSED)
+        );
         let began = self.status.state == State::Terminating && is_stop;
         self.status.expires_at.as_ref().filter(|_| began).map(|t| t.0)
     }
@@ -72,14 +80,21 @@ impl Observed {
     /// When it must be RUNNING. The time starts anew when the pod's scheduling gates are removed.
     pub(super) fn end_of_start(&self, now: Timestamp) -> Option<Timestamp> {
         let created = self.sandbox.metadata.creation_timestamp.as_ref()?.0;
-        let start = created.max(self.first_seen).max(self.ungated_at(now).unwrap_or(created));
+        let start = created
+            .max(self.first_seen)
+            .max(self.ungated_at(now).unwrap_or(created));
         Some(start + SignedDuration::from_secs(self.effective.start_timeout))
     }
 
-    /// When the scheduling gates of the pod were removed, if it had any. A removal that is not in the status yet happened just now.
+    /// When the scheduling gates of the pod were removed, if it had any. A removal that is not in the status yet
+    /// happened just now.
     fn ungated_at(&self, now: Timestamp) -> Option<Timestamp> {
         let gated = self.status.conditions.iter().find(|c| c.type_ == SCHEDULING_GATED)?;
-        Some(if gated.status == "True" { now } else { gated.last_transition_time.0 })
+        Some(if gated.status == "True" {
+            now
+        } else {
+            gated.last_transition_time.0
+        })
     }
 
     /// Until when a start that goes well is not written: most sandboxes run before.

@@ -14,7 +14,8 @@ use crate::text::short;
 /// Most bytes that are shown of what a main command writes to `/dev/termination-log`.
 const MAX_TERMINATION_MESSAGE: usize = 1024;
 
-/// Longest time between start and end of a container whose process could not be executed: the kubelet reports whole seconds.
+/// Longest time between start and end of a container whose process could not be executed: the kubelet reports whole
+/// seconds.
 const A_MOMENT: SignedDuration = SignedDuration::from_secs(1);
 
 /// The fields of a pod that decisions depend on.
@@ -48,7 +49,8 @@ pub(crate) struct PodView {
     /// Our reason for the pod's `DisruptionTarget` condition.
     pub disruption: Option<&'static str>,
     pub scheduling: Scheduling,
-    /// Id of the key with which the pod's agent is called. None where the image's own entrypoint runs in place of the agent.
+    /// Id of the key with which the pod's agent is called. None where the image's own entrypoint runs in place of the
+    /// agent.
     pub agent_key: Option<String>,
     pub main: MainState,
     /// What keeps a container from starting.
@@ -118,11 +120,17 @@ impl PodView {
         let node = spec.and_then(|s| s.node_name.clone()).filter(|n| !n.is_empty());
         let has_final_phase = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         let deletes_at = pod.metadata.deletion_timestamp.as_ref().map(|t| t.0);
-        let agent_key = pod.metadata.annotations.as_ref().and_then(|a| a.get(ANNOTATION_AGENT_KEY).cloned());
-        // Before the final phase also a container may start that has no status yet. A pod that is deleted is not bound to a node any more.
+        let agent_key = pod
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get(ANNOTATION_AGENT_KEY).cloned());
+        // Before the final phase also a container may start that has no status yet. A pod that is deleted is not bound
+        // to a node any more.
         let declared = spec.map_or(0, |s| s.containers.len()).max(1);
-        let may_start =
-            !has_final_phase && (node.is_some() || deletes_at.is_none()) && ordinary.iter().filter(|s| is_terminated(s)).count() < declared;
+        let may_start = !has_final_phase
+            && (node.is_some() || deletes_at.is_none())
+            && ordinary.iter().filter(|s| is_terminated(s)).count() < declared;
         PodView {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             name: pod.metadata.name.clone().unwrap_or_default(),
@@ -141,8 +149,12 @@ impl PodView {
             started_at: status.start_time.map(|t| t.0),
             deadline: spec.and_then(|s| s.active_deadline_seconds),
             grace: spec.and_then(|s| s.termination_grace_period_seconds),
-            disruption: condition("DisruptionTarget").filter(|c| c.status == "True").map(disruption),
-            scheduling: condition("PodScheduled").map(|c| scheduling(c, spec)).unwrap_or_default(),
+            disruption: condition("DisruptionTarget")
+                .filter(|c| c.status == "True")
+                .map(disruption),
+            scheduling: condition("PodScheduled")
+                .map(|c| scheduling(c, spec))
+                .unwrap_or_default(),
             main: ordinary
                 .iter()
                 .find(|s| s.name == MAIN)
@@ -162,7 +174,8 @@ impl PodView {
         self.deletes_at.is_some()
     }
 
-    /// Whether no container of it can run any more. The phase alone does not say so: it may be final while containers are in their grace period.
+    /// Whether no container of it can run any more. The phase alone does not say so: it may be final while containers
+    /// are in their grace period.
     pub(crate) fn has_terminated(&self) -> bool {
         !self.can_run
     }
@@ -228,7 +241,11 @@ fn scheduling(condition: &PodCondition, spec: Option<&PodSpec>) -> Scheduling {
 
 /// The termination message of a sandbox as one line without control characters: untrusted code writes it.
 fn single_line(text: &str) -> String {
-    let plain: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let plain: String = text
+        .trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     short(&plain, MAX_TERMINATION_MESSAGE)
 }
 
@@ -258,8 +275,8 @@ fn main_state(status: &ContainerStatus, has_agent: bool) -> MainState {
     }
 }
 
-/// What the container runtime reports for an agent that it could not execute is exit code 255 without any message. A main command may exit
-/// with 255 as well, but then the agent leaves a message.
+/// What the container runtime reports for an agent that it could not execute is exit code 255 without any message. A
+/// main command may exit with 255 as well, but then the agent leaves a message.
 fn explain_255(exit: &Exit) -> Option<String> {
     match exit.message.as_deref() {
         Some(MAIN_EXITED_WITH_255) => None,
@@ -282,7 +299,11 @@ fn start_problem(status: &ContainerStatus) -> Option<StartProblem> {
             is_fatal: true,
         });
     }
-    if let Some(t) = state.terminated.as_ref().filter(|t| is_preparation(&status.name) && t.exit_code != 0) {
+    if let Some(t) = state
+        .terminated
+        .as_ref()
+        .filter(|t| is_preparation(&status.name) && t.exit_code != 0)
+    {
         let message = t
             .message
             .as_deref()
@@ -295,14 +316,20 @@ fn start_problem(status: &ContainerStatus) -> Option<StartProblem> {
         });
     }
     let waiting = state.waiting.as_ref()?;
-    let message = format!("container {}: {}", status.name, waiting.message.clone().unwrap_or_default());
+    let message = format!(
+        "container {}: {}",
+        status.name,
+        waiting.message.clone().unwrap_or_default()
+    );
     let (own, is_fatal) = match waiting.reason.as_deref()? {
         "InvalidImageName" => (reason::INVALID_IMAGE_NAME, true),
         "ErrImageNeverPull" => (reason::NEVER_PULL, true),
         "CreateContainerConfigError" => (reason::CONTAINER_CONFIG, violates_non_root(&message)),
         "RunContainerError" | "StartError" | "ContainerCannotRun" => (reason::START_ERROR, status.name == MAIN),
         "CreateContainerError" => (reason::START_ERROR, false),
-        "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable" => (reason::IMAGE_PULL_ERROR, false),
+        "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable" => {
+            (reason::IMAGE_PULL_ERROR, false)
+        }
         _ => return None,
     };
     Some(StartProblem {
@@ -312,8 +339,9 @@ fn start_problem(status: &ContainerStatus) -> Option<StartProblem> {
     })
 }
 
-/// Whether the kubelet refuses the image's user: nothing that is created later changes that. Every other configuration error names a Secret,
-/// a ConfigMap or a key that may be created later, or something that the kubelet has not fetched yet; it tries again.
+/// Whether the kubelet refuses the image's user: nothing that is created later changes that. Every other configuration
+/// error names a Secret, a ConfigMap or a key that may be created later, or something that the kubelet has not fetched
+/// yet; it tries again.
 fn violates_non_root(message: &str) -> bool {
     message.contains("runAsNonRoot") || message.contains("non-root")
 }

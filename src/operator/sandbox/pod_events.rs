@@ -1,4 +1,5 @@
-//! What only the kubelet's events report: why a pod on a node gets no container at all. They are read seldom, and only while no problem is known.
+//! What only the kubelet's events report: why a pod on a node gets no container at all. They are read seldom, and only
+//! while no problem is known.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
@@ -16,7 +17,8 @@ const POLL_PAUSE: SignedDuration = SignedDuration::from_secs(20);
 
 /// When the events of a pod may be read for the first time; none if they have nothing to add.
 fn first_poll(o: &Observed, pod: &PodView, now: Timestamp) -> Option<Timestamp> {
-    let is_silent = pod.main == MainState::Waiting && pod.problem.is_none() && !pod.has_final_phase && !pod.is_deleting();
+    let is_silent =
+        pod.main == MainState::Waiting && pod.problem.is_none() && !pod.has_final_phase && !pod.is_deleting();
     let at = pod.started_at.filter(|_| is_silent)? + FIRST_POLL;
     // A sandbox with a short start timeout must still end with its true reason.
     Some(o.end_of_start(now).map_or(at, |end| at.min(end)))
@@ -38,8 +40,9 @@ pub(super) async fn complete(o: &mut Observed, polled: Option<Polled>, ctx: &Con
             let events = ctx.writer.events_of(target(&namespace, pod)).await;
             // A read that fails is no reason to stop; it shows in the metrics of API calls.
             let polled = (now, events.ok().and_then(|events| problem(&events)));
-            ctx.states
-                .update(&o.sandbox.uid().unwrap_or_default(), |s| s.polled = Some(polled.clone()));
+            ctx.states.update(&o.sandbox.uid().unwrap_or_default(), |s| {
+                s.polled = Some(polled.clone())
+            });
             polled
         }
     };
@@ -51,7 +54,9 @@ pub(super) async fn complete(o: &mut Observed, polled: Option<Polled>, ctx: &Con
 
 /// The problem that the events report. The newest decides, since every step that succeeds makes an event too.
 pub(super) fn problem(events: &[Event]) -> Option<StartProblem> {
-    let newest = events.iter().max_by_key(|e| (seen_at(e), e.type_.as_deref() == Some("Normal")))?;
+    let newest = events
+        .iter()
+        .max_by_key(|e| (seen_at(e), e.type_.as_deref() == Some("Normal")))?;
     let own = match newest.reason.as_deref()? {
         "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => reason::VOLUME_NOT_READY,
         // The node lacks a runtime handler or user namespaces, for instance.
@@ -66,7 +71,11 @@ pub(super) fn problem(events: &[Event]) -> Option<StartProblem> {
 }
 
 fn seen_at(event: &Event) -> Option<Timestamp> {
-    let series = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref()).map(|t| t.0);
+    let series = event
+        .series
+        .as_ref()
+        .and_then(|s| s.last_observed_time.as_ref())
+        .map(|t| t.0);
     let last = event.last_timestamp.as_ref().map(|t| t.0);
     series.or(last).or(event.event_time.as_ref().map(|t| t.0))
 }

@@ -19,7 +19,8 @@ const REPAIR_PAUSE: Duration = Duration::from_secs(60);
 /// Pause after a repair that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
-/// Restores the policies of a pod that exists. A failure does not fail the sandbox: without its own policy, the namespace's deny-all applies.
+/// Restores the policies of a pod that exists. A failure does not fail the sandbox: without its own policy, the
+/// namespace's deny-all applies.
 pub(super) async fn restore_policy(o: &Observed, ctx: &Context) -> Result<Option<Duration>, Error> {
     let restored = async { policies(o, ctx, &own_policy(o, ctx).map_err(invalid)?).await.map(drop) };
     match Box::pin(restored).await {
@@ -56,7 +57,9 @@ async fn deny_all(o: &Observed, ctx: &Context) -> Result<(), Stop> {
         Created::Exists => {
             let found: Option<NetworkPolicy> = ctx.writer.get("NetworkPolicy", &namespace, names::DENY_ALL).await?;
             match found {
-                Some(found) if labels::is_managed(&found.metadata) => restore_drift(o, ctx, found, &wanted).await.map(drop),
+                Some(found) if labels::is_managed(&found.metadata) => {
+                    restore_drift(o, ctx, found, &wanted).await.map(drop)
+                }
                 Some(found) if found.spec == wanted.spec => Ok(()),
                 Some(_) => Err(taken("NetworkPolicy", names::DENY_ALL)),
                 None => Err(vanished("NetworkPolicy", names::DENY_ALL)),
@@ -66,7 +69,12 @@ async fn deny_all(o: &Observed, ctx: &Context) -> Result<(), Stop> {
 }
 
 /// Restores a policy of ours that somebody changed. They may change it again: at most once a minute.
-async fn restore_drift(o: &Observed, ctx: &Context, found: NetworkPolicy, wanted: &NetworkPolicy) -> Result<NetworkPolicy, Stop> {
+async fn restore_drift(
+    o: &Observed,
+    ctx: &Context,
+    found: NetworkPolicy,
+    wanted: &NetworkPolicy,
+) -> Result<NetworkPolicy, Stop> {
     let Some(repaired) = network_policy::repaired(&found, wanted) else {
         return Ok(found);
     };
@@ -77,7 +85,11 @@ async fn restore_drift(o: &Observed, ctx: &Context, found: NetworkPolicy, wanted
             format!("NetworkPolicy {name} is changed repeatedly by somebody else"),
         )
     };
-    if ctx.policy_restores.get(&uid).is_some_and(|at| at.elapsed() < REPAIR_PAUSE) {
+    if ctx
+        .policy_restores
+        .get(&uid)
+        .is_some_and(|at| at.elapsed() < REPAIR_PAUSE)
+    {
         return Err(contended());
     }
     let written = ctx.writer.replace("NetworkPolicy", &repaired).await?;

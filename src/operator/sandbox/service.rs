@@ -10,7 +10,8 @@ use super::pod::MainState;
 use crate::operator::error::Error;
 use crate::resources::{names, service};
 
-/// Reads it from the API server once, when the main container runs. None if the sandbox has no ports, or if the status has it already.
+/// Reads it from the API server once, when the main container runs. None if the sandbox has no ports, or if the status
+/// has it already.
 pub(super) async fn observe(o: &Observed, ctx: &Context) -> Result<Option<ServiceAddress>, Error> {
     let has_ports = o.effective.workload.ports.iter().flatten().next().is_some();
     let runs = o.pod.as_ref().is_some_and(|p| matches!(p.main, MainState::Running(_)));
@@ -50,5 +51,8 @@ async fn public_endpoints(o: &Observed, ctx: &Context) -> Result<BTreeMap<String
         Some(node) => ctx.writer.node(node).await,
         None => None,
     };
-    Ok(service::public_endpoints(&public, node.as_ref().and_then(service::node_address)))
+    Ok(service::public_endpoints(
+        &public,
+        node.as_ref().and_then(service::node_address),
+    ))
 }

@@ -29,7 +29,11 @@ pub(super) fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> Sandbox
         exit_code: verdict.exit.as_ref().map_or(old.exit_code, |e| e.code),
         pod_name: pod.map(|p| p.name.clone()).or_else(|| old.pod_name.clone()),
         pod: pod_identity(o),
-        service_name: o.service.as_ref().map(|s| s.name.clone()).or_else(|| old.service_name.clone()),
+        service_name: o
+            .service
+            .as_ref()
+            .map(|s| s.name.clone())
+            .or_else(|| old.service_name.clone()),
         // Nothing answers after the end.
         urls: match &o.service {
             _ if has_ended => vec![],
@@ -50,7 +54,15 @@ pub(super) fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> Sandbox
         conditions: old.conditions.clone(),
     };
     let mut set = |kind: &str, value: bool| {
-        conditions::set(&mut new.conditions, kind, value, verdict.reason, &verdict.message, generation, now);
+        conditions::set(
+            &mut new.conditions,
+            kind,
+            value,
+            verdict.reason,
+            &verdict.message,
+            generation,
+            now,
+        );
     };
     set(READY, verdict.state == State::Running);
     set(FINISHED, has_ended);
@@ -60,7 +72,8 @@ pub(super) fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> Sandbox
     new
 }
 
-/// The status of a sandbox that has ended and whose spec changed afterwards: nothing but what the spec says moves. None if it did not change.
+/// The status of a sandbox that has ended and whose spec changed afterwards: nothing but what the spec says moves. None
+/// if it did not change.
 pub(super) fn acknowledged(o: &Observed) -> Option<SandboxStatus> {
     let generation = o.sandbox.metadata.generation;
     (o.status.observed_generation != generation).then(|| SandboxStatus {
@@ -91,12 +104,32 @@ fn set_scheduling(new: &mut SandboxStatus, pod: &PodView, generation: Option<i64
         (None, Scheduling::Unschedulable(message)) => (false, reason::UNSCHEDULABLE, message.as_str()),
         (None, Scheduling::Gated { message, .. }) => (false, reason::SCHEDULING_GATED, message.as_str()),
     };
-    conditions::set(&mut new.conditions, POD_SCHEDULED, is_bound, why, message, generation, now);
+    conditions::set(
+        &mut new.conditions,
+        POD_SCHEDULED,
+        is_bound,
+        why,
+        message,
+        generation,
+        now,
+    );
     // It remembers when the gates were removed: the start timeout counts from then.
     let is_gated = matches!(pod.scheduling, Scheduling::Gated { .. });
     if is_gated || new.conditions.iter().any(|c| c.type_ == SCHEDULING_GATED) {
-        let why = if is_gated { reason::SCHEDULING_GATED } else { "GatesRemoved" };
-        conditions::set(&mut new.conditions, SCHEDULING_GATED, is_gated, why, "", generation, now);
+        let why = if is_gated {
+            reason::SCHEDULING_GATED
+        } else {
+            "GatesRemoved"
+        };
+        conditions::set(
+            &mut new.conditions,
+            SCHEDULING_GATED,
+            is_gated,
+            why,
+            "",
+            generation,
+            now,
+        );
     }
 }
 
@@ -122,28 +155,42 @@ fn session_uid(o: &Observed) -> Option<String> {
 
 /// When the status of a sandbox that has not ended was first written.
 pub(super) fn first_written(status: &SandboxStatus) -> Option<Timestamp> {
-    let unfinished = status.conditions.iter().find(|c| c.type_ == FINISHED && c.status == "False");
+    let unfinished = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == FINISHED && c.status == "False");
     unfinished.map(|c| c.last_transition_time.0)
 }
 
-/// Whether `new` is worth a write: there is one from creation to RUNNING where all goes well and fast, and one more to the end.
+/// Whether `new` is worth a write: there is one from creation to RUNNING where all goes well and fast, and one more to
+/// the end.
 ///
-/// * A new sandbox that waits its turn is PENDING by the schema's default already: the first news is a node, or a problem.
+/// * A new sandbox that waits its turn is PENDING by the schema's default already: the first news is a node, or a
+///   problem.
 /// * CREATING is news only if the sandbox does not run soon after.
 /// * A new state, reason, message or exit code is news, and so is a change of the spec.
-/// * Once the sandbox has run, its address and the end of its lifetime are news too. Before, they are written together with the next news, and
-///   so are the node's name and the conditions.
+/// * Once the sandbox has run, its address and the end of its lifetime are news too. Before, they are written together
+///   with the next news, and so are the node's name and the conditions.
 pub(super) fn is_worth_writing(o: &Observed, new: &SandboxStatus, now: Timestamp) -> bool {
     let old = &o.status;
     if new.reason.as_deref() == Some(reason::STARTING) && o.quiet_until(now).is_some() {
         return false;
     }
     let is_unwritten = old.observed_generation.is_none();
-    let is_plain = new.state == State::Pending && matches!(new.reason.as_deref(), Some(reason::PENDING | reason::SCHEDULING));
+    let is_plain =
+        new.state == State::Pending && matches!(new.reason.as_deref(), Some(reason::PENDING | reason::SCHEDULING));
     if is_unwritten && is_plain {
         return false;
     }
-    let news = |s: &SandboxStatus| (s.state, s.reason.clone(), s.message.clone(), s.exit_code, s.observed_generation);
+    let news = |s: &SandboxStatus| {
+        (
+            s.state,
+            s.reason.clone(),
+            s.message.clone(),
+            s.exit_code,
+            s.observed_generation,
+        )
+    };
     let has_run = !matches!(new.state, State::Pending | State::Creating);
     let addresses = |s: &SandboxStatus| (s.pod_ip.clone(), s.expires_at.clone(), s.service_name.clone());
     news(old) != news(new) || has_run && addresses(old) != addresses(new)

@@ -1,11 +1,13 @@
 //! A stop on request, by the sandbox or its session: pure.
 //!
-//! The agent ends the main command with the grace period of the stop. Where there is no agent, or it does not do it, the kubelet ends the pod:
+//! The agent ends the main command with the grace period of the stop. Where there is no agent, or it does not do it,
+//! the kubelet ends the pod:
 //!
 //! * by a deadline of one second, which keeps pod, exit code and logs, but has the grace period of the pod;
 //! * where that is too long, by deleting the pod with the grace period of the stop, which loses the logs.
 //!
-//! The second cannot follow the first: a kubelet that already ends a pod does not shorten its grace period for a deletion.
+//! The second cannot follow the first: a kubelet that already ends a pod does not shorten its grace period for a
+//! deletion.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,7 +20,8 @@ use crate::api::{DesiredState, State, reason};
 /// How long after its time the agent or the kubelet may take for a step of a stop.
 const SLACK: SignedDuration = SignedDuration::from_secs(5);
 
-/// The longest grace period of a pod that is waited for, to keep the logs, when the agent has failed to stop the main command.
+/// The longest grace period of a pod that is waited for, to keep the logs, when the agent has failed to stop the main
+/// command.
 const LATE_GRACE: i64 = 10;
 
 /// The reason for which the sandbox is to be stopped, if it is.
@@ -80,7 +83,11 @@ fn next_step(o: &Observed, pod: &PodView, now: Timestamp) -> Step {
     if matches!(pod.main, MainState::Terminated(_)) {
         // The kubelet ends sidecars by itself, but not what a webhook added.
         let expires = pod.other_runs && !pod.has_been_expired();
-        let action = if expires { Action::SetDeadline(pod.clone(), 1) } else { Action::None };
+        let action = if expires {
+            Action::SetDeadline(pod.clone(), 1)
+        } else {
+            Action::None
+        };
         return step(action, None);
     }
     if pod.has_been_expired() {
@@ -107,7 +114,8 @@ fn next_step(o: &Observed, pod: &PodView, now: Timestamp) -> Step {
     }
 }
 
-/// Ends a pod whose agent cannot stop the main command: quickly, and with its logs if that does not take much longer than `grace` seconds.
+/// Ends a pod whose agent cannot stop the main command: quickly, and with its logs if that does not take much longer
+/// than `grace` seconds.
 pub(super) fn without_agent(o: &Observed, pod: &PodView, grace: i64) -> Action {
     if o.pod_grace(pod) <= grace.max(LATE_GRACE) {
         Action::SetDeadline(pod.clone(), 1)

@@ -22,8 +22,9 @@ pub(super) async fn tell(o: &Observed, verdict: Option<&Verdict>, ctx: &Context,
     };
     ctx.writer.sandbox_status(&o.sandbox, &o.status, &new).await?;
     report(o, &new, ctx, now);
-    ctx.states
-        .update(&o.sandbox.uid().unwrap_or_default(), |s| s.written_status = Some(Box::new(new)));
+    ctx.states.update(&o.sandbox.uid().unwrap_or_default(), |s| {
+        s.written_status = Some(Box::new(new))
+    });
     Ok(())
 }
 
@@ -39,7 +40,8 @@ fn report(o: &Observed, new: &SandboxStatus, ctx: &Context, now: Timestamp) {
     let reason = new.reason.as_deref().unwrap_or_default();
     let message = new.message.as_deref().unwrap_or_default();
     let has_ended = new.state.is_final() && !o.status.state.is_final();
-    let waits = matches!(new.state, State::Pending | State::Creating) && !message.is_empty() && o.status.reason != new.reason;
+    let waits =
+        matches!(new.state, State::Pending | State::Creating) && !message.is_empty() && o.status.reason != new.reason;
     match new.state {
         State::Completed | State::Terminated if has_ended => ctx.events.normal(o.sandbox.as_ref(), reason, message),
         State::Failed if has_ended => ctx.events.warn(o.sandbox.as_ref(), reason, message),

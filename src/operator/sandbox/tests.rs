@@ -39,8 +39,12 @@ fn sandbox(spec: Value) -> Sandbox {
 /// A pod on a node with this status.
 fn pod(status: Value) -> Pod {
     let mut whole = json!({"phase": "Running", "startTime": "1970-01-01T00:01:42Z"});
-    whole.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
-    let owner = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "name": "a-1234abcd", "uid": "q"});
+    whole
+        .as_object_mut()
+        .unwrap()
+        .extend(status.as_object().unwrap().clone());
+    let owner =
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "name": "a-1234abcd", "uid": "q"});
     let object = json!({"metadata": {"name": "a-1234abcd", "uid": "p", "ownerReferences": [owner]}, "spec": {"nodeName": "node", "containers": [], "activeDeadlineSeconds": 86400}, "status": whole});
     serde_json::from_value(object).unwrap()
 }

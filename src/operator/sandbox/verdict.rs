@@ -7,12 +7,12 @@ use super::observed::Observed;
 use super::pod::{Exit, MainState, PodView, StartProblem};
 use crate::api::{State, reason};
 
-/// How long after its time the kubelet may take to end a pod. After that the record ends without it: a dead kubelet must not keep a record
-/// alive for ever.
+/// How long after its time the kubelet may take to end a pod. After that the record ends without it: a dead kubelet
+/// must not keep a record alive for ever.
 pub(super) const OVERTIME: SignedDuration = SignedDuration::from_secs(60);
 
-/// The exit of the main container, unless something else caused it. Other causes are checked first, since each can come with any exit code:
-/// a pod that its deadline ended may show 0, a pod that was deleted may show Succeeded.
+/// The exit of the main container, unless something else caused it. Other causes are checked first, since each can come
+/// with any exit code: a pod that its deadline ended may show 0, a pod that was deleted may show Succeeded.
 pub(super) fn natural_exit(o: &Observed, pod: &PodView, now: Timestamp) -> Option<Verdict> {
     let MainState::Terminated(exit) = &pod.main else {
         return None;
@@ -32,7 +32,11 @@ pub(super) fn natural_exit(o: &Observed, pod: &PodView, now: Timestamp) -> Optio
 fn by_exit(exit: &Exit) -> Verdict {
     let message_or = |default: &str| exit.message.clone().unwrap_or_else(|| default.into());
     let (state, why, message) = match (exit.code, exit.reason.as_str()) {
-        (Some(0), _) => (State::Completed, reason::COMPLETED, "the main command ended with exit code 0".into()),
+        (Some(0), _) => (
+            State::Completed,
+            reason::COMPLETED,
+            "the main command ended with exit code 0".into(),
+        ),
         // A child process that was OOM-killed leaves this reason too, with the exit code of the main command.
         (Some(137), "OOMKilled") => (
             State::Failed,
@@ -47,8 +51,16 @@ fn by_exit(exit: &Exit) -> Verdict {
                 format!("the main command ended with exit code {code}{detail}"),
             )
         }
-        (None, "ContainerStatusUnknown") => (State::Failed, reason::UNKNOWN, message_or("the end of the main container was not seen")),
-        (None, _) => (State::Failed, reason::START_ERROR, message_or("the main container could not be started")),
+        (None, "ContainerStatusUnknown") => (
+            State::Failed,
+            reason::UNKNOWN,
+            message_or("the end of the main container was not seen"),
+        ),
+        (None, _) => (
+            State::Failed,
+            reason::START_ERROR,
+            message_or("the main container could not be started"),
+        ),
     };
     Verdict {
         exit: Some(exit.clone()),
@@ -65,9 +77,11 @@ const START_BLOCKERS: [&str; 5] = [
     reason::START_ERROR,
 ];
 
-/// Of a sandbox whose lifetime ended before its main container started: the problem that kept it from starting, if one is known.
+/// Of a sandbox whose lifetime ended before its main container started: the problem that kept it from starting, if one
+/// is known.
 pub(super) fn never_started(o: &Observed, pod: &PodView) -> Option<Verdict> {
-    let is_out_of_time = pod.reason.as_deref() == Some("DeadlineExceeded") && pod.has_final_phase && pod.main == MainState::Waiting;
+    let is_out_of_time =
+        pod.reason.as_deref() == Some("DeadlineExceeded") && pod.has_final_phase && pod.main == MainState::Waiting;
     if !is_out_of_time || o.status.started_at.is_some() {
         return None;
     }
@@ -87,14 +101,18 @@ pub(super) fn external_end(o: &Observed, pod: &PodView) -> Option<Verdict> {
     let message_or = |default: &str| pod.message.clone().unwrap_or_else(|| default.into());
     let verdict = match (pod.reason.as_deref(), pod.disruption) {
         (Some("DeadlineExceeded"), _) => lifetime_exceeded(o),
-        (_, Some(why)) if pod.is_deleting() || pod.has_final_phase => Verdict::new(State::Failed, why, message_or("the pod was disrupted")),
+        (_, Some(why)) if pod.is_deleting() || pod.has_final_phase => {
+            Verdict::new(State::Failed, why, message_or("the pod was disrupted"))
+        }
         _ if pod.is_deleting() => Verdict::new(State::Failed, reason::POD_DELETED, POD_DELETED),
         (Some("Evicted"), _) => Verdict::new(State::Failed, reason::EVICTED, message_or("the pod was evicted")),
         (Some("Preempting"), _) => Verdict::new(State::Failed, reason::PREEMPTED, message_or("the pod was preempted")),
         (Some("NodeLost"), _) => Verdict::new(State::Failed, reason::NODE_LOST, message_or("the node was lost")),
         (why, _) if pod.has_final_phase => match (&pod.main, &pod.problem) {
             (MainState::Terminated(exit), _) => by_exit(exit),
-            (MainState::Waiting | MainState::Running(_), Some(problem)) => Verdict::new(State::Failed, problem.reason, &problem.message),
+            (MainState::Waiting | MainState::Running(_), Some(problem)) => {
+                Verdict::new(State::Failed, problem.reason, &problem.message)
+            }
             (MainState::Waiting | MainState::Running(_), None) => {
                 let why = why.unwrap_or("Failed");
                 Verdict::new(
@@ -121,7 +139,11 @@ const POD_DELETED: &str = "the pod was deleted";
 
 /// The end of a sandbox whose pod no longer exists: the cause that its status already names, else the deletion.
 pub(super) fn pod_is_gone(o: &Observed) -> Verdict {
-    let recorded = o.status.reason.as_deref().filter(|_| o.status.state == State::Terminating);
+    let recorded = o
+        .status
+        .reason
+        .as_deref()
+        .filter(|_| o.status.state == State::Terminating);
     match EXTERNAL_ENDS.into_iter().find(|known| Some(*known) == recorded) {
         Some(reason::LIFETIME_EXCEEDED) => lifetime_exceeded(o),
         Some(known) => Verdict::new(State::Failed, known, o.status.message.as_deref().unwrap_or(POD_DELETED)),
@@ -134,15 +156,29 @@ fn lifetime_exceeded(o: &Observed) -> Verdict {
     Verdict::new(State::Terminated, reason::LIFETIME_EXCEEDED, message)
 }
 
-/// The reason of a start problem. An image volume that cannot be pulled is reported by the container that mounts it; the message names the image.
+/// The reason of a start problem. An image volume that cannot be pulled is reported by the container that mounts it;
+/// the message names the image.
 pub(super) fn attribute(o: &Observed, problem: &StartProblem) -> &'static str {
-    let is_pull = matches!(problem.reason, reason::IMAGE_PULL_ERROR | reason::NEVER_PULL | reason::INVALID_IMAGE_NAME);
-    let is_ours = is_pull && !o.agent_image.is_empty() && problem.message.contains(&o.agent_image) && o.agent_image != o.effective.image;
-    if is_ours { reason::AGENT_IMAGE_FAILED } else { problem.reason }
+    let is_pull = matches!(
+        problem.reason,
+        reason::IMAGE_PULL_ERROR | reason::NEVER_PULL | reason::INVALID_IMAGE_NAME
+    );
+    let is_ours = is_pull
+        && !o.agent_image.is_empty()
+        && problem.message.contains(&o.agent_image)
+        && o.agent_image != o.effective.image;
+    if is_ours {
+        reason::AGENT_IMAGE_FAILED
+    } else {
+        problem.reason
+    }
 }
 
 /// The end of a record whose pod should have ended, which its node does not report.
 pub(super) fn node_lost(cause: &Verdict, pod: &PodView) -> Verdict {
-    let message = format!("{}; its node has not reported that the containers stopped", cause.message);
+    let message = format!(
+        "{}; its node has not reported that the containers stopped",
+        cause.message
+    );
     Verdict::new(State::Failed, reason::NODE_LOST, message).with_exit(&pod.main)
 }

@@ -1,7 +1,8 @@
 //! Which sandboxes each session has, so that no reconcile has to search all sandboxes.
 //!
-//! A sandbox belongs to a session by UID: that of its owner reference, or that which its status pins. So it never belongs to a later session
-//! of the same name. One that names a session and has not joined it yet waits for whichever session has that name.
+//! A sandbox belongs to a session by UID: that of its owner reference, or that which its status pins. So it never
+//! belongs to a later session of the same name. One that names a session and has not joined it yet waits for whichever
+//! session has that name.
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -21,7 +22,9 @@ pub(crate) fn session_uid(sandbox: &Sandbox) -> Option<&str> {
     let owner = owners
         .filter(|o| o.kind == "SandboxSession" && o.api_version.starts_with(&group))
         .map(|o| o.uid.as_str());
-    owner.chain(sandbox.status.as_ref().and_then(|s| s.session_uid.as_deref())).next()
+    owner
+        .chain(sandbox.status.as_ref().and_then(|s| s.session_uid.as_deref()))
+        .next()
 }
 
 /// The session that a sandbox has yet to join. One that has a pod or has ended without joining never will.
@@ -53,7 +56,8 @@ struct Members {
 struct Member {
     object: ObjectRef<Sandbox>,
     state: State,
-    /// UID of its session. It may be a reservation: the sandbox was admitted, and the cache does not show its owner reference yet.
+    /// UID of its session. It may be a reservation: the sandbox was admitted, and the cache does not show its owner
+    /// reference yet.
     session: Option<String>,
     awaits: Option<Key>,
 }
@@ -89,7 +93,12 @@ impl SessionIndex {
             Event::Delete(sandbox) => self.lock().delete(sandbox),
             Event::InitDone => {
                 let (mut members, exists) = (self.lock(), exists());
-                let gone: Vec<String> = members.sandboxes.keys().filter(|uid| !exists.contains(*uid)).cloned().collect();
+                let gone: Vec<String> = members
+                    .sandboxes
+                    .keys()
+                    .filter(|uid| !exists.contains(*uid))
+                    .cloned()
+                    .collect();
                 for uid in gone {
                     members.remove(&uid);
                 }
@@ -99,15 +108,19 @@ impl SessionIndex {
         }
     }
 
-    /// Whether the session has room for this sandbox. If so, the place is reserved at once: two that ask at the same time do not both get the
-    /// last one.
+    /// Whether the session has room for this sandbox. If so, the place is reserved at once: two that ask at the same
+    /// time do not both get the last one.
     pub(crate) fn admit(&self, sandbox: &Sandbox, session: &SandboxSession) -> bool {
         let (Some(uid), Some(session_uid)) = (sandbox.uid(), session.uid()) else {
             return false;
         };
         let mut members = self.lock();
         let others = members.active(&session_uid).filter(|other| **other != uid).count();
-        let max = session.spec.max_sandboxes.and_then(|m| usize::try_from(m).ok()).unwrap_or(usize::MAX);
+        let max = session
+            .spec
+            .max_sandboxes
+            .and_then(|m| usize::try_from(m).ok())
+            .unwrap_or(usize::MAX);
         let has_room = others < max;
         if has_room {
             members.insert(uid, sandbox, Some(session_uid));
@@ -163,7 +176,9 @@ impl Members {
         let before = self.sandboxes.get(&uid);
         let has_ended = state(sandbox).is_final() && before.is_some_and(|member| !member.state.is_final());
         // A reservation holds until the sandbox has joined.
-        let reserved = before.and_then(|member| member.session.clone()).filter(|_| awaited(sandbox).is_some());
+        let reserved = before
+            .and_then(|member| member.session.clone())
+            .filter(|_| awaited(sandbox).is_some());
         self.insert(uid, sandbox, session_uid(sandbox).map(Into::into).or(reserved));
         self.affected(sandbox, has_ended)
     }

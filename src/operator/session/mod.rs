@@ -43,7 +43,10 @@ pub(crate) async fn reconcile(session: Arc<SandboxSession>, ctx: Arc<Context>) -
     let now = Timestamp::now();
     let expiry = session.expiry();
     if expiry.is_some_and(|at| now >= at) {
-        ctx.index.unfinished(&session).into_iter().for_each(|sandbox| ctx.sandboxes.push(sandbox));
+        ctx.index
+            .unfinished(&session)
+            .into_iter()
+            .for_each(|sandbox| ctx.sandboxes.push(sandbox));
     }
     if let Some(at) = ctx.states.get(&uid).written_at
         && at.elapsed() < WRITE_PAUSE

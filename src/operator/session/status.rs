@@ -10,7 +10,9 @@ impl SandboxSession {
     /// The end of its lifetime.
     pub(crate) fn expiry(&self) -> Option<Timestamp> {
         let created = self.metadata.creation_timestamp.as_ref()?.0;
-        self.spec.max_lifetime_seconds.map(|s| created + SignedDuration::from_secs(s))
+        self.spec
+            .max_lifetime_seconds
+            .map(|s| created + SignedDuration::from_secs(s))
     }
 
     /// Whether it is closed: on request, or at the end of its lifetime.
@@ -19,7 +21,12 @@ impl SandboxSession {
     }
 }
 
-pub(super) fn status(session: &SandboxSession, old: &SandboxSessionStatus, counts: &Counts, now: Timestamp) -> SandboxSessionStatus {
+pub(super) fn status(
+    session: &SandboxSession,
+    old: &SandboxSessionStatus,
+    counts: &Counts,
+    now: Timestamp,
+) -> SandboxSessionStatus {
     let of = |state: State| counts.by_state.get(&state).copied().unwrap_or_default();
     let state = match (session.is_closed(now), counts.unfinished) {
         (false, _) => SessionState::Open,
@@ -41,7 +48,15 @@ pub(super) fn status(session: &SandboxSession, old: &SandboxSessionStatus, count
     };
     let is_open = state == SessionState::Open;
     let why = if is_open { reason::OPEN } else { reason::CLOSED };
-    conditions::set(&mut new.conditions, READY, is_open, why, "", session.metadata.generation, now);
+    conditions::set(
+        &mut new.conditions,
+        READY,
+        is_open,
+        why,
+        "",
+        session.metadata.generation,
+        now,
+    );
     new
 }
 
@@ -55,7 +70,12 @@ mod tests {
         let now = Timestamp::from_second(1_790_000_000).unwrap();
         let mut session = SandboxSession::new("x", SandboxSessionSpec::default());
         let of = |session: &SandboxSession, active, unfinished| {
-            let by_state = [(State::Running, active), (State::Pending, unfinished - active), (State::Failed, 1)].into();
+            let by_state = [
+                (State::Running, active),
+                (State::Pending, unfinished - active),
+                (State::Failed, 1),
+            ]
+            .into();
             let counts = Counts {
                 by_state,
                 active,
@@ -69,7 +89,11 @@ mod tests {
             (SessionState::Open, 2, 3, 2, 1)
         );
         session.spec.desired_state = SessionDesiredState::Closed;
-        assert_eq!(of(&session, 0, 1).state, SessionState::Closing, "one that waits has yet to be ended");
+        assert_eq!(
+            of(&session, 0, 1).state,
+            SessionState::Closing,
+            "one that waits has yet to be ended"
+        );
         assert_eq!(of(&session, 0, 0).state, SessionState::Closed);
     }
 

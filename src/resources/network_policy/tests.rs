@@ -1,4 +1,5 @@
-//! What a sandbox's NetworkPolicy allows and denies, by an evaluator of policies: the rules of Kubernetes' documentation in a few lines.
+//! What a sandbox's NetworkPolicy allows and denies, by an evaluator of policies: the rules of Kubernetes'
+//! documentation in a few lines.
 #![allow(clippy::unwrap_used)]
 
 mod allowed;
@@ -62,7 +63,11 @@ fn gateway() -> Remote {
 }
 
 fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
-    let by_label = selector.match_labels.iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
+    let by_label = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(k, v)| labels.get(k) == Some(v));
     let by_expression = selector.match_expressions.iter().flatten().all(|e| {
         let value = labels.get(&e.key);
         let listed = value.is_some_and(|v| e.values.iter().flatten().any(|x| x == v));
@@ -79,7 +84,10 @@ fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
 
 fn peer_matches(peer: &NetworkPolicyPeer, remote: &Remote) -> bool {
     if let Some(block) = &peer.ip_block {
-        assert!(peer.pod_selector.is_none() && peer.namespace_selector.is_none(), "the API refuses both");
+        assert!(
+            peer.pod_selector.is_none() && peer.namespace_selector.is_none(),
+            "the API refuses both"
+        );
         let within = |cidr: &String| cidr.parse::<IpNet>().unwrap().contains(&remote.ip);
         return within(&block.cidr) && !block.except.iter().flatten().any(within);
     }
@@ -106,7 +114,13 @@ fn port_matches(rule: &NetworkPolicyPort, port: i32, protocol: &str) -> bool {
 }
 
 /// An empty or missing list of peers or ports is all of them.
-fn rule_matches(peers: Option<&Vec<NetworkPolicyPeer>>, ports: Option<&Vec<NetworkPolicyPort>>, to: &Remote, port: i32, protocol: &str) -> bool {
+fn rule_matches(
+    peers: Option<&Vec<NetworkPolicyPeer>>,
+    ports: Option<&Vec<NetworkPolicyPort>>,
+    to: &Remote,
+    port: i32,
+    protocol: &str,
+) -> bool {
     let peer = peers.is_none_or(|p| p.is_empty() || p.iter().any(|p| peer_matches(p, to)));
     peer && ports.is_none_or(|p| p.is_empty() || p.iter().any(|p| port_matches(p, port, protocol)))
 }
@@ -140,7 +154,12 @@ fn sandbox(network: Value) -> Sandbox {
 
 fn build_with(network: Value, settings: &Settings) -> Result<NetworkPolicy, FieldError> {
     let sandbox = sandbox(network);
-    network_policy::build(&sandbox, &Effective::new(&sandbox, None, settings), settings, &settings.lists())
+    network_policy::build(
+        &sandbox,
+        &Effective::new(&sandbox, None, settings),
+        settings,
+        &settings.lists(),
+    )
 }
 
 fn build(network: Value) -> NetworkPolicy {
@@ -167,7 +186,14 @@ fn check_out(name: &str, policy: &NetworkPolicy, allow: &[&str], deny: &[&str]) 
     }
 }
 
-const PUBLIC: [&str; 6] = ["8.8.8.8", "1.1.1.1", "9.255.255.255", "172.32.0.1", "2606:4700::1", "2a00:1450::1"];
+const PUBLIC: [&str; 6] = [
+    "8.8.8.8",
+    "1.1.1.1",
+    "9.255.255.255",
+    "172.32.0.1",
+    "2606:4700::1",
+    "2a00:1450::1",
+];
 const PRIVATE: [&str; 17] = [
     "10.0.0.1",
     "10.96.0.1",

@@ -57,7 +57,10 @@ fn the_full_pod() {
 
 #[test]
 fn an_init_container_copies_the_agent_if_nodes_cannot_mount_images() {
-    let (mounted, copied) = (pod(&json!({}), AgentDelivery::ImageVolume), pod(&json!({}), AgentDelivery::InitContainer));
+    let (mounted, copied) = (
+        pod(&json!({}), AgentDelivery::ImageVolume),
+        pod(&json!({}), AgentDelivery::InitContainer),
+    );
     let (mounted, copied) = (mounted.spec.unwrap(), copied.spec.unwrap());
     insta::assert_yaml_snapshot!(
         "agent-copied",
@@ -72,12 +75,26 @@ fn an_init_container_copies_the_agent_if_nodes_cannot_mount_images() {
 
 #[test]
 fn the_images_own_entrypoint_runs_without_the_agent_but_with_its_binary_mounted() {
-    let pod = pod(&json!({"entrypoint": "Image", "args": ["serve"]}), AgentDelivery::ImageVolume);
+    let pod = pod(
+        &json!({"entrypoint": "Image", "args": ["serve"]}),
+        AgentDelivery::ImageVolume,
+    );
     let spec = pod.spec.unwrap();
     let (main, agent) = (&spec.containers[0], "sandbox-operator-agent");
-    assert_eq!((&main.command, main.args.as_deref()), (&None, Some(&["serve".to_owned()][..])));
-    assert!(main.volume_mounts.iter().flatten().any(|m| m.name == agent && m.read_only == Some(true)));
-    assert!(!pod.metadata.annotations.unwrap().contains_key(ANNOTATION_AGENT_KEY), "no agent listens");
+    assert_eq!(
+        (&main.command, main.args.as_deref()),
+        (&None, Some(&["serve".to_owned()][..]))
+    );
+    assert!(
+        main.volume_mounts
+            .iter()
+            .flatten()
+            .any(|m| m.name == agent && m.read_only == Some(true))
+    );
+    assert!(
+        !pod.metadata.annotations.unwrap().contains_key(ANNOTATION_AGENT_KEY),
+        "no agent listens"
+    );
 }
 
 #[test]

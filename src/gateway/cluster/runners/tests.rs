@@ -40,7 +40,10 @@ fn the_node_determines_the_runner_and_before_that_the_only_requested_one() {
     runners.apply(&mut listed, Event::InitApply(node("n1", json!({"pool": "cpu"}))));
     assert!(!runners.is_ready());
     runners.apply(&mut listed, Event::InitDone);
-    runners.apply(&mut listed, Event::Apply(node("n2", json!({"pool": "gpu", "zone": "a"}))));
+    runners.apply(
+        &mut listed,
+        Event::Apply(node("n2", json!({"pool": "gpu", "zone": "a"}))),
+    );
     runners.apply(&mut listed, Event::Apply(node("n3", json!({"pool": "gpu"}))));
     assert!(runners.is_ready());
     assert_eq!(
@@ -62,5 +65,8 @@ fn the_node_determines_the_runner_and_before_that_the_only_requested_one() {
     // A node that was deleted, and one whose labels changed.
     runners.apply(&mut listed, Event::Delete(node("n1", json!({}))));
     runners.apply(&mut listed, Event::Apply(node("n2", json!({}))));
-    assert_eq!([id(&sandbox(Some("n1"), &[])), id(&sandbox(Some("n2"), &["cpu"]))], ["", "cpu"]);
+    assert_eq!(
+        [id(&sandbox(Some("n1"), &[])), id(&sandbox(Some("n2"), &["cpu"]))],
+        ["", "cpu"]
+    );
 }

@@ -32,7 +32,12 @@ pub(crate) struct NetworkContext<'a> {
 }
 
 /// Converts the network options of a request.
-pub(crate) fn from_proto(path: &FieldPath, options: pb::NetworkOptions, context: NetworkContext<'_>, problems: &mut Problems) -> Option<Network> {
+pub(crate) fn from_proto(
+    path: &FieldPath,
+    options: pb::NetworkOptions,
+    context: NetworkContext<'_>,
+    problems: &mut Problems,
+) -> Option<Network> {
     let pb::NetworkOptions {
         ingress,
         egress,
@@ -96,7 +101,10 @@ fn egress_rule(path: &FieldPath, rule: pb::EgressRule, never: &[IpNet], problems
     } = rule;
     let is_hostname = matches!(destination, Some(Destination::HttpsHostname(_)));
     if !is_hostname && !https_hostname_except.is_empty() {
-        problems.invalid(&path.field("https_hostname_except"), "must be left out without https_hostname");
+        problems.invalid(
+            &path.field("https_hostname_except"),
+            "must be left out without https_hostname",
+        );
     }
     let rule = EgressRule {
         ports: non_empty(port_ranges(&path.field("ports"), ports, problems)),
@@ -105,7 +113,10 @@ fn egress_rule(path: &FieldPath, rule: pb::EgressRule, never: &[IpNet], problems
     match destination {
         None => problems.invalid(path, "must have a destination: cidr, tenant, any or selector"),
         Some(Destination::HttpsHostname(_)) => {
-            problems.no_suitable_runner(&path.field("https_hostname"), "rules for host names are not supported; use cidr or any");
+            problems.no_suitable_runner(
+                &path.field("https_hostname"),
+                "rules for host names are not supported; use cidr or any",
+            );
         }
         Some(Destination::Cidr(block)) => {
             let (cidr, except) = cidr_block(&path.field("cidr"), block, never, problems)?;
@@ -138,7 +149,11 @@ fn egress_rule(path: &FieldPath, rule: pb::EgressRule, never: &[IpNet], problems
             }
             return Some(EgressRule {
                 pod_selector: selector(&path.field("selector").field("pod_labels"), pod_labels, problems),
-                namespace_selector: selector(&path.field("selector").field("namespace_labels"), namespace_labels, problems),
+                namespace_selector: selector(
+                    &path.field("selector").field("namespace_labels"),
+                    namespace_labels,
+                    problems,
+                ),
                 ..rule
             });
         }
@@ -146,7 +161,12 @@ fn egress_rule(path: &FieldPath, rule: pb::EgressRule, never: &[IpNet], problems
     None
 }
 
-fn ingress_rule(path: &FieldPath, rule: pb::IngressRule, context: &NetworkContext<'_>, problems: &mut Problems) -> Vec<IngressRule> {
+fn ingress_rule(
+    path: &FieldPath,
+    rule: pb::IngressRule,
+    context: &NetworkContext<'_>,
+    problems: &mut Problems,
+) -> Vec<IngressRule> {
     use pb::ingress_rule::Source;
     let pb::IngressRule { source, ports } = rule;
     let ports_path = path.field("ports");
@@ -158,7 +178,10 @@ fn ingress_rule(path: &FieldPath, rule: pb::IngressRule, context: &NetworkContex
     if ports.is_empty() {
         problems.invalid(&ports_path, "must have a port if no service has VISIBILITY_CUSTOM");
     } else if ports.iter().all(|p| without_agent(p, agent_port).is_empty()) {
-        problems.invalid(&ports_path, format!("{agent_port} is reserved for the platform; choose another port"));
+        problems.invalid(
+            &ports_path,
+            format!("{agent_port} is reserved for the platform; choose another port"),
+        );
     }
     let rule = IngressRule {
         ports,
@@ -202,12 +225,20 @@ fn check_any(path: &FieldPath, any: bool, problems: &mut Problems) {
 fn check_tenant(path: &FieldPath, scope: i32, problems: &mut Problems) {
     match pb::TenantScope::try_from(scope) {
         Ok(pb::TenantScope::SameUser | pb::TenantScope::SameOrg) => {}
-        Ok(pb::TenantScope::SandboxNetwork) => problems.invalid(path, "sandbox networks are not supported; use TENANT_SCOPE_SAME_ORG"),
-        Ok(pb::TenantScope::Unspecified) | Err(_) => problems.invalid(path, "must be TENANT_SCOPE_SAME_USER or TENANT_SCOPE_SAME_ORG"),
+        Ok(pb::TenantScope::SandboxNetwork) => {
+            problems.invalid(path, "sandbox networks are not supported; use TENANT_SCOPE_SAME_ORG")
+        }
+        Ok(pb::TenantScope::Unspecified) | Err(_) => {
+            problems.invalid(path, "must be TENANT_SCOPE_SAME_USER or TENANT_SCOPE_SAME_ORG")
+        }
     }
 }
 
-fn selector(path: &FieldPath, match_labels: BTreeMap<String, String>, problems: &mut Problems) -> Option<LabelSelector> {
+fn selector(
+    path: &FieldPath,
+    match_labels: BTreeMap<String, String>,
+    problems: &mut Problems,
+) -> Option<LabelSelector> {
     for (key, value) in &match_labels {
         if !labels::is_key(key) || !(value.is_empty() || labels::is_value(value)) {
             problems.invalid(
@@ -223,7 +254,12 @@ fn selector(path: &FieldPath, match_labels: BTreeMap<String, String>, problems: 
 }
 
 /// Converts an address range and the ranges that are excluded from it.
-fn cidr_block(path: &FieldPath, block: pb::CidrBlock, never: &[IpNet], problems: &mut Problems) -> Option<(String, Option<Vec<String>>)> {
+fn cidr_block(
+    path: &FieldPath,
+    block: pb::CidrBlock,
+    never: &[IpNet],
+    problems: &mut Problems,
+) -> Option<(String, Option<Vec<String>>)> {
     let pb::CidrBlock { cidr, except } = block;
     let (cidr_path, except_path) = (path.field("cidr"), path.field("except"));
     problems.at_most(&except_path, except.len(), MAX_EXCEPT);
@@ -247,18 +283,29 @@ fn port_ranges(path: &FieldPath, ports: Vec<pb::PortRange>, problems: &mut Probl
     let mut converted = vec![];
     for (i, range) in ports.into_iter().enumerate() {
         let path = path.index(i);
-        let pb::PortRange { protocol, port, end_port } = range;
+        let pb::PortRange {
+            protocol,
+            port,
+            end_port,
+        } = range;
         let protocol = match protocol.to_ascii_uppercase().as_str() {
             "" => None,
             "TCP" => Some(Protocol::TCP),
             "UDP" => Some(Protocol::UDP),
             "SCTP" => Some(Protocol::SCTP),
             _ => {
-                problems.invalid(&path.field("protocol"), format!("must be TCP, UDP or SCTP; {} is not", quoted(&protocol)));
+                problems.invalid(
+                    &path.field("protocol"),
+                    format!("must be TCP, UDP or SCTP; {} is not", quoted(&protocol)),
+                );
                 None
             }
         };
-        let (port, end) = if (port, end_port) == (0, 0) { ALL_PORTS } else { (port, end_port) };
+        let (port, end) = if (port, end_port) == (0, 0) {
+            ALL_PORTS
+        } else {
+            (port, end_port)
+        };
         if !(1..=65_535).contains(&port) {
             problems.invalid(&path.field("port"), "must be 1 to 65535");
         }

@@ -23,17 +23,27 @@ fn spec(services: Vec<pb::Service>, network: Option<pb::NetworkOptions>) -> pb::
 fn sources(network: &Network) -> Vec<(String, Vec<i32>)> {
     let source = |r: &IngressRule| match (&r.cidr, &r.pod_selector) {
         (Some(cidr), None) => cidr.clone(),
-        (None, Some(selector)) if selector.match_labels.is_none() && r.namespace_selector.is_none() => "namespace".into(),
+        (None, Some(selector)) if selector.match_labels.is_none() && r.namespace_selector.is_none() => {
+            "namespace".into()
+        }
         other => panic!("{other:?}"),
     };
     let rules = network.ingress.as_ref().map(|i| i.rules.clone()).unwrap_or_default();
-    rules.iter().map(|r| (source(r), r.ports.iter().map(|p| p.port).collect())).collect()
+    rules
+        .iter()
+        .map(|r| (source(r), r.ports.iter().map(|p| p.port).collect()))
+        .collect()
 }
 
 #[test]
 fn visibility_decides_who_can_connect() {
     use pb::Visibility::{Custom, Private, Public, Unspecified};
-    let services = vec![service(1, Public), service(2, Private), service(3, Custom), service(4, Unspecified)];
+    let services = vec![
+        service(1, Public),
+        service(2, Private),
+        service(3, Custom),
+        service(4, Unspecified),
+    ];
     let custom = pb::NetworkOptions {
         ingress: vec![pb::IngressRule {
             source: Some(pb::ingress_rule::Source::Cidr(pb::CidrBlock {
@@ -85,7 +95,10 @@ fn without_options_the_internet_is_reachable_and_no_one_can_connect() {
         let sandbox = sandbox_of(spec(vec![], options));
         assert_eq!(sandbox.spec.workload.network, None);
         let status = message_of(&sandbox).status.unwrap();
-        assert_eq!(status.effective_egress[0].destination, Some(pb::egress_rule::Destination::Any(true)));
+        assert_eq!(
+            status.effective_egress[0].destination,
+            Some(pb::egress_rule::Destination::Any(true))
+        );
         assert_eq!(
             (status.effective_ingress.len(), status.effective_dns_egress()),
             (0, pb::DnsEgressMode::Allow)
@@ -161,7 +174,10 @@ fn egress_rules_are_returned_as_requested() {
     };
     let sandbox = sandbox_of(spec(vec![], Some(options)));
     let rules = sandbox.spec.workload.network.as_ref().unwrap().egress.as_ref().unwrap();
-    assert_eq!((rules.mode, rules.rules.as_ref().unwrap()[0].internet), (EgressMode::Rules, Some(true)));
+    assert_eq!(
+        (rules.mode, rules.rules.as_ref().unwrap()[0].internet),
+        (EgressMode::Rules, Some(true))
+    );
     let returned = message_of(&sandbox);
     assert_eq!(returned.spec.unwrap().network.unwrap().egress, egress);
     assert_eq!(returned.status.unwrap().effective_egress, egress);
@@ -183,7 +199,13 @@ fn no_port_is_all_ports() {
         }],
         ..pb::NetworkOptions::default()
     };
-    let rules = workload(spec(vec![], Some(options))).network.unwrap().egress.unwrap().rules.unwrap();
+    let rules = workload(spec(vec![], Some(options)))
+        .network
+        .unwrap()
+        .egress
+        .unwrap()
+        .rules
+        .unwrap();
     assert_eq!(rules[0].cidr.as_deref(), Some("10.0.0.0/8"));
     let port = &rules[0].ports.as_ref().unwrap()[0];
     assert_eq!((port.port, port.end_port), (1, Some(65_535)));

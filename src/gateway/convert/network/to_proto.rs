@@ -9,7 +9,8 @@ use crate::gateway::convert::services::ALL_ADDRESSES;
 use crate::gateway::convert::text::non_empty;
 use crate::proto::sandbox as pb;
 
-/// The options that request `network`. `service_rules`: the rules that the visibilities of the services stand for; they are left out.
+/// The options that request `network`. `service_rules`: the rules that the visibilities of the services stand for; they
+/// are left out.
 pub(crate) fn to_proto(network: Option<&Network>, service_rules: &[IngressRule]) -> Option<pb::NetworkOptions> {
     let network = network?;
     let rules = network.ingress.as_ref().map(|i| i.rules.as_slice()).unwrap_or_default();
@@ -44,7 +45,9 @@ pub(crate) fn effective_egress(network: Option<&Network>) -> Vec<pb::EgressRule>
 
 /// Whether the sandbox can resolve names.
 pub(crate) fn effective_dns(network: Option<&Network>) -> pb::DnsEgressMode {
-    let denied = network.and_then(|n| n.egress.as_ref()).is_some_and(|e| e.mode == EgressMode::None);
+    let denied = network
+        .and_then(|n| n.egress.as_ref())
+        .is_some_and(|e| e.mode == EgressMode::None);
     match network.and_then(|n| n.dns) {
         Some(Dns::None) => pb::DnsEgressMode::Deny,
         None if denied => pb::DnsEgressMode::Deny,
@@ -61,7 +64,10 @@ fn rules_to_proto(egress: &Egress) -> Vec<pb::EgressRule> {
         if let Some(cidr) = &rule.cidr {
             return Some(Destination::Cidr(block(cidr, rule.except.as_ref())));
         }
-        let selects_all = rule.pod_selector.as_ref().is_some_and(|s| *s == LabelSelector::default());
+        let selects_all = rule
+            .pod_selector
+            .as_ref()
+            .is_some_and(|s| *s == LabelSelector::default());
         if selects_all && rule.namespace_selector.is_none() {
             return Some(Destination::Tenant(pb::TenantScope::SameOrg.into()));
         }
@@ -98,7 +104,9 @@ pub(crate) fn ingress_to_proto(rules: &[IngressRule]) -> Vec<pb::IngressRule> {
     let is_second = |rule: &IngressRule, i: usize| {
         let first = i.checked_sub(1).and_then(|i| rules.get(i));
         rule.cidr.as_deref() == Some(ALL_ADDRESSES[1])
-            && first.is_some_and(|f| f.cidr.as_deref() == Some(ALL_ADDRESSES[0]) && f.except.is_none() && f.ports == rule.ports)
+            && first.is_some_and(|f| {
+                f.cidr.as_deref() == Some(ALL_ADDRESSES[0]) && f.except.is_none() && f.ports == rule.ports
+            })
     };
     rules
         .iter()

@@ -30,17 +30,32 @@ fn a_workload_is_restricted_to_the_nodes_of_the_chosen_runners() {
     let gpu = json!([{"key": "pool", "operator": "In", "values": ["gpu"]}, {"key": "zone", "operator": "In", "values": ["a"]}]);
     assert_eq!(required(&w), json!({"nodeSelectorTerms": [{"matchExpressions": gpu}]}));
     assert_eq!(w.pod.tolerations.as_ref().unwrap().len(), 1);
-    let mut w: Workload = serde_json::from_value(json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "Exists"}]}, {"matchFields": []}]}}}}))
+    let mut w: Workload = serde_json::from_value(
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "Exists"}]}, {"matchFields": []}]}}}}),
+    )
     .unwrap();
     assert!(runners.place(&mut w, &[]));
     let keys = |term: &Value| -> Vec<String> {
         let expressions = term["matchExpressions"].as_array().unwrap();
-        expressions.iter().map(|e| e["key"].as_str().unwrap().to_owned()).collect()
+        expressions
+            .iter()
+            .map(|e| e["key"].as_str().unwrap().to_owned())
+            .collect()
     };
-    let keys: Vec<Vec<String>> = required(&w)["nodeSelectorTerms"].as_array().unwrap().iter().map(keys).collect();
+    let keys: Vec<Vec<String>> = required(&w)["nodeSelectorTerms"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(keys)
+        .collect();
     assert_eq!(
         keys,
-        [vec!["disk", "pool"], vec!["disk", "pool", "zone"], vec!["pool"], vec!["pool", "zone"]]
+        [
+            vec!["disk", "pool"],
+            vec!["disk", "pool", "zone"],
+            vec!["pool"],
+            vec!["pool", "zone"]
+        ]
     );
 }

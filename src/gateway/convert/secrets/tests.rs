@@ -9,11 +9,21 @@ fn containers() -> FieldPath {
 }
 
 fn mapping() -> FieldPath {
-    containers().index(0).field("image_pull_credentials").field("credentials")
+    containers()
+        .index(0)
+        .field("image_pull_credentials")
+        .field("credentials")
 }
 
 fn stores() -> BTreeMap<String, StoreData> {
-    let of = |pairs: &[(&str, &str)]| Some(pairs.iter().map(|(k, v)| ((*k).into(), ByteString(v.as_bytes().to_vec()))).collect());
+    let of = |pairs: &[(&str, &str)]| {
+        Some(
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).into(), ByteString(v.as_bytes().to_vec())))
+                .collect(),
+        )
+    };
     let s = of(&[
         ("plain", "p"),
         ("json", r#"{"a":"p$ss","n":1}"#),
@@ -51,7 +61,10 @@ fn fields_and_logins_are_copied_and_nothing_else() {
         BTreeMap::from([("value-0".into(), "p$ss".into()), ("value-1".into(), "1".into())])
     );
     let config: Value = serde_json::from_slice(&registries.unwrap()).unwrap();
-    assert_eq!(config["auths"]["r.io"], json!({"username": "u", "password": "w", "auth": "dTp3"}));
+    assert_eq!(
+        config["auths"]["r.io"],
+        json!({"username": "u", "password": "w", "auth": "dTp3"})
+    );
     assert_eq!(config["auths"]["q.io"]["password"], "w:x");
 }
 
@@ -69,7 +82,9 @@ pub(crate) fn missing_secrets_are_named_and_values_are_not() {
         "there is no \"x\"",
         "username",
     ]) {
-        let status = resolve(&containers(), std::slice::from_ref(lookup), &stores()).err().unwrap();
+        let status = resolve(&containers(), std::slice::from_ref(lookup), &stores())
+            .err()
+            .unwrap();
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(
             status.message().contains(part) && !status.message().contains("p$ss"),
@@ -78,11 +93,17 @@ pub(crate) fn missing_secrets_are_named_and_values_are_not() {
         );
     }
     let status = resolve(&containers(), &wrong, &stores()).err().unwrap();
-    assert_eq!(status.get_details_bad_request().unwrap().field_violations.len(), 4, "all in one answer");
+    assert_eq!(
+        status.get_details_bad_request().unwrap().field_violations.len(),
+        4,
+        "all in one answer"
+    );
     let mut elsewhere = lookup("x", "", SecretUse::Reference);
     for store in ["gone", "never read"] {
         elsewhere.source.store = store.into();
-        let status = resolve(&containers(), std::slice::from_ref(&elsewhere), &stores()).err().unwrap();
+        let status = resolve(&containers(), std::slice::from_ref(&elsewhere), &stores())
+            .err()
+            .unwrap();
         assert_eq!(status.code(), Code::FailedPrecondition, "{store}");
     }
     let two = [
@@ -109,5 +130,9 @@ pub(crate) fn copies_must_fit_into_a_secret() {
     ];
     assert!(resolve(&containers(), &copies[..1], &stores).is_ok());
     let status = resolve(&containers(), &copies, &stores).err().unwrap();
-    assert!(status.message().starts_with("sandbox.spec.containers: "), "{}", status.message());
+    assert!(
+        status.message().starts_with("sandbox.spec.containers: "),
+        "{}",
+        status.message()
+    );
 }

@@ -40,7 +40,9 @@ pub(super) fn has_field(message: &str, path: &str) -> bool {
         rest = &rest[end..];
         let is_item = rest.starts_with('[');
         if is_item {
-            let Some((item, after)) = item(field, rest) else { return false };
+            let Some((item, after)) = item(field, rest) else {
+                return false;
+            };
             (message, rest) = (item, after);
         } else {
             message = field.type_name().into();
@@ -66,11 +68,17 @@ fn item<'a>(field: &FieldDescriptorProto, path: &'a str) -> Option<(String, &'a 
     if let Some(entry) = entry {
         let end = path.rfind("\"]")? + 2;
         let value = entry.field.iter().find(|f| f.name() == "value")?;
-        return path.starts_with("[\"").then(|| (value.type_name().to_owned(), &path[end..]));
+        return path
+            .starts_with("[\"")
+            .then(|| (value.type_name().to_owned(), &path[end..]));
     }
     let (index, after) = path[1..].split_once(']')?;
     (is_repeated(field) && index.parse::<usize>().is_ok()).then(|| {
-        let type_name = if field.r#type() == Type::Message { field.type_name() } else { "" };
+        let type_name = if field.r#type() == Type::Message {
+            field.type_name()
+        } else {
+            ""
+        };
         (type_name.to_owned(), after)
     })
 }

@@ -56,7 +56,9 @@ pub(crate) fn container(name: &str) -> pb::Container {
         name: name.into(),
         image: "python:3.11".into(),
         command: "/bin/sh".into(),
-        args: ["-c", "trap \"exit 0\" TERM INT; sleep infinity & wait"].map(Into::into).to_vec(),
+        args: ["-c", "trap \"exit 0\" TERM INT; sleep infinity & wait"]
+            .map(Into::into)
+            .to_vec(),
         ..pb::Container::default()
     }
 }
@@ -101,7 +103,9 @@ pub(crate) fn sandbox_of(spec: pb::SandboxSpec) -> Sandbox {
         (ANNOTATION_REQUEST_FACTS, draft.metadata.annotation()),
         (ANNOTATION_MAIN_NAME, draft.main_name),
     ];
-    let annotations = annotations.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let annotations = annotations
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
     sandbox.annotations_mut().extend(annotations);
     serde_json::from_value(serde_json::to_value(&sandbox).unwrap()).unwrap()
 }

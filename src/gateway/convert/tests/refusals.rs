@@ -27,7 +27,10 @@ pub(crate) fn record(field: &FieldPath, location: &Location<'_>) {
         requests.iter().any(|r| has_field(r, &field)),
         "{field} is no field of a request ({location})"
     );
-    REFUSED_AT.lock().unwrap().insert((location.file().into(), location.line()));
+    REFUSED_AT
+        .lock()
+        .unwrap()
+        .insert((location.file().into(), location.line()));
 }
 
 /// Checks that each refusal in the code below `directory` has occurred.
@@ -44,15 +47,25 @@ pub(crate) fn assert_all_refused(directory: &Path) {
     let mut missing = vec![];
     for file in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)) {
         let source = std::fs::read_to_string(&file).unwrap();
-        let name = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_str().unwrap().to_owned();
+        let name = file
+            .strip_prefix(env!("CARGO_MANIFEST_DIR"))
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
         for (line, text) in (1..).zip(source.lines()) {
-            let is_refusal = CALLS.iter().any(|call| text.contains(&format!("problems{call}"))) || text.contains("problems.refuse(");
+            let is_refusal =
+                CALLS.iter().any(|call| text.contains(&format!("problems{call}"))) || text.contains("problems.refuse(");
             if is_refusal && !name.contains("/tests") && !refused_at.contains(&(name.clone(), line)) {
                 missing.push(format!("{name}:{line}: {}", text.trim()));
             }
         }
     }
-    assert!(missing.is_empty(), "no test provokes these refusals:\n{}", missing.join("\n"));
+    assert!(
+        missing.is_empty(),
+        "no test provokes these refusals:\n{}",
+        missing.join("\n")
+    );
 }
 
 fn rust_files(directory: &Path) -> Vec<std::path::PathBuf> {
@@ -76,7 +89,10 @@ pub(crate) fn assert_refused(cases: &[(&str, Change)]) {
     let mut failures = vec![];
     for (field, change) in cases {
         let status = refused(*change);
-        let violations = status.get_details_bad_request().map(|b| b.field_violations).unwrap_or_default();
+        let violations = status
+            .get_details_bad_request()
+            .map(|b| b.field_violations)
+            .unwrap_or_default();
         let is_only = !violations.is_empty() && violations.iter().all(|v| v.field == *field);
         let in_message = status.message().starts_with(&format!("{field}: "));
         if !(is_only && in_message && status.code() == Code::InvalidArgument) {

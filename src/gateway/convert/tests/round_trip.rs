@@ -8,7 +8,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 
@@ -192,7 +195,9 @@ fn any_spec(random: &mut Random) -> pb::SandboxSpec {
         runner_ids: random.list(1, |_, _| config().runner_id),
         network: Some(any_network(random)).filter(|n| *n != pb::NetworkOptions::default()),
         annotations: random
-            .list(2, |random, i| (format!("example.com/k{i}"), random.one_of(&TEXTS).into()))
+            .list(2, |random, i| {
+                (format!("example.com/k{i}"), random.one_of(&TEXTS).into())
+            })
             .into_iter()
             .collect(),
         mode: random.one_of(&[0, 1, 2]),

@@ -1,7 +1,9 @@
 //! What requests are converted to, case by case, and what their responses are.
 
 use super::{container, message_of, minimum, sandbox_of, with, workload};
-use crate::api::{ANNOTATION_MAIN_NAME, DesiredState, Entrypoint, Sandbox, SandboxSpec, SandboxStatus, SecurityProfile, State};
+use crate::api::{
+    ANNOTATION_MAIN_NAME, DesiredState, Entrypoint, Sandbox, SandboxSpec, SandboxStatus, SecurityProfile, State,
+};
 use crate::proto::sandbox as pb;
 
 #[test]
@@ -11,7 +13,12 @@ fn the_smallest_request_is_a_command_with_the_default_lifetime() {
     assert_eq!(w.container.command, Some(vec!["/bin/sh".into()]));
     assert_eq!(w.container.args.as_ref().map(Vec::len), Some(2));
     assert_eq!(
-        (w.entrypoint, w.lifecycle.max_lifetime_seconds, w.network, w.pod.sidecars),
+        (
+            w.entrypoint,
+            w.lifecycle.max_lifetime_seconds,
+            w.network,
+            w.pod.sidecars
+        ),
         (None, Some(600), None, None)
     );
 }
@@ -54,9 +61,18 @@ fn the_primary_container_is_the_main_one_and_keeps_its_name() {
     });
     let sandbox = sandbox_of(spec);
     let sidecars = sandbox.spec.workload.pod.sidecars.as_ref().unwrap();
-    assert_eq!(sidecars.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["redis", "container-2"]);
-    assert_eq!((&sidecars[0].container.command, &sidecars[0].container.args), (&None, &None));
-    assert_eq!(sandbox.metadata.annotations.as_ref().unwrap()[ANNOTATION_MAIN_NAME], "app");
+    assert_eq!(
+        sidecars.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+        ["redis", "container-2"]
+    );
+    assert_eq!(
+        (&sidecars[0].container.command, &sidecars[0].container.args),
+        (&None, &None)
+    );
+    assert_eq!(
+        sandbox.metadata.annotations.as_ref().unwrap()[ANNOTATION_MAIN_NAME],
+        "app"
+    );
     let returned = message_of(&sandbox).spec.unwrap().containers;
     let returned: Vec<_> = returned.iter().map(|c| (c.name.as_str(), c.primary)).collect();
     assert_eq!(returned, [("app", Some(true)), ("redis", None), ("container-2", None)]);
@@ -77,7 +93,14 @@ fn a_registered_volume_is_mounted_only_as_it_was_registered() {
         }];
         s.containers[0].volume_mounts = vec![mount(""), mount("x")];
     }));
-    assert_eq!(w.pod.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "claim-2");
+    assert_eq!(
+        w.pod.volumes.unwrap()[0]
+            .persistent_volume_claim
+            .as_ref()
+            .unwrap()
+            .claim_name,
+        "claim-2"
+    );
     let mounts: Vec<_> = w
         .container
         .mounts
@@ -137,7 +160,11 @@ fn a_container_can_be_restricted_further() {
         });
     }));
     assert_eq!(
-        (w.container.run_as_user, w.container.run_as_group, w.container.read_only_root_filesystem),
+        (
+            w.container.run_as_user,
+            w.container.run_as_group,
+            w.container.read_only_root_filesystem
+        ),
         (Some(1234), Some(1235), Some(true))
     );
     assert_eq!(w.container.security_profile, Some(SecurityProfile::Restricted));
@@ -222,11 +249,18 @@ fn a_sandbox_created_with_kubectl_is_converted() {
     assert_eq!(main.args, ["-c", "echo $(X)"]);
     assert_eq!(main.environment_variables.len(), 1);
     assert_eq!(
-        (main.secret_stores[0].store_name.as_str(), main.volume_mounts[0].mount_path.as_str()),
+        (
+            main.secret_stores[0].store_name.as_str(),
+            main.volume_mounts[0].mount_path.as_str()
+        ),
         ("s", "/v")
     );
     assert_eq!(
-        returned.services.iter().map(pb::Service::visibility).collect::<Vec<_>>(),
+        returned
+            .services
+            .iter()
+            .map(pb::Service::visibility)
+            .collect::<Vec<_>>(),
         [pb::Visibility::Custom, pb::Visibility::Unspecified]
     );
     assert_eq!(returned.network.unwrap().ingress.len(), 1);

@@ -57,7 +57,10 @@ fn a_container_replaces_all_containers_and_nothing_else() {
 #[test]
 fn each_other_field_replaces_itself() {
     assert_eq!(with(|p| p.tags = vec!["own".into()]).tags, Some(vec!["own".into()]));
-    assert_eq!(with(|p| p.max_lifetime_seconds = 5).lifecycle.max_lifetime_seconds, Some(5));
+    assert_eq!(
+        with(|p| p.max_lifetime_seconds = 5).lifecycle.max_lifetime_seconds,
+        Some(5)
+    );
     assert_eq!(
         with(|p| drop(p.annotations.insert("c".into(), "d".into())))
             .pod
@@ -66,7 +69,12 @@ fn each_other_field_replaces_itself() {
             .len(),
         1
     );
-    assert_eq!(with(|p| p.runtime_class = "<node-default>".into()).pod.runtime_class_name, None);
+    assert_eq!(
+        with(|p| p.runtime_class = "<node-default>".into())
+            .pod
+            .runtime_class_name,
+        None
+    );
     assert_eq!(with(|p| p.network = Some(pb::NetworkOptions::default())).network, None);
     let opened = with(|p| {
         p.services = vec![pb::Service {
@@ -94,7 +102,9 @@ fn a_volume_that_the_template_mounts_must_remain() {
     };
     let status = draft_from(Some(&template()), into_spec(partial)).err().unwrap();
     assert!(
-        status.message().starts_with("overrides.volumes: must have the volume \"v\""),
+        status
+            .message()
+            .starts_with("overrides.volumes: must have the volume \"v\""),
         "{}",
         status.message()
     );
@@ -104,5 +114,8 @@ fn a_volume_that_the_template_mounts_must_remain() {
 fn a_template_without_a_lifetime_gets_the_default() {
     let base = Workload::default();
     let w = draft_from(Some(&base), pb::SandboxSpec::default()).unwrap().workload;
-    assert_eq!(w.lifecycle.max_lifetime_seconds, Some(config().default_lifetime_seconds));
+    assert_eq!(
+        w.lifecycle.max_lifetime_seconds,
+        Some(config().default_lifetime_seconds)
+    );
 }

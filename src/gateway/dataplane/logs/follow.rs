@@ -19,7 +19,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Connections that may fail one after another.
 const FAILURES: u32 = 5;
-/// Between two checks whether the sandbox of a followed log has ended. Callers learn of the end of a stop later than that: see `Caches`.
+/// Between two checks whether the sandbox of a followed log has ended. Callers learn of the end of a stop later than
+/// that: see `Caches`.
 const END_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest time from the end of a container's log to its end in the pod's status.
 const STATUS_DELAY: Duration = Duration::from_secs(10);
@@ -63,9 +64,10 @@ impl Log {
             Err(ReadError::Failed(status)) => return Err(Err(status)),
         }
         match self.start {
-            Start::Resume { skip, .. } if self.past_end => {
-                Err(Ok(error_entry("INVALID_RESUME_OFFSET", &format!("the log has fewer than {skip} bytes"))))
-            }
+            Start::Resume { skip, .. } if self.past_end => Err(Ok(error_entry(
+                "INVALID_RESUME_OFFSET",
+                &format!("the log has fewer than {skip} bytes"),
+            ))),
             _ => Ok(()),
         }
     }
@@ -109,7 +111,8 @@ impl Log {
         }
     }
 
-    /// Returns when the sandbox has ended, after a pause: kubelets end a log that is followed up to a second after they reported the end.
+    /// Returns when the sandbox has ended, after a pause: kubelets end a log that is followed up to a second after they
+    /// reported the end.
     pub(super) async fn end(&mut self) {
         tokio::time::sleep(END_CHECK_INTERVAL).await;
         while !self.has_ended() {
@@ -137,7 +140,12 @@ impl Log {
     /// Takes the sandbox from the cache.
     fn refresh(&mut self) {
         let (namespace, name) = (self.sandbox.namespace().unwrap_or_default(), self.sandbox.name_any());
-        if let Some(sandbox) = self.sandboxes.cache.get(&namespace, &name).filter(|s| s.uid() == self.sandbox.uid()) {
+        if let Some(sandbox) = self
+            .sandboxes
+            .cache
+            .get(&namespace, &name)
+            .filter(|s| s.uid() == self.sandbox.uid())
+        {
             self.sandbox = sandbox;
         }
     }

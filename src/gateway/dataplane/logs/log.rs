@@ -12,8 +12,8 @@ use crate::gateway::edge::log_search::LogSearchPermits;
 use crate::gateway::sandboxes::lookup::{SandboxLookup, not_running};
 use crate::proto::sandbox as pb;
 
-/// The error code for missing lines. The SDK raises it. After `REPLAY_GAP`, the other code for them, the SDK reads on from the present
-/// without a word.
+/// The error code for missing lines. The SDK raises it. After `REPLAY_GAP`, the other code for them, the SDK reads on
+/// from the present without a word.
 pub(super) const TRUNCATED: &str = "STREAM_TRUNCATED";
 
 /// An entry, or what ends the stream instead.

@@ -1,5 +1,5 @@
-//! StreamLogs: what the kubelet keeps of a container's output. The gateway stores nothing: any replica resumes a log from a session's id and
-//! an offset.
+//! StreamLogs: what the kubelet keeps of a container's output. The gateway stores nothing: any replica resumes a log
+//! from a session's id and an offset.
 
 mod follow;
 mod log;
@@ -85,7 +85,11 @@ pub(crate) async fn stream_logs(
     };
     let mut resumed = false;
     match parsed {
-        Request::Fresh { tail, since, timestamps } => {
+        Request::Fresh {
+            tail,
+            since,
+            timestamps,
+        } => {
             log.start = since.map_or(Start::Beginning, Start::Since);
             (log.tail, log.timestamps) = (tail, timestamps);
         }
@@ -130,7 +134,11 @@ fn parse(request: &pb::StreamLogsRequest) -> Result<Request, Status> {
     if !(0..=MAX_TAIL).contains(&request.tail_lines) {
         wrong("tail_lines", "must be between 0 and 100000");
     }
-    let since = match request.since_time.map(|t| Timestamp::new(t.seconds, t.nanos)).transpose() {
+    let since = match request
+        .since_time
+        .map(|t| Timestamp::new(t.seconds, t.nanos))
+        .transpose()
+    {
         Ok(since) => since,
         Err(_) => {
             wrong("since_time", "is not a valid time");
@@ -189,12 +197,24 @@ mod tests {
         };
         let parsed = Session::parse(session);
         assert!(parsed.is_some());
-        assert_eq!(parse(&resume).unwrap(), Request::Resume { session: parsed, offset: 7 });
+        assert_eq!(
+            parse(&resume).unwrap(),
+            Request::Resume {
+                session: parsed,
+                offset: 7
+            }
+        );
         let garbage = pb::StreamLogsRequest {
             resume_log_session_id: "x".into(),
             ..resume.clone()
         };
-        assert_eq!(parse(&garbage).unwrap(), Request::Resume { session: None, offset: 7 });
+        assert_eq!(
+            parse(&garbage).unwrap(),
+            Request::Resume {
+                session: None,
+                offset: 7
+            }
+        );
         let since = Some(prost_types::Timestamp {
             seconds: 1,
             nanos: 2_000_000_000,
@@ -214,7 +234,13 @@ mod tests {
                 },
                 "resume_log_session_id",
             ),
-            (pb::StreamLogsRequest { timestamps: true, ..resume }, "resume_log_session_id"),
+            (
+                pb::StreamLogsRequest {
+                    timestamps: true,
+                    ..resume
+                },
+                "resume_log_session_id",
+            ),
             (
                 pb::StreamLogsRequest {
                     resume_log_offset: 1,
@@ -222,7 +248,13 @@ mod tests {
                 },
                 "resume_log_offset",
             ),
-            (pb::StreamLogsRequest { tail_lines: -1, ..request() }, "tail_lines"),
+            (
+                pb::StreamLogsRequest {
+                    tail_lines: -1,
+                    ..request()
+                },
+                "tail_lines",
+            ),
             (
                 pb::StreamLogsRequest {
                     tail_lines: 100_001,

@@ -17,8 +17,8 @@ use super::source::{Chunk, ENTRY, IDLE, LogReader, Part, PodLog, STALLED, unavai
 use super::tail;
 use crate::proto::sandbox as pb;
 
-/// Bytes after which a session gets a new id. Nodes give out the newest file of a log only, of 10 MiB by default: the later the line in an
-/// id, the longer a session can be resumed. Not more often: most sessions have one id.
+/// Bytes after which a session gets a new id. Nodes give out the newest file of a log only, of 10 MiB by default: the
+/// later the line in an id, the longer a session can be resumed. Not more often: most sessions have one id.
 const CHECKPOINT: u64 = 256 << 10;
 /// Bytes that wait until it is known to which file they belong.
 const HELD: usize = 512 << 10;
@@ -26,12 +26,12 @@ const HELD: usize = 512 << 10;
 const BLOCKED: Duration = Duration::from_millis(500);
 /// A container runtime goes on writing to the old file for a moment after it has created the next one.
 const SWITCH: Duration = Duration::from_millis(200);
-/// The kubelet looks once a second for more at the end of a file, or goes on in the next file at once: a file from which nothing comes for
-/// longer than this, twice, was read to its end.
+/// The kubelet looks once a second for more at the end of a file, or goes on in the next file at once: a file from
+/// which nothing comes for longer than this, twice, was read to its end.
 const QUIET: Duration = Duration::from_millis(1_100);
 const QUIET_READS: u32 = 2;
-/// Most bytes that fit between a kubelet and an unread connection here: 4 MiB of HTTP/2's window in the API server and 4 MiB of its socket.
-/// A kubelet that has sent more was not at the end of the file before the connection was read.
+/// Most bytes that fit between a kubelet and an unread connection here: 4 MiB of HTTP/2's window in the API server and
+/// 4 MiB of its socket. A kubelet that has sent more was not at the end of the file before the connection was read.
 const BUFFERS: usize = 8 << 20;
 /// Wait for more of what the kubelet is sending.
 const NO_MORE: Duration = Duration::from_millis(20);
@@ -74,7 +74,11 @@ impl Log {
         let log = self.pod_log(pod);
         self.find_tail(&log).await?;
         let is_rotated = self.identify_files(&log).await?;
-        let mut newest = if is_rotated { None } else { Some(log.open(self.part(true)).await?) };
+        let mut newest = if is_rotated {
+            None
+        } else {
+            Some(log.open(self.part(true)).await?)
+        };
         loop {
             if let Some(reader) = newest
                 && let Newest::End = self.read_newest(reader, pod).await?
@@ -89,8 +93,8 @@ impl Log {
         }
     }
 
-    /// Identifies the file that is read next. Returns whether there is a newer one: the files that are known from the last connection are
-    /// still open.
+    /// Identifies the file that is read next. Returns whether there is a newer one: the files that are known from the
+    /// last connection are still open.
     async fn identify_files(&mut self, log: &PodLog) -> Result<bool, ReadError> {
         if let Some(files) = self.files.as_mut().filter(|files| files.is_watching()) {
             files.check().await?;
@@ -113,7 +117,12 @@ impl Log {
         result
     }
 
-    async fn render_newest(&mut self, reader: &mut LogReader, renderer: &mut Renderer, pod: &Pod) -> Result<Newest, ReadError> {
+    async fn render_newest(
+        &mut self,
+        reader: &mut LogReader,
+        renderer: &mut Renderer,
+        pod: &Pod,
+    ) -> Result<Newest, ReadError> {
         let mut held = BytesMut::new();
         loop {
             let due = self.files.as_ref().and_then(|files| match held.len() {
@@ -179,7 +188,12 @@ impl Log {
         Ok(renderer.last_timestamp())
     }
 
-    async fn render_rotated(&mut self, reader: &mut LogReader, renderer: &mut Renderer, pod: &Pod) -> Result<(), ReadError> {
+    async fn render_rotated(
+        &mut self,
+        reader: &mut LogReader,
+        renderer: &mut Renderer,
+        pod: &Pod,
+    ) -> Result<(), ReadError> {
         let (mut held, mut quiet, mut read) = (BytesMut::new(), 0, 0);
         loop {
             let mut end = None;
@@ -249,7 +263,10 @@ impl Log {
             if data.is_empty()
                 && let Some(session) = &mut self.session
                 && let Some((line, taken)) = renderer.current_line()
-                && let Some(offset) = self.offset.checked_sub(taken).filter(|o| *o >= session.offset + CHECKPOINT)
+                && let Some(offset) = self
+                    .offset
+                    .checked_sub(taken)
+                    .filter(|o| *o >= session.offset + CHECKPOINT)
             {
                 (session.checkpoint, session.offset) = (line, offset);
                 id = session.id();
@@ -258,7 +275,8 @@ impl Log {
         }
     }
 
-    /// Sends one entry. A caller that does not read keeps the files of the log from being read in time: they are opened meanwhile.
+    /// Sends one entry. A caller that does not read keeps the files of the log from being read in time: they are opened
+    /// meanwhile.
     async fn send(&mut self, data: Bytes, session: &str) {
         let entry = pb::LogEntry {
             data,

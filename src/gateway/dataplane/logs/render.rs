@@ -1,7 +1,8 @@
-//! Renders a kubelet's log with timestamps as the bytes that a caller gets, so that any replica finds any byte again. Pure.
+//! Renders a kubelet's log with timestamps as the bytes that a caller gets, so that any replica finds any byte again.
+//! Pure.
 //!
-//! The kubelet writes `<RFC 3339> ` before each line. A line is identified by its timestamp and, since lines can share one, by the number
-//! of lines with the same timestamp right before it.
+//! The kubelet writes `<RFC 3339> ` before each line. A line is identified by its timestamp and, since lines can share
+//! one, by the number of lines with the same timestamp right before it.
 
 use bytes::BytesMut;
 use jiff::{SignedDuration, Timestamp};
@@ -32,7 +33,8 @@ pub(super) enum Start {
     Since(Timestamp),
     /// At this line, or at the first one after it if the node does not keep it.
     From(Line),
-    /// At the beginning of the file whose first line has this timestamp; `None`: of a file that was empty. Any other file is a gap.
+    /// At the beginning of the file whose first line has this timestamp; `None`: of a file that was empty. Any other
+    /// file is a gap.
     File(Option<Timestamp>),
     /// `skip` bytes after the beginning of this line. A log without the line is a gap.
     Resume {
@@ -51,7 +53,10 @@ impl Start {
             Start::Since(at) => at,
             Start::From(line) | Start::Resume { line, .. } => line.at,
         };
-        let second = Timestamp::from_second(at.as_second()).ok()?.checked_sub(DISORDER).ok()?;
+        let second = Timestamp::from_second(at.as_second())
+            .ok()?
+            .checked_sub(DISORDER)
+            .ok()?;
         (second > Timestamp::UNIX_EPOCH).then_some(second)
     }
 }
@@ -115,7 +120,11 @@ impl Renderer {
             stray: Vec::new(),
             line: None,
             line_bytes: 0,
-            skip: if let Start::Resume { skip, .. } = start { skip } else { 0 },
+            skip: if let Start::Resume { skip, .. } = start {
+                skip
+            } else {
+                0
+            },
             first: None,
             last: VecDeque::new(),
             tail: 0,
@@ -154,7 +163,9 @@ impl Renderer {
     /// Where the last lines begin.
     pub(super) fn start_of_last(&self) -> Start {
         let surplus = self.last.len().saturating_sub(self.tail);
-        self.last.get(surplus).map_or(Start::Beginning, |line| Start::From(*line))
+        self.last
+            .get(surplus)
+            .map_or(Start::Beginning, |line| Start::From(*line))
     }
 
     /// Takes the next bytes of the log.
@@ -196,7 +207,11 @@ impl Renderer {
 
     /// The rendered bytes; without an incomplete UTF-8 character at their end, unless `all`.
     pub(super) fn take(&mut self, all: bool) -> BytesMut {
-        let whole = if all { self.out.len() } else { whole_characters(&self.out) };
+        let whole = if all {
+            self.out.len()
+        } else {
+            whole_characters(&self.out)
+        };
         self.out.split_to(whole)
     }
 
@@ -210,8 +225,8 @@ impl Renderer {
         self.line.map(|line| line.at)
     }
 
-    /// The line that began last, and the number of its bytes that were taken. `None` while nothing was delivered or an incomplete
-    /// character is held back.
+    /// The line that began last, and the number of its bytes that were taken. `None` while nothing was delivered or an
+    /// incomplete character is held back.
     pub(super) fn current_line(&self) -> Option<(Line, u64)> {
         self.first?;
         (self.out.is_empty() && self.skip == 0).then_some((self.line?, self.line_bytes))
@@ -222,10 +237,14 @@ impl Renderer {
         self.skip
     }
 
-    /// Where the next read of the same log begins, once everything was taken. A read that ended while skipping starts over.
+    /// Where the next read of the same log begins, once everything was taken. A read that ended while skipping starts
+    /// over.
     pub(super) fn next(&self) -> Start {
         match (self.first, self.line) {
-            (Some(_), Some(line)) if self.skip == 0 => Start::Resume { line, skip: self.line_bytes },
+            (Some(_), Some(line)) if self.skip == 0 => Start::Resume {
+                line,
+                skip: self.line_bytes,
+            },
             _ => self.start,
         }
     }
@@ -239,7 +258,9 @@ impl Renderer {
             }
             return Ok(());
         };
-        let at = std::str::from_utf8(&self.head[..end]).ok().and_then(|t| t.parse::<Timestamp>().ok());
+        let at = std::str::from_utf8(&self.head[..end])
+            .ok()
+            .and_then(|t| t.parse::<Timestamp>().ok());
         let Some(at) = at.filter(|_| self.head[end] == b' ') else {
             self.begin_message();
             return Ok(());
@@ -274,7 +295,9 @@ impl Renderer {
 
     /// Whether the line belongs to a file after the one that is read.
     fn is_of_later_file(&self, at: Timestamp) -> bool {
-        self.later_files.iter().any(|first| at.duration_since(*first) > DISORDER)
+        self.later_files
+            .iter()
+            .any(|first| at.duration_since(*first) > DISORDER)
     }
 
     /// Bytes after the beginning of a line, at most to its end.
@@ -314,7 +337,8 @@ impl Renderer {
         }
     }
 
-    /// The line has no timestamp. At the beginning of a read it may be the rest of an earlier line; anywhere else it is the kubelet's.
+    /// The line has no timestamp. At the beginning of a read it may be the rest of an earlier line; anywhere else it is
+    /// the kubelet's.
     fn begin_message(&mut self) {
         self.phase = Phase::Message;
         if self.head.ends_with(b"\n") {

@@ -1,9 +1,10 @@
 //! The files of a log that the kubelet rotates.
 //!
-//! The kubelet gives out the newest file only, and a read that follows a log moves from a full file to the newest one by itself: without a
-//! mark, possibly before the end of the old file, past files in between, or into one file twice. So each file is read on its own: its
-//! first timestamp identifies it, what comes in while the newest file is still the same one belongs to that file, and a second connection
-//! to each file, of which nothing is read until the next file exists, keeps the file on the node until its end was read.
+//! The kubelet gives out the newest file only, and a read that follows a log moves from a full file to the newest one
+//! by itself: without a mark, possibly before the end of the old file, past files in between, or into one file twice.
+//! So each file is read on its own: its first timestamp identifies it, what comes in while the newest file is still the
+//! same one belongs to that file, and a second connection to each file, of which nothing is read until the next file
+//! exists, keeps the file on the node until its end was read.
 
 use jiff::{SignedDuration, Timestamp};
 use std::collections::VecDeque;
@@ -13,17 +14,20 @@ use tonic::Status;
 
 use super::source::{LogReader, Part, PodLog};
 
-/// Bytes below which a file is not rotated; the kubelet's default is 10 MiB. While a log is smaller, its files need no checks.
+/// Bytes below which a file is not rotated; the kubelet's default is 10 MiB. While a log is smaller, its files need no
+/// checks.
 pub(super) const SMALL: usize = 1 << 20;
 /// The kubelet rotates a log no more often than this: the shortest `containerLogMonitorInterval`.
 const ROTATION_INTERVAL: Duration = Duration::from_secs(3);
-/// Between two lines that are closer than this there is no file: a container runtime does not write one in so little time.
+/// Between two lines that are closer than this there is no file: a container runtime does not write one in so little
+/// time.
 const FILE_WRITE_TIME: SignedDuration = SignedDuration::from_millis(20);
 /// Between two checks of a log that grows or waits for its reader.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two checks that new bytes ask for.
 const SHORTEST_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a log is checked that does not grow. After that, its reader has reached the end of the file and sees the next one.
+/// How long a log is checked that does not grow. After that, its reader has reached the end of the file and sees the
+/// next one.
 const CHECKED_WITHOUT_GROWTH: Duration = Duration::from_secs(15);
 /// Age at which a connection that is kept for later is replaced.
 const RESERVE_AGE: Duration = Duration::from_secs(300);
@@ -91,7 +95,8 @@ impl Files {
         }
     }
 
-    /// Checks the files from now on. `first`: the first timestamp of the file that is read, if it is read from its beginning.
+    /// Checks the files from now on. `first`: the first timestamp of the file that is read, if it is read from its
+    /// beginning.
     pub(super) fn watch(&mut self, first: Option<Timestamp>) {
         if self.files.is_empty() {
             self.files.push_back(File {
@@ -274,7 +279,10 @@ mod tests {
     #[test]
     fn a_file_is_the_same_while_its_first_line_is() {
         assert!(is_same(at("01.5"), at("01.5")));
-        assert!(is_same(None, None) && is_same(None, at("01")), "an empty file gets its first line");
+        assert!(
+            is_same(None, None) && is_same(None, at("01")),
+            "an empty file gets its first line"
+        );
         assert!(!is_same(at("01"), at("01.000000001")));
         assert!(!is_same(at("01"), None), "the next file is empty");
     }

@@ -104,11 +104,13 @@ impl PodLog {
             ..parameters
         };
         let opened = self.cluster.logs(&self.namespace, &self.pod, &parameters).await;
-        opened.map(|log| LogReader::new(Box::pin(log))).map_err(|error| match &error {
-            // The container or its log is being created or deleted: the kubelet says which.
-            kube::Error::Api(status) if matches!(status.code, 400 | 404) => unavailable(&status.message),
-            error => of_kube("reading the log", error),
-        })
+        opened
+            .map(|log| LogReader::new(Box::pin(log)))
+            .map_err(|error| match &error {
+                // The container or its log is being created or deleted: the kubelet says which.
+                kube::Error::Api(status) if matches!(status.code, 400 | 404) => unavailable(&status.message),
+                error => of_kube("reading the log", error),
+            })
     }
 }
 
@@ -117,7 +119,12 @@ pub(super) const STALLED: &str = "the kubelet stopped sending the log";
 
 /// UNAVAILABLE with a reason to try again.
 pub(super) fn unavailable(text: &str) -> Status {
-    retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, text, Duration::from_secs(1))
+    retry(
+        Code::Unavailable,
+        reason::BACKEND_UNAVAILABLE,
+        text,
+        Duration::from_secs(1),
+    )
 }
 
 /// The next bytes of a log.
@@ -144,7 +151,8 @@ impl LogReader {
         LogReader { read, ahead: None }
     }
 
-    /// The next bytes, joined with those that are there behind them: a log that is followed comes line by line. May be cancelled.
+    /// The next bytes, joined with those that are there behind them: a log that is followed comes line by line. May be
+    /// cancelled.
     pub(super) async fn next(&mut self, idle: Duration) -> Chunk {
         if let Some(ahead) = self.ahead.take() {
             return ahead;

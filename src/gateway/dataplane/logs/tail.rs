@@ -5,7 +5,8 @@ use super::render::{Line, Renderer, Start};
 use super::source::{Chunk, IDLE, Part, PodLog, STALLED, unavailable};
 use crate::gateway::edge::log_search::LogSearchPermits;
 
-/// Entries of the log beyond the lines that are requested: one line may be several, and several lines may have one timestamp.
+/// Entries of the log beyond the lines that are requested: one line may be several, and several lines may have one
+/// timestamp.
 const SPARE_ENTRIES: usize = 64;
 /// Bytes of a line above which container runtimes make another entry of it.
 const RUNTIME_ENTRY: usize = 16 << 10;

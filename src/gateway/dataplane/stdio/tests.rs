@@ -10,7 +10,11 @@ async fn open(can_close: bool) -> (Socket, DuplexStream, StartupDiagnostics) {
     let diagnostics = StartupDiagnostics::default();
     let client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
     tokio::spawn(pump(client, theirs, can_close, diagnostics.clone()));
-    (WebSocketStream::from_raw_socket(far, Role::Server, None).await, ours, diagnostics)
+    (
+        WebSocketStream::from_raw_socket(far, Role::Server, None).await,
+        ours,
+        diagnostics,
+    )
 }
 
 async fn next(server: &mut Socket) -> Option<Vec<u8>> {
@@ -43,14 +47,23 @@ async fn bytes_are_copied_both_ways_and_the_end_of_input_is_sent() {
     server.send(frame(STATUS, br#"{"status":"Success"}"#)).await.unwrap();
     let mut rest = vec![];
     ours.read_to_end(&mut rest).await.unwrap();
-    assert_eq!((rest.as_slice(), diagnostics.text().as_deref()), (&b"last"[..], Some("warning")));
+    assert_eq!(
+        (rest.as_slice(), diagnostics.text().as_deref()),
+        (&b"last"[..], Some("warning"))
+    );
 }
 
 #[tokio::test]
 async fn a_lost_connection_ends_the_stream() {
     let (server, mut ours, diagnostics) = open(true).await;
     drop(server);
-    assert_eq!(tokio::time::timeout(EXIT_TIMEOUT / 2, ours.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
+    assert_eq!(
+        tokio::time::timeout(EXIT_TIMEOUT / 2, ours.read(&mut [0; 8]))
+            .await
+            .unwrap()
+            .unwrap(),
+        0
+    );
     assert_eq!(diagnostics.text(), None);
 }
 

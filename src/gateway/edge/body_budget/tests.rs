@@ -26,10 +26,16 @@ async fn large_requests_wait_for_memory_and_a_tenant_has_half_of_it() {
     assert!(reserve(&call(&a, &total), 30).is_none(), "60 of 100 are more than half");
     assert!(reserve(&other, 50).is_some());
     assert!(reserve(&call(&c, &total), 30).is_none(), "110 of 100");
-    assert!(reserve(&first, 10).is_some(), "a message replaces the reservation of the one before it");
+    assert!(
+        reserve(&first, 10).is_some(),
+        "a message replaces the reservation of the one before it"
+    );
     assert!(reserve(&call(&c, &total), 30).is_some());
     assert!(reserve(&other, 1).is_some());
-    assert!(reserve(&call(&b, &total), 50).is_some(), "a small message reserves nothing");
+    assert!(
+        reserve(&call(&b, &total), 50).is_some(),
+        "a small message reserves nothing"
+    );
 }
 
 #[tokio::test]
@@ -49,5 +55,9 @@ async fn a_response_reserves_twice_its_size_in_addition_to_its_request() {
     assert!(!grow(&two, 2).await);
     one.release_response();
     assert!(grow(&two, 2).await);
-    assert!(BodyBudget::reserve_response(None, usize::MAX / 4, Duration::ZERO).await.is_ok());
+    assert!(
+        BodyBudget::reserve_response(None, usize::MAX / 4, Duration::ZERO)
+            .await
+            .is_ok()
+    );
 }

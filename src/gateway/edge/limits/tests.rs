@@ -24,15 +24,24 @@ fn a_user_over_its_rate_gets_a_retry_delay_and_others_are_not_affected() {
     let details = refused.get_error_details();
     assert_eq!(details.error_info().unwrap().reason, reason::RATE_LIMITED);
     let delay = details.retry_info().unwrap().retry_delay.unwrap();
-    assert!(delay > Duration::from_millis(500) && delay <= Duration::from_secs(1), "{delay:?}");
+    assert!(
+        delay > Duration::from_millis(500) && delay <= Duration::from_secs(1),
+        "{delay:?}"
+    );
     assert!(limits.admit("b", "u", false).is_ok());
 }
 
 #[test]
 fn calls_and_streams_count_until_they_end() {
     let limits = limits(1000, 1000);
-    let (one, _two) = (limits.admit("a", "t", false).unwrap(), limits.admit("a", "t", false).unwrap());
-    assert_eq!(limits.admit("a", "t", false).err().unwrap().code(), Code::ResourceExhausted);
+    let (one, _two) = (
+        limits.admit("a", "t", false).unwrap(),
+        limits.admit("a", "t", false).unwrap(),
+    );
+    assert_eq!(
+        limits.admit("a", "t", false).err().unwrap().code(),
+        Code::ResourceExhausted
+    );
     let stream = limits.admit("a", "t", true).unwrap();
     assert!(limits.admit("a", "t", true).is_err());
     assert!(limits.admit("b", "u", false).is_ok());
@@ -49,15 +58,30 @@ async fn users_of_a_tenant_share_its_half_of_the_memory() {
     let budget = |user: &str, tenant: &str| limits.admit(user, tenant, false).unwrap().budget;
     let first = budget("a1", "a");
     assert!(first.clone().reserve_request(30 * SMALL_BODY).now_or_never().is_some());
-    assert!(budget("a2", "a").reserve_request(30 * SMALL_BODY).now_or_never().is_none());
-    assert!(budget("b", "b").reserve_request(50 * SMALL_BODY).now_or_never().is_some());
+    assert!(
+        budget("a2", "a")
+            .reserve_request(30 * SMALL_BODY)
+            .now_or_never()
+            .is_none()
+    );
+    assert!(
+        budget("b", "b")
+            .reserve_request(50 * SMALL_BODY)
+            .now_or_never()
+            .is_some()
+    );
 }
 
 #[test]
 fn calls_without_credentials_have_permits_of_their_own() {
     let limits = limits(1000, 1000);
-    let checks: Vec<_> = (0..UNAUTHENTICATED_CALLS).map(|_| limits.admit_unauthenticated(false).unwrap()).collect();
-    assert_eq!(limits.admit_unauthenticated(false).err().unwrap().code(), Code::ResourceExhausted);
+    let checks: Vec<_> = (0..UNAUTHENTICATED_CALLS)
+        .map(|_| limits.admit_unauthenticated(false).unwrap())
+        .collect();
+    assert_eq!(
+        limits.admit_unauthenticated(false).err().unwrap().code(),
+        Code::ResourceExhausted
+    );
     assert!(limits.admit_unauthenticated(true).is_ok() && limits.admit("a", "t", false).is_ok());
     drop(checks);
     assert!(limits.admit_unauthenticated(false).is_ok());
@@ -66,7 +90,10 @@ fn calls_without_credentials_have_permits_of_their_own() {
 #[tokio::test]
 async fn a_tenant_searches_few_logs_at_once() {
     let limits = limits(1000, 1000);
-    let (one, other) = (limits.admit("a", "t", true).unwrap(), limits.admit("b", "u", true).unwrap());
+    let (one, other) = (
+        limits.admit("a", "t", true).unwrap(),
+        limits.admit("b", "u", true).unwrap(),
+    );
     let acquire = |admission: &Admission| LogSearchPermits::acquire(Some(&admission.log_searches)).now_or_never();
     let searches: Vec<_> = (0..LOG_SEARCHES).map(|_| acquire(&one).flatten().unwrap()).collect();
     assert!(acquire(&one).is_none());
@@ -82,7 +109,9 @@ fn users_without_calls_are_dropped() {
     for i in 0..5000 {
         let _ = limits.admit(&i.to_string(), &i.to_string(), false);
     }
-    assert!(limits.users.lock().unwrap().len() <= MAX_IDLE + 1 && limits.tenants.lock().unwrap().len() <= 2 * MAX_IDLE + 2);
+    assert!(
+        limits.users.lock().unwrap().len() <= MAX_IDLE + 1 && limits.tenants.lock().unwrap().len() <= 2 * MAX_IDLE + 2
+    );
     assert!(limits.users.lock().unwrap().contains_key("kept"));
     drop(kept);
 }

@@ -15,7 +15,10 @@ fn lengths_are_found_wherever_the_data_is_split() {
         let largest = stream.chunks(chunk).filter_map(|c| lengths.announced(c)).max();
         assert_eq!((largest, lengths.have, lengths.left), (Some(300), 0, 0), "{chunk}");
     }
-    assert_eq!(Lengths::default().announced(&[0, 0xff, 0xff, 0xff, 0xff]), Some(u32::MAX));
+    assert_eq!(
+        Lengths::default().announced(&[0, 0xff, 0xff, 0xff, 0xff]),
+        Some(u32::MAX)
+    );
     assert_eq!(Lengths::default().announced(&[0, 0, 0, 0]), None);
 }
 
@@ -53,7 +56,9 @@ impl http_body::Body for Stalling {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.0.pop_front().map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::data(data)))))
+        self.0
+            .pop_front()
+            .map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::data(data)))))
     }
 }
 
@@ -69,7 +74,12 @@ async fn stalled_after(arrived: usize) -> (usize, Option<Code>) {
     message.extend(vec![0; arrived]);
     let frames = message.chunks(16 << 10).map(Bytes::copy_from_slice).collect();
     let admission = limits.admit("a", "t", false).unwrap();
-    let mut metered = MeteredBody::new(Body::new(Stalling(frames)), 2 << 20, admission.budget, Aborted::default());
+    let mut metered = MeteredBody::new(
+        Body::new(Stalling(frames)),
+        2 << 20,
+        admission.budget,
+        Aborted::default(),
+    );
     let mut next = async || std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut metered), cx)).await;
     while let Ok(frame) = tokio::time::timeout(Duration::from_secs(1), next()).await {
         frame.unwrap().unwrap();
@@ -82,6 +92,9 @@ async fn stalled_after(arrived: usize) -> (usize, Option<Code>) {
 #[tokio::test(start_paused = true)]
 async fn a_large_message_reserves_memory_once_much_of_it_has_arrived_and_must_not_stall_then() {
     assert_eq!(stalled_after(100).await, (0, None), "only announced");
-    assert_eq!(stalled_after(SMALL_BODY + 1).await, (1 << 20, Some(Code::DeadlineExceeded)));
+    assert_eq!(
+        stalled_after(SMALL_BODY + 1).await,
+        (1 << 20, Some(Code::DeadlineExceeded))
+    );
     assert_eq!(stalled_after(1 << 20).await, (1 << 20, None), "it is complete");
 }

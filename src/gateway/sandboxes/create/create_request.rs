@@ -28,7 +28,10 @@ impl CreateRequest {
     ///
     /// # Errors
     /// INVALID_ARGUMENT for a `request_id` that is too long.
-    pub(crate) fn from_create(caller: &Caller, mut request: pb::CreateSandboxRequest) -> Result<(CreateRequest, pb::SandboxSpec), Status> {
+    pub(crate) fn from_create(
+        caller: &Caller,
+        mut request: pb::CreateSandboxRequest,
+    ) -> Result<(CreateRequest, pb::SandboxSpec), Status> {
         let request_id = std::mem::take(&mut request.request_id);
         check_request_id(&request_id)?;
         let key = IdempotencyKey::new(caller, &request_id, "CreateSandbox", &request);
@@ -55,7 +58,10 @@ impl CreateRequest {
                 problems.invalid(&sandbox.field(field), "is set by the platform; leave it out");
             }
         }
-        if ![pb::Control::Unspecified, pb::Control::Platform].map(i32::from).contains(&control) {
+        if ![pb::Control::Unspecified, pb::Control::Platform]
+            .map(i32::from)
+            .contains(&control)
+        {
             problems.invalid(&sandbox.field("control"), "must be CONTROL_PLATFORM or left out");
         }
         check_display_name(&sandbox.field("display_name"), &display_name, &mut problems);
@@ -100,7 +106,10 @@ impl CreateRequest {
 fn check_request_id(request_id: &str) -> Result<(), Status> {
     let mut problems = Problems::default();
     if request_id.len() > MAX_REQUEST_ID_BYTES {
-        let text = format!("must have at most {MAX_REQUEST_ID_BYTES} bytes, not {}", request_id.len());
+        let text = format!(
+            "must have at most {MAX_REQUEST_ID_BYTES} bytes, not {}",
+            request_id.len()
+        );
         problems.invalid(&FieldPath::root("request_id"), text);
     }
     problems.into_result()
@@ -110,7 +119,10 @@ fn check_display_name(path: &FieldPath, display_name: &str, problems: &mut Probl
     if display_name.len() > MAX_DISPLAY_NAME_BYTES {
         problems.invalid(
             path,
-            format!("must have at most {MAX_DISPLAY_NAME_BYTES} bytes, not {}", display_name.len()),
+            format!(
+                "must have at most {MAX_DISPLAY_NAME_BYTES} bytes, not {}",
+                display_name.len()
+            ),
         );
     }
 }

@@ -1,5 +1,6 @@
-//! CreateSandbox and CreateSandboxFromTemplate. The Sandbox is created first, then the Secrets that it owns; the operator waits for them.
-//! Each step can be repeated by any replica: a request that is sent again completes what the first attempt did not.
+//! CreateSandbox and CreateSandboxFromTemplate. The Sandbox is created first, then the Secrets that it owns; the
+//! operator waits for them. Each step can be repeated by any replica: a request that is sent again completes what the
+//! first attempt did not.
 
 pub(crate) mod create_request;
 pub(crate) mod idempotency;
@@ -15,7 +16,9 @@ use tonic::{Code, Status};
 
 use self::create_request::CreateRequest;
 use self::idempotency::IdempotencyKey;
-use crate::api::{ANNOTATION_HOLD, LABEL_SECRET_STORE, Sandbox, SandboxTemplate, VOLUME_READ_ONLY, VOLUME_SUB_PATH, Workload};
+use crate::api::{
+    ANNOTATION_HOLD, LABEL_SECRET_STORE, Sandbox, SandboxTemplate, VOLUME_READ_ONLY, VOLUME_SUB_PATH, Workload,
+};
 use crate::gateway::cluster::volumes::find;
 use crate::gateway::convert::context::ConvertContext;
 use crate::gateway::convert::draft::Draft;
@@ -42,7 +45,11 @@ pub(crate) struct Creator {
 ///
 /// # Errors
 /// INVALID_ARGUMENT with the invalid fields; ALREADY_EXISTS for a `request_id` that another request has used.
-pub(crate) async fn create(creator: &Creator, caller: &Caller, request: pb::CreateSandboxRequest) -> Result<pb::Sandbox, Status> {
+pub(crate) async fn create(
+    creator: &Creator,
+    caller: &Caller,
+    request: pb::CreateSandboxRequest,
+) -> Result<pb::Sandbox, Status> {
     let (request, spec) = CreateRequest::from_create(caller, request)?;
     if let Some(sandbox) = created_before(creator, caller, &request.key)? {
         return Ok(sandbox);
@@ -54,14 +61,23 @@ pub(crate) async fn create(creator: &Creator, caller: &Caller, request: pb::Crea
 ///
 /// # Errors
 /// As [`create`]; NOT_FOUND without such a template.
-pub(crate) async fn from_template(creator: &Creator, caller: &Caller, request: pb::CreateSandboxFromTemplateRequest) -> Result<pb::Sandbox, Status> {
+pub(crate) async fn from_template(
+    creator: &Creator,
+    caller: &Caller,
+    request: pb::CreateSandboxFromTemplateRequest,
+) -> Result<pb::Sandbox, Status> {
     let template_id = request.template_id.clone();
     let (mut request, spec) = CreateRequest::from_template(caller, request)?;
     if let Some(sandbox) = created_before(creator, caller, &request.key)? {
         return Ok(sandbox);
     }
     let template = match names::is_name(&template_id) {
-        true => creator.api.get::<SandboxTemplate>(&caller.namespace, &template_id).await,
+        true => {
+            creator
+                .api
+                .get::<SandboxTemplate>(&caller.namespace, &template_id)
+                .await
+        }
         false => Ok(None),
     };
     let template = template.map_err(|e| of_kube("reading the template", &e))?;
@@ -109,7 +125,11 @@ async fn create_sandbox(
 }
 
 /// The registered volumes that the request names.
-async fn registered_volumes(creator: &Creator, caller: &Caller, spec: &pb::SandboxSpec) -> Result<BTreeMap<String, RegisteredVolume>, Status> {
+async fn registered_volumes(
+    creator: &Creator,
+    caller: &Caller,
+    spec: &pb::SandboxSpec,
+) -> Result<BTreeMap<String, RegisteredVolume>, Status> {
     let found = volumes::registered_ids(&spec.volumes).into_iter().map(async |id| {
         let registered = |claim: PersistentVolumeClaim| RegisteredVolume {
             claim: claim.name_any(),
@@ -124,7 +144,9 @@ async fn registered_volumes(creator: &Creator, caller: &Caller, spec: &pb::Sandb
 
 /// The secret stores that the request names: Secrets of the tenant's namespace with the label of a store.
 async fn read_stores(creator: &Creator, caller: &Caller, draft: &Draft) -> Result<BTreeMap<String, StoreData>, Status> {
-    let valid_names = secrets::store_names(&draft.lookups).into_iter().filter(|name| names::is_name(name));
+    let valid_names = secrets::store_names(&draft.lookups)
+        .into_iter()
+        .filter(|name| names::is_name(name));
     let found = valid_names.map(async |name| {
         let secret = creator.api.get::<Secret>(&caller.namespace, name).await;
         let secret = secret.map_err(|e| of_kube("reading a secret store", &e))?;
@@ -150,7 +172,12 @@ async fn create_or_read(creator: &Creator, key: &IdempotencyKey, sandbox: Sandbo
 }
 
 /// Creates the Secrets and then lets the operator start the sandbox. Does nothing if the sandbox is complete.
-async fn complete(creator: &Creator, sandbox: Sandbox, draft: &Draft, secrets: &ResolvedSecrets) -> Result<Sandbox, Status> {
+async fn complete(
+    creator: &Creator,
+    sandbox: Sandbox,
+    draft: &Draft,
+    secrets: &ResolvedSecrets,
+) -> Result<Sandbox, Status> {
     if !sandbox.annotations().contains_key(ANNOTATION_HOLD) || sandbox.metadata.deletion_timestamp.is_some() {
         return Ok(sandbox);
     }
@@ -159,7 +186,10 @@ async fn complete(creator: &Creator, sandbox: Sandbox, draft: &Draft, secrets: &
     // With the UID, since our Secrets do not belong to another sandbox of the same name.
     let patch = json!({"metadata": {"uid": sandbox.uid(), "annotations": {ANNOTATION_HOLD: null}}});
     let namespace = sandbox.namespace().unwrap_or_default();
-    let patched = creator.api.merge::<Sandbox>(&namespace, &sandbox.name_any(), &patch).await;
+    let patched = creator
+        .api
+        .merge::<Sandbox>(&namespace, &sandbox.name_any(), &patch)
+        .await;
     patched.map_err(|e| of_kube("completing the sandbox", &e))
 }
 
@@ -181,5 +211,10 @@ async fn create_secret(creator: &Creator, sandbox: &Sandbox, secret: &Secret) ->
 /// An object of an earlier sandbox of the same name still exists.
 fn being_deleted(what: &str) -> Status {
     let text = format!("{what} is still being deleted");
-    error::retry(Code::Unavailable, reason::BACKEND_UNAVAILABLE, text, Duration::from_secs(2))
+    error::retry(
+        Code::Unavailable,
+        reason::BACKEND_UNAVAILABLE,
+        text,
+        Duration::from_secs(2),
+    )
 }

@@ -9,8 +9,8 @@ use tonic::Status;
 use super::create_request::CreateRequest;
 use crate::api::FieldPath;
 use crate::api::{
-    ANNOTATION_DISPLAY_NAME, ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST, ANNOTATION_REQUEST_FACTS, ANNOTATION_TEMPLATE,
-    ANNOTATION_TEMPLATE_REVISION, Sandbox, SandboxSpec,
+    ANNOTATION_DISPLAY_NAME, ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST, ANNOTATION_REQUEST_FACTS,
+    ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Sandbox, SandboxSpec,
 };
 use crate::gateway::convert::draft::Draft;
 use crate::gateway::convert::problems::Problems;
@@ -20,7 +20,8 @@ use crate::resources::names;
 /// Most bytes of a Sandbox: etcd accepts 1.5 MiB, and the operator adds a status.
 const MAX_BYTES: usize = 1 << 20;
 
-/// The Sandbox. The operator does not start it before the Secrets exist that it owns. `spec_path`: where the spec is in the request.
+/// The Sandbox. The operator does not start it before the Secrets exist that it owns. `spec_path`: where the spec is in
+/// the request.
 ///
 /// # Errors
 /// INVALID_ARGUMENT if it is larger than an object can be.
@@ -43,17 +44,27 @@ pub(crate) fn sandbox(
         (ANNOTATION_REQUEST, Some(request.key.body_sha256.clone())),
         (ANNOTATION_REQUEST_FACTS, draft.metadata.annotation()),
         (ANNOTATION_MAIN_NAME, draft.main_name.clone()),
-        (ANNOTATION_DISPLAY_NAME, Some(request.display_name.clone()).filter(|n| !n.is_empty())),
+        (
+            ANNOTATION_DISPLAY_NAME,
+            Some(request.display_name.clone()).filter(|n| !n.is_empty()),
+        ),
         (ANNOTATION_TEMPLATE, template),
         (ANNOTATION_TEMPLATE_REVISION, revision.map(|r| r.to_string())),
         (ANNOTATION_HOLD, is_held.then(|| "files".into())),
     ];
-    let annotations = annotations.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let annotations = annotations
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
     sandbox.metadata.annotations = Some(annotations.collect());
-    let size = serde_json::to_vec(&sandbox).map(|bytes| bytes.len()).unwrap_or_default();
+    let size = serde_json::to_vec(&sandbox)
+        .map(|bytes| bytes.len())
+        .unwrap_or_default();
     if size > MAX_BYTES {
         let mut problems = Problems::default();
-        problems.invalid(spec_path, format!("must have at most {MAX_BYTES} bytes without its files, not {size}"));
+        problems.invalid(
+            spec_path,
+            format!("must have at most {MAX_BYTES} bytes without its files, not {size}"),
+        );
         problems.into_result()?;
     }
     Ok(sandbox)
@@ -78,13 +89,19 @@ type Owned = (String, Option<&'static str>, BTreeMap<String, Bytes>);
 /// Names, types and contents of the Secrets.
 fn owned(draft: &Draft, secrets: &ResolvedSecrets) -> Vec<Owned> {
     let files = draft.contents.secrets.iter().enumerate();
-    let mut all: Vec<Owned> = files.map(|(i, data)| (names::files_secret(&draft.name, i), None, data.clone())).collect();
+    let mut all: Vec<Owned> = files
+        .map(|(i, data)| (names::files_secret(&draft.name, i), None, data.clone()))
+        .collect();
     if !secrets.values.is_empty() {
         all.push((names::values_secret(&draft.name), None, secrets.values.clone()));
     }
     if let Some(config) = &secrets.registries {
         let data = BTreeMap::from([(".dockerconfigjson".to_owned(), config.clone())]);
-        all.push((names::registry_secret(&draft.name), Some("kubernetes.io/dockerconfigjson"), data));
+        all.push((
+            names::registry_secret(&draft.name),
+            Some("kubernetes.io/dockerconfigjson"),
+            data,
+        ));
     }
     all
 }

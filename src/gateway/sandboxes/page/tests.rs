@@ -23,9 +23,10 @@ fn sandbox(name: &str, created: i64, state: State, tags: &[&str]) -> Arc<Sandbox
 
 fn examples() -> Vec<Arc<Sandbox>> {
     let mut with_volume = (*sandbox("v", 5, State::Running, &[])).clone();
-    with_volume
-        .annotations_mut()
-        .insert(ANNOTATION_REQUEST_FACTS.into(), r#"{"volumes":{"data":"vol-1"}}"#.into());
+    with_volume.annotations_mut().insert(
+        ANNOTATION_REQUEST_FACTS.into(),
+        r#"{"volumes":{"data":"vol-1"}}"#.into(),
+    );
     vec![
         sandbox("a", 1, State::Running, &["x", "y"]),
         sandbox("b", 2, State::Completed, &["x"]),
@@ -69,7 +70,9 @@ fn filters() {
 
 #[test]
 fn pages_are_stable_while_sandboxes_are_created_and_deleted() {
-    let all: Vec<_> = (0..250).map(|i| sandbox(&format!("s{i:03}"), i / 10, State::Running, &[])).collect();
+    let all: Vec<_> = (0..250)
+        .map(|i| sandbox(&format!("s{i:03}"), i / 10, State::Running, &[]))
+        .collect();
     for direction in [pb::SortDirection::Descending, pb::SortDirection::Ascending] {
         let (mut now, mut seen, mut token) = (all.clone(), vec![], String::new());
         loop {
@@ -86,7 +89,11 @@ fn pages_are_stable_while_sandboxes_are_created_and_deleted() {
             token = page.token_after(found.len());
             // The last one seen is deleted, and another is created before it.
             now.retain(|s| Some(&s.name_any()) != seen.last());
-            let created = if direction == pb::SortDirection::Ascending { 0 } else { 99 };
+            let created = if direction == pb::SortDirection::Ascending {
+                0
+            } else {
+                99
+            };
             now.push(sandbox(&format!("new{}", seen.len()), created, State::Running, &[]));
             now.reverse();
             if token.is_empty() {
@@ -117,19 +124,25 @@ fn bounds_and_tokens() {
             "page_token",
             &(|r: &mut pb::ListSandboxesRequest| r.page_token = "x!".into()) as &dyn Fn(&mut _),
         ),
-        ("page_token", &|r: &mut pb::ListSandboxesRequest| r.page_token = "AAAA".into()),
+        ("page_token", &|r: &mut pb::ListSandboxesRequest| {
+            r.page_token = "AAAA".into()
+        }),
         ("page_token", &|r: &mut pb::ListSandboxesRequest| {
             (r.page_token, r.show_terminated) = (token.clone(), true)
         }),
         ("page_size", &|r: &mut pb::ListSandboxesRequest| r.page_size = -1),
         ("state", &|r: &mut pb::ListSandboxesRequest| r.state = 99),
-        ("sort_direction", &|r: &mut pb::ListSandboxesRequest| r.sort_direction = 9),
+        ("sort_direction", &|r: &mut pb::ListSandboxesRequest| {
+            r.sort_direction = 9
+        }),
     ] {
         let status = list(change).unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(field), "{}", status.message());
     }
-    let many: Vec<_> = (0..1500).map(|i| sandbox(&format!("s{i}"), i, State::Running, &[])).collect();
+    let many: Vec<_> = (0..1500)
+        .map(|i| sandbox(&format!("s{i}"), i, State::Running, &[]))
+        .collect();
     let request = pb::ListSandboxesRequest {
         page_size: 5000,
         ..pb::ListSandboxesRequest::default()

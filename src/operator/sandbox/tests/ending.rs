@@ -56,7 +56,11 @@ fn a_stop_ends_the_pod_and_keeps_it_and_a_dead_kubelet_does_not_keep_the_record_
     assert_eq!((case.action(), case.outcome().0), (Action::None, State::Terminating));
     assert_eq!(case.decide().wake, Some(at(195)));
     case.now = 195;
-    assert_eq!(case.outcome(), (State::Failed, "NodeLost", None), "nobody saw its processes end");
+    assert_eq!(
+        case.outcome(),
+        (State::Failed, "NodeLost", None),
+        "nobody saw its processes end"
+    );
 }
 
 #[test]
@@ -103,7 +107,10 @@ fn a_grace_that_is_shorter_than_that_of_the_pod_is_enforced_without_an_agent() {
         ..Case::pod(json!({"containerStatuses": main(running())}))
     };
     longer.pod_spec().termination_grace_period_seconds = Some(120);
-    assert!(matches!(longer.action(), Action::SetDeadline(_, 1)), "which keeps the logs");
+    assert!(
+        matches!(longer.action(), Action::SetDeadline(_, 1)),
+        "which keeps the logs"
+    );
 }
 
 #[test]
@@ -121,12 +128,21 @@ fn the_agent_stops_with_the_grace_that_was_requested_and_the_kubelet_only_after_
     assert_eq!(case.status.expires_at, Some(Time(at(140))));
     assert_eq!(case.action(), Action::None, "asked once");
     case.sandbox = stopped(0);
-    assert!(matches!(case.action(), Action::StopAgent(_, 0)), "a shorter grace is passed on");
+    assert!(
+        matches!(case.action(), Action::StopAgent(_, 0)),
+        "a shorter grace is passed on"
+    );
     case.sandbox = stopped(30);
     case.now = 145;
-    assert!(matches!(case.action(), Action::SetDeadline(_, 1)), "the agent did not do it");
+    assert!(
+        matches!(case.action(), Action::SetDeadline(_, 1)),
+        "the agent did not do it"
+    );
     case.pod_spec().termination_grace_period_seconds = Some(11);
-    assert!(matches!(case.action(), Action::KillPod(_, 0)), "the kubelet would take too long");
+    assert!(
+        matches!(case.action(), Action::KillPod(_, 0)),
+        "the kubelet would take too long"
+    );
 
     case.pod = Case::pod(json!({"phase": "Succeeded", "containerStatuses": ended(0, "Completed")})).pod;
     assert_eq!(
@@ -178,7 +194,8 @@ fn terminated_is_written_only_when_no_container_runs_and_the_exit_code_is_kept()
 
 #[test]
 fn a_lifetime_that_ends_is_terminated_only_when_no_container_runs() {
-    let exceeded = |statuses: Value| json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": statuses});
+    let exceeded =
+        |statuses: Value| json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": statuses});
     let mesh = containers(&[("main", terminated(143, "Error")), ("mesh", running())]);
     let case = Case::pod(exceeded(mesh)).after_write();
     assert_eq!(
@@ -212,7 +229,10 @@ fn a_pod_that_never_ran_is_deleted_however_its_sandbox_ended() {
         }
     }
     // Its status no longer shows that the main container ran.
-    assert_eq!(final_with(State::Failed, true, json!({"phase": "Failed"})).action(), Action::None);
+    assert_eq!(
+        final_with(State::Failed, true, json!({"phase": "Failed"})).action(),
+        Action::None
+    );
 }
 
 #[test]
@@ -246,6 +266,9 @@ fn the_record_is_deleted_in_time() {
     );
     let decision = case.decide();
     assert_eq!((decision.action, decision.wake), (Action::None, Some(at(120 + 86_400))));
-    let due = Case { now: 120 + 86_400, ..case };
+    let due = Case {
+        now: 120 + 86_400,
+        ..case
+    };
     assert_eq!(due.action(), Action::Delete);
 }

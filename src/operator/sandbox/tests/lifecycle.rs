@@ -15,7 +15,10 @@ fn a_lifecycle_without_problems() {
     let mut unbound = Case::pod(json!({"phase": "Pending"}));
     unbound.pod_spec().node_name = None;
     assert_eq!(unbound.outcome(), (State::Pending, "Scheduling", None));
-    assert_eq!(Case::pod(json!({"phase": "Pending"})).outcome(), (State::Creating, "Starting", None));
+    assert_eq!(
+        Case::pod(json!({"phase": "Pending"})).outcome(),
+        (State::Creating, "Starting", None)
+    );
     let running = Case::pod(json!({"containerStatuses": main(json!({"running": {}}))}));
     assert_eq!(running.outcome(), (State::Running, "Running", None));
     let completed = Case::pod(json!({"phase": "Succeeded", "containerStatuses": ended(0, "Completed")}));
@@ -37,13 +40,19 @@ fn a_sandbox_waits_for_its_session_and_for_room_in_it() {
         ..named()
     };
     assert_eq!(missing.outcome(), (State::Pending, "SessionNotFound", None));
-    assert_eq!(Case { now: 400, ..missing }.outcome(), (State::Failed, "SessionNotFound", None));
+    assert_eq!(
+        Case { now: 400, ..missing }.outcome(),
+        (State::Failed, "SessionNotFound", None)
+    );
     let joining = |has_room| Case {
         session: Some(session.clone()),
         has_room: Some(has_room),
         ..named()
     };
-    assert_eq!((joining(false).outcome().1, joining(false).action()), ("SessionFull", Action::None));
+    assert_eq!(
+        (joining(false).outcome().1, joining(false).action()),
+        ("SessionFull", Action::None)
+    );
     assert_eq!(joining(true).action(), Action::Join);
     let joined = Case {
         session: Some(session.clone()),
@@ -63,7 +72,15 @@ fn a_sandbox_waits_for_its_session_and_for_room_in_it() {
 fn a_launch_that_failed_is_told_and_tried_again_in_time_unless_that_cannot_help() {
     let failed = |reason, retry_at: Option<i64>| Case {
         launch_failure: Some(LaunchFailure {
-            verdict: Verdict::new(if retry_at.is_some() { State::Pending } else { State::Failed }, reason, "text"),
+            verdict: Verdict::new(
+                if retry_at.is_some() {
+                    State::Pending
+                } else {
+                    State::Failed
+                },
+                reason,
+                "text",
+            ),
             retry_at: retry_at.map(at),
         }),
         ..Case::default()
@@ -82,9 +99,15 @@ fn a_launch_that_failed_is_told_and_tried_again_in_time_unless_that_cannot_help(
         "the reason stays while it is tried"
     );
     let late = Case { now: 400, ..due };
-    assert_eq!((late.outcome(), late.action()), ((State::Failed, "QuotaExceeded", None), Action::None));
+    assert_eq!(
+        (late.outcome(), late.action()),
+        ((State::Failed, "QuotaExceeded", None), Action::None)
+    );
     let refused = failed("NameTaken", None);
-    assert_eq!((refused.outcome(), refused.action()), ((State::Failed, "NameTaken", None), Action::None));
+    assert_eq!(
+        (refused.outcome(), refused.action()),
+        ((State::Failed, "NameTaken", None), Action::None)
+    );
 }
 
 #[test]
@@ -109,14 +132,21 @@ fn the_policy_of_a_pod_is_restored_and_set_as_its_owner() {
             is_deleting,
         })
     };
-    let (running, creating) = (json!({"containerStatuses": main(json!({"running": {}}))}), json!({"phase": "Pending"}));
+    let (running, creating) = (
+        json!({"containerStatuses": main(json!({"running": {}}))}),
+        json!({"phase": "Pending"}),
+    );
     for (status, policy, action) in [
         (&running, policy("q", true, false), Action::None),
         (&running, None, Action::RestorePolicy),
         (&creating, None, Action::None),
         (&running, policy("q", false, false), Action::RestorePolicy),
         (&creating, policy("q", false, false), Action::RestorePolicy),
-        (&running, policy("new", true, false), Action::SetPolicyOwner("new".into())),
+        (
+            &running,
+            policy("new", true, false),
+            Action::SetPolicyOwner("new".into()),
+        ),
         (&running, policy("new", true, true), Action::None),
     ] {
         let case = Case {

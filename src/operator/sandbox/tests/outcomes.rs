@@ -52,12 +52,16 @@ fn the_first_cause_that_explains_the_others_is_the_outcome() {
         ),
         (
             "deadline with exit 0",
-            Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": ended(0, "Completed")})),
+            Case::pod(
+                json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": ended(0, "Completed")}),
+            ),
             (State::Terminated, "LifetimeExceeded", Some(0)),
         ),
         (
             "deadline, containers in their grace period",
-            Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": main(json!({"running": {}}))})),
+            Case::pod(
+                json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": main(json!({"running": {}}))}),
+            ),
             (State::Terminating, "LifetimeExceeded", None),
         ),
         (
@@ -92,7 +96,9 @@ fn the_first_cause_that_explains_the_others_is_the_outcome() {
         ),
         (
             "deadline before the start, with what still keeps it",
-            Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": waiting("ErrImagePull", "no such image")})),
+            Case::pod(
+                json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": waiting("ErrImagePull", "no such image")}),
+            ),
             (State::Failed, "ImagePullError", None),
         ),
         (
@@ -110,7 +116,9 @@ fn the_first_cause_that_explains_the_others_is_the_outcome() {
             "deadline by a stop",
             Case {
                 sandbox: stopped(),
-                ..Case::pod(json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": ended(143, "Error")}))
+                ..Case::pod(
+                    json!({"phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": ended(143, "Error")}),
+                )
             },
             (State::Terminated, "Stopped", Some(143)),
         ),
@@ -147,7 +155,9 @@ fn the_first_cause_that_explains_the_others_is_the_outcome() {
         ),
         (
             "preempted",
-            deleting(json!({"conditions": disrupted("PreemptionByScheduler"), "containerStatuses": ended(143, "Error")})),
+            deleting(
+                json!({"conditions": disrupted("PreemptionByScheduler"), "containerStatuses": ended(143, "Error")}),
+            ),
             (State::Failed, "Preempted", Some(143)),
         ),
         (
@@ -190,7 +200,9 @@ fn the_first_cause_that_explains_the_others_is_the_outcome() {
         ),
         (
             "evicted by the kubelet",
-            Case::pod(json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": ended(137, "Error")})),
+            Case::pod(
+                json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": ended(137, "Error")}),
+            ),
             (State::Failed, "Evicted", Some(137)),
         ),
         (
@@ -244,7 +256,9 @@ fn the_first_cause_that_explains_the_others_is_the_outcome() {
 
 #[test]
 fn a_start_problem_is_shown_at_once_and_fails_at_once_only_where_waiting_cannot_help() {
-    let problem = |reason: &str, message: &str| Case::pod(json!({"phase": "Pending", "containerStatuses": waiting(reason, message)}));
+    let problem = |reason: &str, message: &str| {
+        Case::pod(json!({"phase": "Pending", "containerStatuses": waiting(reason, message)}))
+    };
     let table = [
         ("InvalidImageName", "", State::Failed, "InvalidImageName"),
         ("ErrImageNeverPull", "", State::Failed, "ErrImageNeverPull"),
@@ -284,7 +298,11 @@ fn a_start_problem_is_shown_at_once_and_fails_at_once_only_where_waiting_cannot_
         ("ContainerCreating", "", State::Creating, "Starting"),
     ];
     for (reason, message, state, wanted) in table {
-        assert_eq!(problem(reason, message).outcome(), (state, wanted, None), "{reason} {message}");
+        assert_eq!(
+            problem(reason, message).outcome(),
+            (state, wanted, None),
+            "{reason} {message}"
+        );
     }
     let late = Case {
         now: 400,
@@ -296,12 +314,21 @@ fn a_start_problem_is_shown_at_once_and_fails_at_once_only_where_waiting_cannot_
         ..problem("ContainerCreating", "")
     };
     assert_eq!(plain.outcome(), (State::Failed, "StartTimeout", None));
-    let late = Case { first_seen: 250, ..plain };
-    assert_eq!(late.outcome().0, State::Creating, "time without an operator does not count");
+    let late = Case {
+        first_seen: 250,
+        ..plain
+    };
+    assert_eq!(
+        late.outcome().0,
+        State::Creating,
+        "time without an operator does not count"
+    );
     assert_eq!(late.decide().wake, Some(at(550)));
     let agent = json!([{"name": "sandbox-operator-agent", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": {"waiting": {"reason": "ErrImagePull"}}}]);
     assert_eq!(
-        Case::pod(json!({"phase": "Pending", "initContainerStatuses": agent})).outcome().1,
+        Case::pod(json!({"phase": "Pending", "initContainerStatuses": agent}))
+            .outcome()
+            .1,
         "AgentImageFailed"
     );
 }
@@ -312,7 +339,9 @@ fn the_newest_event_of_a_pod_says_what_keeps_it_from_starting() {
         let object = json!({"metadata": {}, "involvedObject": {}, "type": kind, "reason": reason, "message": format!("{reason} {second}"), "lastTimestamp": at(second)});
         serde_json::from_value(object).unwrap()
     };
-    let (scheduled, pulling) = (event("Normal", "Scheduled", 100), |second| event("Normal", "Pulling", second));
+    let (scheduled, pulling) = (event("Normal", "Scheduled", 100), |second| {
+        event("Normal", "Pulling", second)
+    });
     let mount = |second| event("Warning", "FailedMount", second);
     for (events, wanted) in [
         (vec![], None),

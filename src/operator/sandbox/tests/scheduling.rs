@@ -33,7 +33,11 @@ fn scheduling_gates_are_named_and_the_condition_is_that_of_the_pod() {
     let case = gated();
     let verdict = case.verdict();
     assert_eq!((verdict.state, verdict.reason), (State::Pending, "SchedulingGated"));
-    assert!(verdict.message.ends_with(": example.com/queue, example.com/quota"), "{}", verdict.message);
+    assert!(
+        verdict.message.ends_with(": example.com/queue, example.com/quota"),
+        "{}",
+        verdict.message
+    );
     let status = case.after_write().status;
     let wanted = ("False".into(), "SchedulingGated".into(), "Scheduling is blocked".into());
     assert_eq!(condition(&status, "PodScheduled"), wanted);
@@ -45,7 +49,10 @@ fn the_start_timeout_does_not_run_while_gated_and_starts_anew_afterwards() {
         now: 20_000,
         ..gated().after_write()
     };
-    assert_eq!((hours_later.outcome().1, hours_later.decide().wake), ("SchedulingGated", None));
+    assert_eq!(
+        (hours_later.outcome().1, hours_later.decide().wake),
+        ("SchedulingGated", None)
+    );
     // The gates are removed; an operator that restarts at any time has nothing but the status.
     let removed = Case {
         pod: unschedulable().pod,

@@ -37,12 +37,18 @@ fn creating() -> Case {
 }
 
 fn running() -> Case {
-    Case::pod(json!({"containerStatuses": main(json!({"running": {"startedAt": "1970-01-01T00:01:43Z"}})), "podIP": "10.0.0.1"}))
+    Case::pod(
+        json!({"containerStatuses": main(json!({"running": {"startedAt": "1970-01-01T00:01:43Z"}})), "podIP": "10.0.0.1"}),
+    )
 }
 
 #[test]
 fn a_slow_start_takes_two_writes_and_the_end_one() {
-    let with_ip = || Case::pod(json!({"phase": "Pending", "podIP": "10.0.0.1", "conditions": [{"type": "Initialized", "status": "True"}]}));
+    let with_ip = || {
+        Case::pod(
+            json!({"phase": "Pending", "podIP": "10.0.0.1", "conditions": [{"type": "Initialized", "status": "True"}]}),
+        )
+    };
     let unstarted = || {
         let mut case = creating();
         case.pod.as_mut().unwrap().status.as_mut().unwrap().start_time = None;
@@ -61,7 +67,10 @@ fn a_slow_start_takes_two_writes_and_the_end_one() {
         done(),
     ];
     assert_eq!(written(life), ["CREATING", "RUNNING", "COMPLETED"]);
-    assert_eq!(written(vec![Case::default(), unbound(), running(), done()]), ["RUNNING", "COMPLETED"]);
+    assert_eq!(
+        written(vec![Case::default(), unbound(), running(), done()]),
+        ["RUNNING", "COMPLETED"]
+    );
     assert_eq!(written(vec![Case::default(), done()]), ["COMPLETED"]);
 }
 
@@ -78,7 +87,10 @@ fn the_service_is_written_with_running_and_its_urls_are_removed_at_the_end() {
     let with = status(&observed, &case.verdict(), at(110));
     assert_eq!((with.service_name.as_deref(), &with.urls), (Some("a"), &address.urls));
     observed.status = without;
-    assert!(is_worth_writing(&observed, &with, at(110)), "a sandbox that an older version started");
+    assert!(
+        is_worth_writing(&observed, &with, at(110)),
+        "a sandbox that an older version started"
+    );
     let done = Case {
         status: with,
         ..Case::pod(json!({"phase": "Succeeded", "containerStatuses": ended(0, "Completed")}))
@@ -98,18 +110,32 @@ fn a_fast_start_takes_one_write() {
     };
     // The reconciles are at 1:50, 1:51, …
     assert_eq!(written(vec![bound("50"), bound("50"), running()]), ["RUNNING"]);
-    assert_eq!(written(vec![bound("50"), bound("50"), bound("50"), running()]), ["CREATING", "RUNNING"]);
-    assert_eq!(bound("49").decide().wake, Some(at(111)), "reconciled again when it is to be written");
+    assert_eq!(
+        written(vec![bound("50"), bound("50"), bound("50"), running()]),
+        ["CREATING", "RUNNING"]
+    );
+    assert_eq!(
+        bound("49").decide().wake,
+        Some(at(111)),
+        "reconciled again when it is to be written"
+    );
     let pull = waiting("ErrImagePull", "a");
     let problem = json!({"phase": "Pending", "containerStatuses": pull, "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "1970-01-01T00:01:50Z"}]});
-    assert_eq!(written(vec![Case::pod(problem)]), ["CREATING"], "a problem is written at once");
+    assert_eq!(
+        written(vec![Case::pod(problem)]),
+        ["CREATING"],
+        "a problem is written at once"
+    );
 }
 
 #[test]
 fn a_problem_is_written_once_and_so_is_its_end() {
     let pull = |text: &str| Case::pod(json!({"phase": "Pending", "containerStatuses": waiting("ErrImagePull", text)}));
     let life = vec![creating(), pull("a"), pull("a"), pull("b"), creating(), running()];
-    assert_eq!(written(life), ["CREATING", "CREATING", "CREATING", "CREATING", "RUNNING"]);
+    assert_eq!(
+        written(life),
+        ["CREATING", "CREATING", "CREATING", "CREATING", "RUNNING"]
+    );
 }
 
 #[test]
@@ -121,7 +147,10 @@ fn while_running_a_new_address_a_lowered_lifetime_and_a_new_generation_are_writt
     };
     let mut seen = lowered();
     seen.sandbox.metadata.generation = Some(2);
-    assert_eq!(written(vec![running(), moved(), moved(), lowered(), seen]), ["RUNNING"; 4]);
+    assert_eq!(
+        written(vec![running(), moved(), moved(), lowered(), seen]),
+        ["RUNNING"; 4]
+    );
 }
 
 #[test]

@@ -48,7 +48,8 @@ impl SessionIndex {
     }
 }
 
-/// `kubectl delete sbxs x --cascade=orphan` with a running sandbox, then a new session of the same name with a limit of one.
+/// `kubectl delete sbxs x --cascade=orphan` with a running sandbox, then a new session of the same name with a limit of
+/// one.
 #[test]
 fn an_orphan_of_an_earlier_session_is_no_member_of_its_namesake() {
     let index = SessionIndex::default();
@@ -66,8 +67,15 @@ fn an_orphan_of_an_earlier_session_is_no_member_of_its_namesake() {
     assert!(index.admit(&new, &second), "the orphan takes no place in it");
     index.seen(owned_by(sandbox("new", State::Running), "second"));
     let counts = index.counts(&second);
-    assert_eq!((counts.active, counts.unfinished, index.count(&second, State::Running)), (1, 1, 1));
-    assert_eq!(names(&index.unfinished(&second)), ["new"], "closing it concerns its own sandbox only");
+    assert_eq!(
+        (counts.active, counts.unfinished, index.count(&second, State::Running)),
+        (1, 1, 1)
+    );
+    assert_eq!(
+        names(&index.unfinished(&second)),
+        ["new"],
+        "closing it concerns its own sandbox only"
+    );
     assert_eq!(names(&index.unfinished(&first)), ["old"]);
 }
 
@@ -79,13 +87,19 @@ fn an_orphan_with_a_pod_but_without_a_pinned_session_joins_none() {
     orphan.status.get_or_insert_default().pod_name = Some("old-1".into());
     index.seen(orphan);
     let second = session("second", None);
-    assert_eq!((index.counts(&second).unfinished, index.unfinished(&second)), (0, vec![]));
+    assert_eq!(
+        (index.counts(&second).unfinished, index.unfinished(&second)),
+        (0, vec![])
+    );
 }
 
 #[test]
 fn sandboxes_that_wait_to_join_are_pending_but_not_active() {
     let (index, x) = (SessionIndex::default(), session("u", Some(2)));
-    let all: Vec<Sandbox> = ["a", "b", "c", "d", "e"].into_iter().map(|name| sandbox(name, State::Pending)).collect();
+    let all: Vec<Sandbox> = ["a", "b", "c", "d", "e"]
+        .into_iter()
+        .map(|name| sandbox(name, State::Pending))
+        .collect();
     for sandbox in &all {
         index.seen(sandbox.clone());
     }
@@ -93,7 +107,10 @@ fn sandboxes_that_wait_to_join_are_pending_but_not_active() {
     assert_eq!(admitted, [true, true, false, false, false]);
     assert!(index.admit(&all[0], &x), "it has its place already");
     let counts = index.counts(&x);
-    assert_eq!((counts.active, counts.unfinished, index.count(&x, State::Pending)), (2, 5, 5));
+    assert_eq!(
+        (counts.active, counts.unfinished, index.count(&x, State::Pending)),
+        (2, 5, 5)
+    );
     // The cache shows an older version of an admitted sandbox: its reservation holds.
     index.seen(all[1].clone());
     assert_eq!(index.counts(&x).active, 2);
@@ -106,12 +123,18 @@ fn when_a_sandbox_ends_or_is_deleted_those_that_wait_are_reconciled() {
     let (index, x) = (SessionIndex::default(), session("u", Some(1)));
     index.seen(owned_by(sandbox("a", State::Running), "u"));
     let affected = index.seen(sandbox("b", State::Pending));
-    assert_eq!((affected.session.map(|s| s.name), affected.sandboxes), (Some("x".into()), vec![]));
+    assert_eq!(
+        (affected.session.map(|s| s.name), affected.sandboxes),
+        (Some("x".into()), vec![])
+    );
     let ended = owned_by(sandbox("a", State::Completed), "u");
     assert_eq!(names(&index.seen(ended.clone()).sandboxes), ["b"]);
     assert_eq!(names(&index.seen(ended.clone()).sandboxes), [""; 0], "it ended before");
     assert!(index.admit(&sandbox("b", State::Pending), &x));
-    assert_eq!(names(&index.apply(&Event::Delete(ended), HashSet::new).sandboxes), ["b"]);
+    assert_eq!(
+        names(&index.apply(&Event::Delete(ended), HashSet::new).sandboxes),
+        ["b"]
+    );
     assert_eq!(index.counts(&x).unfinished, 1);
 }
 

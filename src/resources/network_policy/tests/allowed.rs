@@ -1,7 +1,8 @@
 //! Which connections the rules of a sandbox allow.
 
 use super::{
-    AGENT, METADATA, OWN_NAMESPACE, PRIVATE, PUBLIC, allows_in, allows_out, build, build_with, check_out, dns_pod, gateway, ip, pod, rules, settings,
+    AGENT, METADATA, OWN_NAMESPACE, PRIVATE, PUBLIC, allows_in, allows_out, build, build_with, check_out, dns_pod,
+    gateway, ip, pod, rules, settings,
 };
 use crate::resources::Settings;
 use serde_json::{Value, json};
@@ -19,7 +20,10 @@ fn by_default_the_internet_is_reached_and_nothing_private_is() {
         check_out(&name, &policy, &PUBLIC, &PRIVATE);
         check_out(&name, &policy, &[], &METADATA);
         let other = pod("app=db", OWN_NAMESPACE, "");
-        assert!(!allows_out(&policy, &other, 5432, "TCP"), "{name}: a pod of the same namespace");
+        assert!(
+            !allows_out(&policy, &other, 5432, "TCP"),
+            "{name}: a pod of the same namespace"
+        );
     }
 }
 

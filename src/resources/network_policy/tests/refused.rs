@@ -35,7 +35,9 @@ fn a_rule_that_cannot_hold_is_an_error_that_names_its_field() {
 
 #[test]
 fn the_configuration_adds_to_both_lists() {
-    let ours = settings(json!({"network": {"never": ["203.0.113.0/24", "198.51.100.7/32"], "notByDefault": ["8.8.0.0/16", "2606:4700::/32"]}}));
+    let ours = settings(
+        json!({"network": {"never": ["203.0.113.0/24", "198.51.100.7/32"], "notByDefault": ["8.8.0.0/16", "2606:4700::/32"]}}),
+    );
     let default = build_with(json!({}), &ours).unwrap();
     check_out(
         "default",
@@ -45,10 +47,22 @@ fn the_configuration_adds_to_both_lists() {
     );
     let all = build_with(rules(json!([{"cidr": "0.0.0.0/0"}, {"cidr": "::/0"}])), &ours).unwrap();
     let open = ["8.8.8.8", "2606:4700::1", "198.51.100.8", "10.0.0.1"];
-    check_out("rules", &all, &open, &[&METADATA[..], &["203.0.113.1", "198.51.100.7"]].concat());
-    let error = build_with(rules(json!([{"cidr": "203.0.113.128/25"}])), &ours).unwrap_err().to_string();
+    check_out(
+        "rules",
+        &all,
+        &open,
+        &[&METADATA[..], &["203.0.113.1", "198.51.100.7"]].concat(),
+    );
+    let error = build_with(rules(json!([{"cidr": "203.0.113.128/25"}])), &ours)
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("spec.network.egress.rules[0].cidr: "), "{error}");
     // Bits after the prefix in the configuration do not widen or break anything.
     let sloppy = settings(json!({"network": {"never": ["203.0.113.9/24"]}}));
-    check_out("sloppy", &build_with(json!({}), &sloppy).unwrap(), &["8.8.8.8"], &["203.0.113.1"]);
+    check_out(
+        "sloppy",
+        &build_with(json!({}), &sloppy).unwrap(),
+        &["8.8.8.8"],
+        &["203.0.113.1"],
+    );
 }

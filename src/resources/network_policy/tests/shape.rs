@@ -1,8 +1,8 @@
 //! What the policies themselves look like.
 
 use super::{
-    AGENT, METADATA, OWN_NAMESPACE, PRIVATE, PUBLIC, allows_in, allows_out, build, build_with, check_out, dns_pod, gateway, ip, labels, rules,
-    selects, settings,
+    AGENT, METADATA, OWN_NAMESPACE, PRIVATE, PUBLIC, allows_in, allows_out, build, build_with, check_out, dns_pod,
+    gateway, ip, labels, rules, selects, settings,
 };
 use crate::resources::{Settings, network_policy};
 use ipnet::IpNet;
@@ -177,7 +177,10 @@ fn a_policy_carries_a_hash_that_tells_an_edited_spec() {
     edited.metadata.resource_version = Some("7".into());
     assert!(!network_policy::is_unmodified(&edited));
     let repaired = network_policy::repaired(&edited, &policy).unwrap();
-    assert_eq!((&repaired.spec, &repaired.metadata.labels), (&policy.spec, &policy.metadata.labels));
+    assert_eq!(
+        (&repaired.spec, &repaired.metadata.labels),
+        (&policy.spec, &policy.metadata.labels)
+    );
     assert_eq!(
         repaired.metadata.resource_version, edited.metadata.resource_version,
         "a condition of the write"
@@ -189,8 +192,13 @@ fn a_policy_carries_a_hash_that_tells_an_edited_spec() {
 fn selectors_are_written_as_the_api_server_returns_them() {
     let rule = json!({"podSelector": {"matchLabels": {}, "matchExpressions": [{"key": "a", "operator": "Exists", "values": []}]},
         "namespaceSelector": {"matchLabels": {}, "matchExpressions": []}, "ports": [{"port": 80}]});
-    let policy = build(json!({"egress": {"mode": "Rules", "rules": [rule]}, "dns": "None", "ingress": {"rules": [rule]}}));
-    let peer = json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}, "namespaceSelector": {}});
+    let policy =
+        build(json!({"egress": {"mode": "Rules", "rules": [rule]}, "dns": "None", "ingress": {"rules": [rule]}}));
+    let peer =
+        json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}, "namespaceSelector": {}});
     let spec = json!(policy.spec);
-    assert_eq!((&spec["egress"][0]["to"][0], &spec["ingress"][1]["from"][0]), (&peer, &peer));
+    assert_eq!(
+        (&spec["egress"][0]["to"][0], &spec["ingress"][1]["from"][0]),
+        (&peer, &peer)
+    );
 }

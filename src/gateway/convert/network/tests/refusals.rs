@@ -69,7 +69,8 @@ pub(crate) fn an_invalid_field_is_named() {
             s.network = network(|n| n.egress = vec![egress(Destination::Cidr(cidr("10.0.0.0/8", &["11.0.0.0/8"])))]);
         }),
         ("sandbox.spec.network.egress[0].tenant", |s| {
-            s.network = network(|n| n.egress = vec![egress(Destination::Tenant(pb::TenantScope::SandboxNetwork.into()))]);
+            s.network =
+                network(|n| n.egress = vec![egress(Destination::Tenant(pb::TenantScope::SandboxNetwork.into()))]);
         }),
         ("sandbox.spec.network.egress[0].selector", |s| {
             s.network = network(|n| n.egress = vec![egress(Destination::Selector(pb::SelectorBlock::default()))]);
@@ -105,15 +106,27 @@ pub(crate) fn an_invalid_field_is_named() {
             s.network = network(|n| n.egress = vec![egress(Destination::Cidr(cidr("169.254.169.254/32", &[])))]);
         }),
         ("sandbox.spec.network.egress[1].cidr.cidr", |s| {
-            s.network = network(|n| n.egress = vec![egress(Destination::Any(true)), egress(Destination::Cidr(cidr("fe80::/64", &[])))]);
+            s.network = network(|n| {
+                n.egress = vec![
+                    egress(Destination::Any(true)),
+                    egress(Destination::Cidr(cidr("fe80::/64", &[]))),
+                ]
+            });
         }),
         ("sandbox.spec.network.egress[0].cidr.cidr", |s| {
-            s.network = network(|n| n.egress = vec![egress(Destination::Cidr(cidr("10.0.0.0/8", &["10.0.0.0/9", "10.128.0.0/9"])))]);
+            s.network = network(|n| {
+                n.egress = vec![egress(Destination::Cidr(cidr(
+                    "10.0.0.0/8",
+                    &["10.0.0.0/9", "10.128.0.0/9"],
+                )))]
+            });
         }),
         ("sandbox.spec.network.ingress[0].ports", |s| {
             s.network = network(|n| n.ingress = vec![ingress(&[(8971, 0)])])
         }),
-        ("sandbox.spec.network.dns_egress", |s| s.network = network(|n| n.dns_egress = 9)),
+        ("sandbox.spec.network.dns_egress", |s| {
+            s.network = network(|n| n.dns_egress = 9)
+        }),
         ("sandbox.spec.network.egress", |s| {
             s.network = network(|n| n.egress = vec![egress(Destination::Any(true)); 65]);
         }),
@@ -131,13 +144,16 @@ pub(crate) fn an_invalid_field_is_named() {
         ("sandbox.spec.network.egress[0].tenant", |s| {
             s.network = network(|n| n.egress = vec![egress(Destination::Tenant(0))]);
         }),
-        ("sandbox.spec.network.egress[0].selector.pod_labels[\"not a key\"]", |s| {
-            let selector = pb::SelectorBlock {
-                pod_labels: [("not a key".to_owned(), "v".to_owned())].into(),
-                ..pb::SelectorBlock::default()
-            };
-            s.network = network(|n| n.egress = vec![egress(Destination::Selector(selector))]);
-        }),
+        (
+            "sandbox.spec.network.egress[0].selector.pod_labels[\"not a key\"]",
+            |s| {
+                let selector = pb::SelectorBlock {
+                    pod_labels: [("not a key".to_owned(), "v".to_owned())].into(),
+                    ..pb::SelectorBlock::default()
+                };
+                s.network = network(|n| n.egress = vec![egress(Destination::Selector(selector))]);
+            },
+        ),
         ("sandbox.spec.network.egress[0].cidr.except", |s| {
             let except: Vec<String> = (0..33).map(|i| format!("203.0.113.{i}/32")).collect();
             let block = pb::CidrBlock {
@@ -182,7 +198,9 @@ fn a_range_of_which_something_remains_is_accepted() {
         (cidr("10.0.0.0/8", &["10.0.0.0/9"]), [(8970, 8971)]),
     ] {
         let spec = with(|s| {
-            s.network = network(|n| (n.egress, n.ingress) = (vec![egress(Destination::Cidr(destination))], vec![ingress(&ports)]));
+            s.network = network(|n| {
+                (n.egress, n.ingress) = (vec![egress(Destination::Cidr(destination))], vec![ingress(&ports)])
+            });
         });
         assert!(draft(spec).is_ok());
     }

@@ -20,8 +20,12 @@ pub(super) fn an_invalid_field_is_named() {
                 ..container("b")
             });
         }),
-        ("sandbox.spec.containers[1].name", |s| s.containers.push(container("main"))),
-        ("sandbox.spec.containers[1].name", |s| s.containers.push(container("Upper"))),
+        ("sandbox.spec.containers[1].name", |s| {
+            s.containers.push(container("main"))
+        }),
+        ("sandbox.spec.containers[1].name", |s| {
+            s.containers.push(container("Upper"))
+        }),
         ("sandbox.spec.containers[1].name", |s| {
             s.containers.push(container("sandbox-operator-agent"))
         }),
@@ -29,15 +33,31 @@ pub(super) fn an_invalid_field_is_named() {
             s.containers.push(container("b"));
             s.containers.iter_mut().for_each(|c| c.primary = Some(true));
         }),
-        ("sandbox.spec.containers[0].working_dir", |s| s.containers[0].working_dir = "work".into()),
-        ("sandbox.spec.containers[0].command", |s| s.containers[0].command = "a\0b".into()),
-        ("sandbox.spec.containers[0].args[1]", |s| s.containers[0].args[1] = "\0".into()),
-        ("sandbox.spec.containers[0].environment_variables[\"NOT A NAME\"]", |s| {
-            s.containers[0].environment_variables.insert("NOT A NAME".into(), "x".into());
+        ("sandbox.spec.containers[0].working_dir", |s| {
+            s.containers[0].working_dir = "work".into()
         }),
-        ("sandbox.spec.containers[0].environment_variables[\"CW_SANDBOX_ID\"]", |s| {
-            s.containers[0].environment_variables.insert("CW_SANDBOX_ID".into(), "x".into());
+        ("sandbox.spec.containers[0].command", |s| {
+            s.containers[0].command = "a\0b".into()
         }),
+        ("sandbox.spec.containers[0].args[1]", |s| {
+            s.containers[0].args[1] = "\0".into()
+        }),
+        (
+            "sandbox.spec.containers[0].environment_variables[\"NOT A NAME\"]",
+            |s| {
+                s.containers[0]
+                    .environment_variables
+                    .insert("NOT A NAME".into(), "x".into());
+            },
+        ),
+        (
+            "sandbox.spec.containers[0].environment_variables[\"CW_SANDBOX_ID\"]",
+            |s| {
+                s.containers[0]
+                    .environment_variables
+                    .insert("CW_SANDBOX_ID".into(), "x".into());
+            },
+        ),
         ("sandbox.spec.containers[0].environment_variables[\"A\"]", |s| {
             s.containers[0].environment_variables.insert("A".into(), "\0".into());
         }),
@@ -57,9 +77,15 @@ pub(super) fn an_invalid_field_is_named() {
         ("sandbox.spec.containers[0].files[0].path", |s| {
             s.containers[0].files = vec![file("../../etc/passwd")]
         }),
-        ("sandbox.spec.containers[0].files[0].path", |s| s.containers[0].files = vec![file("a/")]),
-        ("sandbox.spec.containers[0].files[0].path", |s| s.containers[0].files = vec![file("")]),
-        ("sandbox.spec.containers[0].files[0].path", |s| s.containers[0].files = vec![file("/a:b")]),
+        ("sandbox.spec.containers[0].files[0].path", |s| {
+            s.containers[0].files = vec![file("a/")]
+        }),
+        ("sandbox.spec.containers[0].files[0].path", |s| {
+            s.containers[0].files = vec![file("")]
+        }),
+        ("sandbox.spec.containers[0].files[0].path", |s| {
+            s.containers[0].files = vec![file("/a:b")]
+        }),
         ("sandbox.spec.containers[0].files[0].path", |s| {
             s.containers[0].files = vec![file("/.sandbox-operator/x")]
         }),
@@ -93,43 +119,52 @@ pub(super) fn an_invalid_field_is_named() {
             s.containers[0].resource_requirements = cpu("1", "1");
             s.containers[0].resources = Some(pb::Resources::default());
         }),
-        ("sandbox.spec.containers[0].resource_requirements.limits.gpu.count", |s| {
-            let gpu = pb::Gpu {
-                count: -1,
-                ..pb::Gpu::default()
-            };
-            s.containers[0].resource_requirements = Some(pb::ResourceRequirements {
-                requests: None,
-                limits: Some(pb::Resources {
-                    gpu: Some(gpu),
-                    ..pb::Resources::default()
-                }),
-            });
-        }),
+        (
+            "sandbox.spec.containers[0].resource_requirements.limits.gpu.count",
+            |s| {
+                let gpu = pb::Gpu {
+                    count: -1,
+                    ..pb::Gpu::default()
+                };
+                s.containers[0].resource_requirements = Some(pb::ResourceRequirements {
+                    requests: None,
+                    limits: Some(pb::Resources {
+                        gpu: Some(gpu),
+                        ..pb::Resources::default()
+                    }),
+                });
+            },
+        ),
         ("sandbox.spec.containers[0].security_context.privileged", |s| {
             s.containers[0].security_context = security(pb::SecurityContext {
                 privileged: Some(true),
                 ..pb::SecurityContext::default()
             });
         }),
-        ("sandbox.spec.containers[0].security_context.allow_privilege_escalation", |s| {
-            s.containers[0].security_context = security(pb::SecurityContext {
-                allow_privilege_escalation: Some(true),
-                ..pb::SecurityContext::default()
-            });
-        }),
+        (
+            "sandbox.spec.containers[0].security_context.allow_privilege_escalation",
+            |s| {
+                s.containers[0].security_context = security(pb::SecurityContext {
+                    allow_privilege_escalation: Some(true),
+                    ..pb::SecurityContext::default()
+                });
+            },
+        ),
         ("sandbox.spec.containers[0].security_context.capabilities_add[0]", |s| {
             s.containers[0].security_context = security(pb::SecurityContext {
                 capabilities_add: vec!["SYS_ADMIN".into()],
                 ..pb::SecurityContext::default()
             });
         }),
-        ("sandbox.spec.containers[0].security_context.capabilities_drop[0]", |s| {
-            s.containers[0].security_context = security(pb::SecurityContext {
-                capabilities_drop: vec!["CAP_CHOWN".into()],
-                ..pb::SecurityContext::default()
-            });
-        }),
+        (
+            "sandbox.spec.containers[0].security_context.capabilities_drop[0]",
+            |s| {
+                s.containers[0].security_context = security(pb::SecurityContext {
+                    capabilities_drop: vec!["CAP_CHOWN".into()],
+                    ..pb::SecurityContext::default()
+                });
+            },
+        ),
         ("sandbox.spec.containers[0].security_context.seccomp_profile", |s| {
             s.containers[0].security_context = security(pb::SecurityContext {
                 seccomp_profile: "Unconfined".into(),
@@ -160,19 +195,33 @@ pub(super) fn an_invalid_field_is_named() {
                 ..mount("v", "/v")
             }];
         }),
-        ("sandbox.spec.containers[0].image", |s| s.containers[0].image = "a b".into()),
-        ("sandbox.spec.containers[0].working_dir", |s| s.containers[0].working_dir = "/\0".into()),
+        ("sandbox.spec.containers[0].image", |s| {
+            s.containers[0].image = "a b".into()
+        }),
+        ("sandbox.spec.containers[0].working_dir", |s| {
+            s.containers[0].working_dir = "/\0".into()
+        }),
         ("sandbox.spec.containers[0].working_dir", |s| {
             s.containers[0].working_dir = format!("/{}", "x".repeat(4096))
         }),
-        ("sandbox.spec.containers[0].args", |s| s.containers[0].args = vec!["x".into(); 1025]),
-        // What Linux cannot pass to a process. A dollar counts once, though it is escaped in the Sandbox.
-        ("sandbox.spec.containers[0].command", |s| s.containers[0].command = "$".repeat(131_072)),
-        ("sandbox.spec.containers[0].args[0]", |s| s.containers[0].args[0] = "$".repeat(131_072)),
-        ("sandbox.spec.containers[0].environment_variables[\"A\"]", |s| {
-            s.containers[0].environment_variables.insert("A".into(), "x".repeat(131_070));
+        ("sandbox.spec.containers[0].args", |s| {
+            s.containers[0].args = vec!["x".into(); 1025]
         }),
-        ("sandbox.spec.containers[0]", |s| s.containers[0].args = vec!["x".repeat(131_071); 16]),
+        // What Linux cannot pass to a process. A dollar counts once, though it is escaped in the Sandbox.
+        ("sandbox.spec.containers[0].command", |s| {
+            s.containers[0].command = "$".repeat(131_072)
+        }),
+        ("sandbox.spec.containers[0].args[0]", |s| {
+            s.containers[0].args[0] = "$".repeat(131_072)
+        }),
+        ("sandbox.spec.containers[0].environment_variables[\"A\"]", |s| {
+            s.containers[0]
+                .environment_variables
+                .insert("A".into(), "x".repeat(131_070));
+        }),
+        ("sandbox.spec.containers[0]", |s| {
+            s.containers[0].args = vec!["x".repeat(131_071); 16]
+        }),
         ("sandbox.spec.containers[0].environment_variables", |s| {
             s.containers[0].environment_variables = (0..513).map(|i| (format!("V{i}"), String::new())).collect();
         }),
@@ -190,7 +239,10 @@ pub(super) fn an_invalid_field_is_named() {
         }),
         ("sandbox.spec.containers[1].files", |s| {
             let files = (0..65).map(|i| file(&format!("/{i}"))).collect();
-            s.containers.push(pb::Container { files, ..container("b") });
+            s.containers.push(pb::Container {
+                files,
+                ..container("b")
+            });
         }),
         ("sandbox.spec.containers[0].resources.cpu", |s| {
             s.containers[0].resources = Some(pb::Resources {
@@ -201,7 +253,10 @@ pub(super) fn an_invalid_field_is_named() {
         ("sandbox.spec.containers[0].resource_requirements.requests.gpu", |s| {
             let gpus = |count: i64| {
                 Some(pb::Resources {
-                    gpu: Some(pb::Gpu { count, ..pb::Gpu::default() }),
+                    gpu: Some(pb::Gpu {
+                        count,
+                        ..pb::Gpu::default()
+                    }),
                     ..pb::Resources::default()
                 })
             };

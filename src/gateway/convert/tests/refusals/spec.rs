@@ -40,13 +40,24 @@ pub(super) fn an_invalid_field_is_named() {
             s.volumes = vec![scratch("sandbox-operator-agent", "", pb::StorageMedium::Disk)]
         }),
         ("sandbox.spec.volumes[1].name", |s| {
-            s.volumes = vec![scratch("v", "", pb::StorageMedium::Disk), scratch("v", "", pb::StorageMedium::Disk)];
+            s.volumes = vec![
+                scratch("v", "", pb::StorageMedium::Disk),
+                scratch("v", "", pb::StorageMedium::Disk),
+            ];
         }),
         ("sandbox.spec.services[0].port", |s| s.services = vec![service(0, "a")]),
-        ("sandbox.spec.services[0].port", |s| s.services = vec![service(8971, "a")]),
-        ("sandbox.spec.services[0].name", |s| s.services = vec![service(80, "My_Service")]),
-        ("sandbox.spec.services[1].name", |s| s.services = vec![service(80, "a"), service(81, "a")]),
-        ("sandbox.spec.services[1].port", |s| s.services = vec![service(80, "a"), service(80, "b")]),
+        ("sandbox.spec.services[0].port", |s| {
+            s.services = vec![service(8971, "a")]
+        }),
+        ("sandbox.spec.services[0].name", |s| {
+            s.services = vec![service(80, "My_Service")]
+        }),
+        ("sandbox.spec.services[1].name", |s| {
+            s.services = vec![service(80, "a"), service(81, "a")]
+        }),
+        ("sandbox.spec.services[1].port", |s| {
+            s.services = vec![service(80, "a"), service(80, "b")]
+        }),
         ("sandbox.spec.services[0].visibility", |s| {
             s.services = vec![pb::Service {
                 visibility: 77,
@@ -59,9 +70,13 @@ pub(super) fn an_invalid_field_is_named() {
         }),
         ("sandbox.spec.instance_type", |s| s.instance_type = "x".into()),
         ("sandbox.spec.network_config_id", |s| s.network_config_id = "x".into()),
-        ("sandbox.spec.runtime_class_selection", |s| s.runtime_class_selection = 1),
+        ("sandbox.spec.runtime_class_selection", |s| {
+            s.runtime_class_selection = 1
+        }),
         ("sandbox.spec.runtime_class", |s| s.runtime_class = "Not A Name".into()),
-        ("sandbox.spec.max_lifetime_seconds", |s| s.max_lifetime_seconds = 2_592_001),
+        ("sandbox.spec.max_lifetime_seconds", |s| {
+            s.max_lifetime_seconds = 2_592_001
+        }),
         ("sandbox.spec.max_lifetime_seconds", |s| s.max_lifetime_seconds = -1),
         ("sandbox.spec.annotations[\"sandbox-operator.dev/x\"]", |s| {
             drop(s.annotations.insert("sandbox-operator.dev/x".into(), "y".into()))
@@ -81,9 +96,13 @@ pub(super) fn an_invalid_field_is_named() {
         ("sandbox.spec.annotations", |s| {
             drop(s.annotations.insert("a".into(), "x".repeat(256 << 10)))
         }),
-        ("sandbox.spec.runner_ids", |s| s.runner_ids = vec!["default".into(); 101]),
+        ("sandbox.spec.runner_ids", |s| {
+            s.runner_ids = vec!["default".into(); 101]
+        }),
         ("sandbox.spec.volumes", |s| {
-            s.volumes = (0..33).map(|i| scratch(&format!("v{i}"), "", pb::StorageMedium::Disk)).collect();
+            s.volumes = (0..33)
+                .map(|i| scratch(&format!("v{i}"), "", pb::StorageMedium::Disk))
+                .collect();
         }),
         ("sandbox.spec.volumes[0].name", |s| {
             s.volumes = vec![scratch("V", "", pb::StorageMedium::Disk)]
@@ -195,8 +214,16 @@ pub(super) fn what_this_cluster_does_not_have_is_refused_with_a_reason() {
             "NO_SUITABLE_RUNNER",
         ),
         (by_name, Code::FailedPrecondition, "NO_SUITABLE_RUNNER"),
-        (endpoint(pb::EndpointKind::Https), Code::Unimplemented, "NOT_IMPLEMENTED"),
-        (endpoint(pb::EndpointKind::TlsPassthrough), Code::Unimplemented, "NOT_IMPLEMENTED"),
+        (
+            endpoint(pb::EndpointKind::Https),
+            Code::Unimplemented,
+            "NOT_IMPLEMENTED",
+        ),
+        (
+            endpoint(pb::EndpointKind::TlsPassthrough),
+            Code::Unimplemented,
+            "NOT_IMPLEMENTED",
+        ),
         (restore, Code::Unimplemented, "FSS_NOT_SUPPORTED"),
         (volume, Code::NotFound, "VOLUME_NOT_FOUND"),
     ] {
@@ -219,22 +246,34 @@ pub(super) fn all_invalid_fields_are_in_one_small_answer() {
         s.runner_ids = vec!["other".into()];
     });
     assert_eq!(
-        (status.code(), status.get_details_bad_request().unwrap().field_violations.len()),
+        (
+            status.code(),
+            status.get_details_bad_request().unwrap().field_violations.len()
+        ),
         (Code::InvalidArgument, 3)
     );
     let status = refused(|s| {
         s.tags = vec!["x".repeat(300); 65];
-        s.containers[0].environment_variables = (0..99).map(|i| (format!("bad {i}{}", "😀".repeat(300)), String::new())).collect();
+        s.containers[0].environment_variables = (0..99)
+            .map(|i| (format!("bad {i}{}", "😀".repeat(300)), String::new()))
+            .collect();
     });
     assert_eq!(
         status.get_details_bad_request().unwrap().field_violations.len(),
         8,
         "only fields of the request"
     );
-    assert!(status.message().starts_with("165 fields are invalid"), "{}", status.message());
+    assert!(
+        status.message().starts_with("165 fields are invalid"),
+        "{}",
+        status.message()
+    );
     let mut headers = http::HeaderMap::new();
     status.add_header(&mut headers).unwrap();
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum();
     assert!(bytes < 8 << 10, "{bytes}: clients accept 8 KiB");
 }
 
@@ -268,13 +307,19 @@ pub(super) fn overrides_of_a_template_are_named_as_such() {
                 ..pb::NetworkOptions::default()
             });
         }),
-        ("overrides.volumes", |p| p.volumes = vec![scratch("other", "", pb::StorageMedium::Disk)]),
+        ("overrides.volumes", |p| {
+            p.volumes = vec![scratch("other", "", pb::StorageMedium::Disk)]
+        }),
     ];
     for (field, change) in cases {
         let mut partial = pb::PartialSandboxSpec::default();
         change(&mut partial);
         let status = draft_from(Some(&template()), into_spec(partial)).err().unwrap();
-        assert!(status.message().starts_with(&format!("{field}: ")), "{field}: {}", status.message());
+        assert!(
+            status.message().starts_with(&format!("{field}: ")),
+            "{field}: {}",
+            status.message()
+        );
     }
 }
 

@@ -4,7 +4,10 @@ use super::*;
 
 /// A log as a kubelet has it: entries with times in seconds, and lines that have several parts.
 fn log(lines: &[(&str, &str)]) -> String {
-    lines.iter().map(|(at, text)| format!("2026-11-23T13:00:{at}Z {text}")).collect()
+    lines
+        .iter()
+        .map(|(at, text)| format!("2026-11-23T13:00:{at}Z {text}"))
+        .collect()
 }
 
 fn at(second: &str) -> Timestamp {
@@ -56,7 +59,13 @@ fn timestamps_are_removed_or_kept() {
 
 #[test]
 fn a_start_is_exact_to_the_nanosecond_and_among_equals() {
-    let log = log(&[("01.1", "a\n"), ("01.2", "b\n"), ("01.2", "c\n"), ("01.2", "d\n"), ("01.9", "e\n")]);
+    let log = log(&[
+        ("01.1", "a\n"),
+        ("01.2", "b\n"),
+        ("01.2", "c\n"),
+        ("01.2", "d\n"),
+        ("01.9", "e\n"),
+    ]);
     for (start, expected) in [
         (Start::Since(at("01.100000001")), "b\nc\nd\ne\n"),
         (Start::Since(at("01.1")), "a\nb\nc\nd\ne\n"),
@@ -84,8 +93,18 @@ fn a_start_is_exact_to_the_nanosecond_and_among_equals() {
 
 #[test]
 fn the_last_lines_are_found() {
-    let log = log(&[("01.1", "a\n"), ("01.2", "b\n"), ("01.2", "c\n"), ("01.9", "unfinished")]);
-    for (wanted, start) in [(1, line("01.9", 0)), (2, line("01.2", 1)), (3, line("01.2", 0)), (9, line("01.1", 0))] {
+    let log = log(&[
+        ("01.1", "a\n"),
+        ("01.2", "b\n"),
+        ("01.2", "c\n"),
+        ("01.9", "unfinished"),
+    ]);
+    for (wanted, start) in [
+        (1, line("01.9", 0)),
+        (2, line("01.2", 1)),
+        (3, line("01.2", 0)),
+        (9, line("01.1", 0)),
+    ] {
         let mut renderer = Renderer::last_lines(wanted);
         renderer.feed(log.as_bytes()).unwrap();
         assert_eq!(renderer.start_of_last(), Start::From(start));
@@ -95,7 +114,12 @@ fn the_last_lines_are_found() {
 
 #[test]
 fn lines_out_of_order_keep_their_order() {
-    let log = log(&[("05.1", "out\n"), ("05.0", "err\n"), ("04.9", "err\n"), ("05.2", "out\n")]);
+    let log = log(&[
+        ("05.1", "out\n"),
+        ("05.0", "err\n"),
+        ("04.9", "err\n"),
+        ("05.2", "out\n"),
+    ]);
     assert_eq!(text(&log, Start::Since(at("05.1")), false), "out\nerr\nerr\nout\n");
     assert_eq!(
         text(
@@ -132,7 +156,11 @@ fn a_missing_line_is_a_gap() {
         )
     };
     assert_eq!(gone("03"), (vec![], Err(RenderError::Gap)));
-    assert_eq!(gone("06.9"), (vec![], Err(RenderError::Gap)), "at the end of the log at the latest");
+    assert_eq!(
+        gone("06.9"),
+        (vec![], Err(RenderError::Gap)),
+        "at the end of the log at the latest"
+    );
     assert_eq!(gone("09"), (vec![], Err(RenderError::Gap)));
     let equals = read(
         log.as_bytes(),
@@ -154,7 +182,13 @@ fn messages_of_the_kubelet_are_errors() {
     for said in ["unable to retrieve container logs for containerd://1", "failed\n"] {
         for before in ["", &whole] {
             let (out, end) = read(format!("{before}{said}").as_bytes(), Start::Beginning, false, 4);
-            assert_eq!(out, before.strip_prefix("2026-11-23T13:00:05Z ").unwrap_or_default().as_bytes());
+            assert_eq!(
+                out,
+                before
+                    .strip_prefix("2026-11-23T13:00:05Z ")
+                    .unwrap_or_default()
+                    .as_bytes()
+            );
             assert_eq!(end, Err(RenderError::Kubelet(said.trim().into())));
         }
     }
@@ -165,7 +199,9 @@ fn messages_of_the_kubelet_are_errors() {
 #[test]
 fn characters_are_not_cut_and_binary_data_passes() {
     let mut renderer = Renderer::new(Start::Beginning, false);
-    renderer.feed("2026-11-23T13:00:05Z a€".as_bytes().split_last().unwrap().1).unwrap();
+    renderer
+        .feed("2026-11-23T13:00:05Z a€".as_bytes().split_last().unwrap().1)
+        .unwrap();
     assert_eq!(renderer.take(false), "a");
     renderer.feed(&"€".as_bytes()[2..]).unwrap();
     assert_eq!(renderer.take(false), "€");
@@ -180,7 +216,10 @@ struct Cases(u64);
 
 impl Cases {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 
@@ -264,7 +303,10 @@ fn an_offset_past_the_end_is_detected() {
         false,
     );
     renderer.feed(log.as_bytes()).unwrap();
-    assert_eq!((renderer.end(), renderer.unskipped(), renderer.take(true).len()), (Ok(()), 8, 0));
+    assert_eq!(
+        (renderer.end(), renderer.unskipped(), renderer.take(true).len()),
+        (Ok(()), 8, 0)
+    );
 }
 
 /// What a read of `log` delivers.
@@ -277,10 +319,23 @@ fn delivered(mut renderer: Renderer, log: &str) -> Result<String, RenderError> {
 fn a_read_that_needs_a_file_takes_no_other() {
     let log = log(&[("05", "a\n"), ("05.1", "b\n")]);
     let renderer = |start| Renderer::new(start, false);
-    assert_eq!(delivered(renderer(Start::File(Some(at("05")))), &log).unwrap(), "a\nb\n");
-    assert_eq!(delivered(renderer(Start::File(Some(at("04.9")))), &log), Err(RenderError::Gap));
-    assert_eq!(delivered(renderer(Start::File(Some(at("05")))), ""), Err(RenderError::Gap));
-    assert_eq!(delivered(renderer(Start::File(None)), "").unwrap(), "", "it was empty and is");
+    assert_eq!(
+        delivered(renderer(Start::File(Some(at("05")))), &log).unwrap(),
+        "a\nb\n"
+    );
+    assert_eq!(
+        delivered(renderer(Start::File(Some(at("04.9")))), &log),
+        Err(RenderError::Gap)
+    );
+    assert_eq!(
+        delivered(renderer(Start::File(Some(at("05")))), ""),
+        Err(RenderError::Gap)
+    );
+    assert_eq!(
+        delivered(renderer(Start::File(None)), "").unwrap(),
+        "",
+        "it was empty and is"
+    );
     assert_eq!(delivered(renderer(Start::File(None)), &log), Err(RenderError::Gap));
     let mut filled = renderer(Start::File(None));
     filled.expect_file(at("05"));
@@ -305,7 +360,10 @@ fn nothing_of_the_next_file_is_delivered() {
         renderer.stop_at_files(later.clone());
         let log = log(&[("05", "a\n"), (next, "b\n")]);
         let result = renderer.feed(log.as_bytes());
-        assert_eq!(&renderer.take(true)[..], if result.is_ok() { &b"a\nb\n"[..] } else { b"a\n" });
+        assert_eq!(
+            &renderer.take(true)[..],
+            if result.is_ok() { &b"a\nb\n"[..] } else { b"a\n" }
+        );
         assert_eq!(result, expected, "{next}");
         if result != Err(RenderError::Gap) {
             assert_eq!(renderer.end(), Ok(()), "{next}");

@@ -40,21 +40,38 @@ fn request(image: &str, request_id: &str) -> pb::CreateSandboxRequest {
 
 #[test]
 fn a_name_depends_on_tenant_user_and_request_id() {
-    let of = |ns: &str, user: &str, id: &str| CreateRequest::from_create(&caller(ns, user), request("i", id)).unwrap().0.key.name;
+    let of = |ns: &str, user: &str, id: &str| {
+        CreateRequest::from_create(&caller(ns, user), request("i", id))
+            .unwrap()
+            .0
+            .key
+            .name
+    };
     assert_eq!(of("a", "u", "1"), of("a", "u", "1"));
     for (ns, user, id) in [("b", "u", "1"), ("a", "v", "1"), ("a", "u", "2")] {
         assert_ne!(of(ns, user, id), of("a", "u", "1"));
     }
-    assert_ne!(of("a", "u", ""), of("a", "u", ""), "without a request_id every request is new");
+    assert_ne!(
+        of("a", "u", ""),
+        of("a", "u", ""),
+        "without a request_id every request is new"
+    );
     assert!(CreateRequest::from_create(&caller("a", "u"), request("i", &"x".repeat(129))).is_err());
 }
 
 #[test]
 fn a_repeated_request_is_accepted_and_another_is_a_conflict() {
-    let key = |image: &str| CreateRequest::from_create(&caller("a", "u"), request(image, "1")).unwrap().0.key;
+    let key = |image: &str| {
+        CreateRequest::from_create(&caller("a", "u"), request(image, "1"))
+            .unwrap()
+            .0
+            .key
+    };
     let first = key("i");
     let mut sandbox = Sandbox::new(&first.name, SandboxSpec::default());
-    sandbox.annotations_mut().insert(ANNOTATION_REQUEST.into(), first.body_sha256.clone());
+    sandbox
+        .annotations_mut()
+        .insert(ANNOTATION_REQUEST.into(), first.body_sha256.clone());
     assert!(key("i").check_same(&sandbox).is_ok());
     assert_eq!(key("j").check_same(&sandbox).unwrap_err().code(), Code::AlreadyExists);
     sandbox.annotations_mut().clear();
@@ -68,7 +85,10 @@ fn fields_that_the_platform_sets_are_refused() {
     (sandbox.sandbox_id, sandbox.control) = ("x".into(), pb::Control::ContainerEngine.into());
     let (request, _) = CreateRequest::from_create(&caller("a", "u"), request).unwrap();
     let message = request.problems.into_result().unwrap_err().message().to_owned();
-    assert!(message.contains("sandbox.sandbox_id") && message.contains("sandbox.control"), "{message}");
+    assert!(
+        message.contains("sandbox.sandbox_id") && message.contains("sandbox.control"),
+        "{message}"
+    );
 }
 
 #[test]

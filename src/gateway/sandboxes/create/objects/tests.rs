@@ -63,7 +63,11 @@ fn files_go_into_secrets_that_the_sandbox_owns() {
             files: vec![file("./c", MAX_SECRET_BYTES)],
             ..container("b")
         });
-        s.containers[0].files = vec![file("/a//x", 1), file("train.py", MAX_SECRET_BYTES - 1), file("/empty", 0)];
+        s.containers[0].files = vec![
+            file("/a//x", 1),
+            file("train.py", MAX_SECRET_BYTES - 1),
+            file("/empty", 0),
+        ];
     });
     let (sandbox, secrets) = objects_of(spec);
     assert_eq!(sandbox.metadata.annotations.as_ref().unwrap()[ANNOTATION_HOLD], "files");
@@ -76,7 +80,10 @@ fn files_go_into_secrets_that_the_sandbox_owns() {
     );
     for (f, size) in all.iter().zip([1, MAX_SECRET_BYTES - 1, 0, MAX_SECRET_BYTES]) {
         let key = f.secret_key_ref.as_ref().unwrap();
-        let secret = secrets.iter().find(|s| s.metadata.name.as_ref() == Some(&key.name)).unwrap();
+        let secret = secrets
+            .iter()
+            .find(|s| s.metadata.name.as_ref() == Some(&key.name))
+            .unwrap();
         assert_eq!(secret.data.as_ref().unwrap()[&key.key].0.len(), size, "{}", f.path);
     }
     assert_eq!(secrets.len(), 2, "as few as possible");
@@ -88,10 +95,19 @@ fn files_go_into_secrets_that_the_sandbox_owns() {
             sandbox.metadata.uid.clone().unwrap()
         );
     }
-    assert!(serde_json::to_string(&sandbox).unwrap().len() < 4096, "no content in the Sandbox");
+    assert!(
+        serde_json::to_string(&sandbox).unwrap().len() < 4096,
+        "no content in the Sandbox"
+    );
     let returned = message_of(&sandbox).spec.unwrap();
     assert_eq!(returned.containers[0].files[1].path, "train.py");
-    assert!(returned.containers.iter().flat_map(|c| &c.files).all(|f| f.content.is_empty()));
+    assert!(
+        returned
+            .containers
+            .iter()
+            .flat_map(|c| &c.files)
+            .all(|f| f.content.is_empty())
+    );
 }
 
 #[test]
@@ -128,10 +144,16 @@ fn secrets_are_references_or_copies_and_are_never_returned() {
     };
     assert_eq!((key(0).name.as_str(), key(0).key.as_str()), ("store", "TOKEN"));
     assert_eq!(key(1).name, format!("{NAME}-values"));
-    let values = secrets.iter().find(|s| s.metadata.name.as_ref() == Some(&key(1).name)).unwrap();
+    let values = secrets
+        .iter()
+        .find(|s| s.metadata.name.as_ref() == Some(&key(1).name))
+        .unwrap();
     assert_eq!(values.data.as_ref().unwrap()[&key(1).key].0, b"p$ss");
     let registry = &w.pod.image_pull_secrets.as_ref().unwrap()[0].name;
-    let registry = secrets.iter().find(|s| s.metadata.name.as_ref() == Some(registry)).unwrap();
+    let registry = secrets
+        .iter()
+        .find(|s| s.metadata.name.as_ref() == Some(registry))
+        .unwrap();
     assert_eq!(registry.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
     let returned = message_of(&sandbox);
     assert_eq!(
@@ -152,7 +174,9 @@ pub(crate) fn a_sandbox_that_is_too_large_is_refused() {
     let draft = draft(with(|s| s.containers[0].args = vec!["x".repeat(131_000); 9])).unwrap();
     let status = sandbox("tenant", &request(), &spec_path(), &draft, &ResolvedSecrets::default()).unwrap_err();
     assert!(
-        status.message().starts_with("sandbox.spec: must have at most 1048576 bytes"),
+        status
+            .message()
+            .starts_with("sandbox.spec: must have at most 1048576 bytes"),
         "{}",
         status.message()
     );
