@@ -1,0 +1,3 @@
+module cluster/internet
+
+go 1.26.0
