@@ -39,12 +39,20 @@ check --set podDisruptionBudget.enabled=false,networkPolicy.enabled=false,crds.i
 # Numbers where Kubernetes wants text, as --set passes them.
 check --set podAnnotations.build=7,sandboxes.defaults.limits.cpu=1,sandboxes.network.dns.podLabels.version=1
 
+# With the values of an older chart (helm upgrade --reuse-values).
+check --set sandboxes.constraints=null,admissionPolicies=null
+
 refuses "additional properties 'nonsense' not allowed" --set nonsense=1
 refuses 'sandboxes.defaults.limits.memory: "2GB" is not a quantity: write 2G for powers of 1000, or 2Gi' --set sandboxes.defaults.limits.memory=2GB
 refuses 'sandboxes.defaults.sharedMemory: "64MB" is not a quantity: write 64M for powers of 1000, or 64Mi' --set sandboxes.defaults.sharedMemory=64MB
 refuses 'sandboxes.defaults.requests.cpu: "3" is above sandboxes.defaults.limits.cpu, 2' --set sandboxes.defaults.requests.cpu=3
 refuses 'sandboxes.defaults.requests.cpu: "-1" is not a quantity' --set sandboxes.defaults.requests.cpu=-1
 refuses 'sandboxes.defaults.containerImage: "My image" is not the name of an image' --set 'sandboxes.defaults.containerImage=My image'
+refuses 'sandboxes.defaults.maxLifetimeSeconds: "86400" is above sandboxes.constraints.maxLifetimeSeconds, 3600: lower it' --set sandboxes.constraints.maxLifetimeSeconds=3600
+refuses 'sandboxes.constraints.egress.cidrs[0]: "10.0.0.1" is not an address range' --set 'sandboxes.constraints.egress.cidrs={10.0.0.1}'
+refuses 'sandboxes.constraints.podLabelKeys[0]: "*.example.com/*" is not a key: write *, example.com/*' --set 'sandboxes.constraints.podLabelKeys={*.example.com/*}'
+refuses "at '/sandboxes/constraints/images': minItems: got 0, want 1" --set-json 'sandboxes.constraints.images=[]'
+refuses "additional properties 'runtimeClasses' not allowed" --set 'sandboxes.constraints.runtimeClasses={gvisor}'
 refuses 'resources.limits.memory: "lots" is not a quantity' --set resources.limits.memory=lots
 refuses 'gateway.resources.requests.memory: "2Gi" is above gateway.resources.limits.memory, 1Gi' --set gateway.resources.requests.memory=2Gi
 refuses 'sandboxes.network.never[0]: "10.0.0.1" is not an address range: write 10.0.0.1/32' --set 'sandboxes.network.never={10.0.0.1}'

@@ -53,6 +53,8 @@ reasons! {
     UNSCHEDULABLE = "Unschedulable";
     /// Pod Security or another admission rule refused a child; the message has its text.
     POLICY_REJECTED = "PolicyRejected";
+    /// The resolved spec violates a constraint of the cluster's administrator; the message names field and rule.
+    CONSTRAINT_VIOLATED = "ConstraintViolated";
     /// An image cannot be pulled.
     IMAGE_PULL_ERROR = "ImagePullError";
     /// An image name cannot be parsed.

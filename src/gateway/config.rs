@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::resources::settings::PublicServices;
+use crate::resources::settings::{Constraints, Defaults, PublicServices};
 
 /// The gateway's configuration file.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,6 +36,10 @@ pub struct Config {
     pub public_services: PublicServices,
     /// Further addresses that no sandbox can reach. Must equal the operator's setting.
     pub never: Vec<IpNet>,
+    /// Values for fields that a request does not set. Must equal the operator's setting.
+    pub defaults: Defaults,
+    /// What sandboxes may be. Must equal the operator's setting.
+    pub constraints: Constraints,
     /// The GPUs of the nodes.
     pub gpus: Gpus,
     /// Seconds from SIGTERM until long streams are ended, at most 20. Short calls finish in that time.
@@ -151,6 +155,8 @@ impl Default for Config {
             limits: Limits::default(),
             public_services: PublicServices::default(),
             never: Vec::new(),
+            defaults: Defaults::default(),
+            constraints: Constraints::default(),
             gpus: Gpus::default(),
             drain_seconds: 10,
         }

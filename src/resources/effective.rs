@@ -6,7 +6,7 @@ use crate::api::{FieldPath, Lifecycle, Sandbox, SandboxSession, Workload, limits
 /// A sandbox's fields after defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effective {
-    /// Own and session's fields, merged.
+    /// Own, session's and operator's fields, merged.
     pub workload: Workload,
     /// Image of the main container.
     pub image: String,
@@ -24,11 +24,12 @@ pub struct Effective {
 
 impl Effective {
     /// Merges the fields. `session`: the sandbox's session, if it has one and it is known.
-    pub(crate) fn new(sandbox: &Sandbox, session: Option<&SandboxSession>, settings: &Settings) -> Effective {
-        let workload = match session.and_then(|s| s.spec.defaults.as_ref()) {
+    pub fn new(sandbox: &Sandbox, session: Option<&SandboxSession>, settings: &Settings) -> Effective {
+        let mut workload = match session.and_then(|s| s.spec.defaults.as_ref()) {
             Some(defaults) => sandbox.spec.workload.clone().or(defaults.clone()),
             None => sandbox.spec.workload.clone(),
         };
+        settings.defaults.complete(&mut workload);
         let Lifecycle {
             max_lifetime_seconds,
             start_timeout_seconds,

@@ -3,6 +3,7 @@
 pub mod address_block;
 pub mod addresses;
 mod agent_injection;
+pub mod constraints;
 pub mod effective;
 pub mod exec_limits;
 pub mod files;

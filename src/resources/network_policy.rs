@@ -113,7 +113,7 @@ pub(crate) fn dns(effective: &Effective) -> Dns {
     })
 }
 
-fn mode(effective: &Effective) -> EgressMode {
+pub(super) fn mode(effective: &Effective) -> EgressMode {
     effective
         .workload
         .network

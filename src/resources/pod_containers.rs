@@ -292,7 +292,7 @@ fn security_context(
 /// Requests *and* limits, since quotas refuse pods without. What the user gives one of is given the other: a lone limit
 /// is also the request (as Kubernetes has it), a lone request is also the limit. What the user does not name gets the
 /// defaults.
-fn resources(own: Option<&ResourceRequirements>, settings: &Settings) -> ResourceRequirements {
+pub(super) fn resources(own: Option<&ResourceRequirements>, settings: &Settings) -> ResourceRequirements {
     let own = own.cloned().unwrap_or_default();
     let (mut requests, mut limits) = (own.requests.unwrap_or_default(), own.limits.unwrap_or_default());
     for name in ["cpu", "memory", "ephemeral-storage"] {

@@ -1,12 +1,16 @@
 //! The administrator's settings for all sandboxes: the part of the configuration file that shapes children.
 
+mod constraints;
+
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+pub use self::constraints::{Constraints, EgressConstraints, Pods};
 use super::addresses::Lists;
-use crate::api::limits;
+use crate::api::{Egress, EgressMode, SecurityProfile, Workload, limits};
 
 /// Settings for all sandboxes.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -16,6 +20,8 @@ pub struct Settings {
     pub agent: Agent,
     /// Values for fields that neither sandbox nor session sets.
     pub defaults: Defaults,
+    /// What sandboxes may be, whoever set a field.
+    pub constraints: Constraints,
     /// Addresses and peers of network policies.
     pub network: NetworkSettings,
     /// How public ports are published outside the cluster.
@@ -61,6 +67,20 @@ pub struct Defaults {
     pub max_lifetime_seconds: i64,
     /// False: a user namespace for every sandbox.
     pub host_users: bool,
+    /// RuntimeClass of the pod; empty: the node's runtime.
+    pub runtime_class_name: String,
+    /// PriorityClass of the pod; empty: the cluster's default.
+    pub priority_class_name: String,
+    /// ServiceAccount of the pod; empty: `default`.
+    pub service_account_name: String,
+    /// Node labels. A label that the sandbox's own node selector does not name is added to it.
+    pub node_selector: BTreeMap<String, String>,
+    /// Tolerations.
+    pub tolerations: Vec<Toleration>,
+    /// Security profile of the main container.
+    pub security_profile: SecurityProfile,
+    /// Outgoing connections: `Internet` or `None`.
+    pub egress_mode: EgressMode,
     /// Requests by resource name.
     pub requests: BTreeMap<String, Quantity>,
     /// Limits by resource name.
@@ -146,6 +166,40 @@ impl Settings {
     }
 }
 
+impl Defaults {
+    /// Sets the fields of `workload` that neither sandbox nor session sets. What is the builders' own default stays
+    /// unset.
+    pub(crate) fn complete(&self, workload: &mut Workload) {
+        let pod = &mut workload.pod;
+        for (field, default) in [
+            (&mut pod.runtime_class_name, &self.runtime_class_name),
+            (&mut pod.priority_class_name, &self.priority_class_name),
+            (&mut pod.service_account_name, &self.service_account_name),
+        ] {
+            if field.is_none() && !default.is_empty() {
+                *field = Some(default.clone());
+            }
+        }
+        for (key, value) in &self.node_selector {
+            let selector = pod.node_selector.get_or_insert_default();
+            selector.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        if pod.tolerations.is_none() && !self.tolerations.is_empty() {
+            pod.tolerations = Some(self.tolerations.clone());
+        }
+        if self.security_profile != SecurityProfile::default() {
+            workload.container.security_profile.get_or_insert(self.security_profile);
+        }
+        if self.egress_mode != EgressMode::default() {
+            let network = workload.network.get_or_insert_default();
+            network.egress.get_or_insert(Egress {
+                mode: self.egress_mode,
+                rules: None,
+            });
+        }
+    }
+}
+
 impl Default for Agent {
     fn default() -> Self {
         Agent {
@@ -170,6 +224,13 @@ impl Default for Defaults {
             container_image: "python:3.11".into(),
             max_lifetime_seconds: limits::DEFAULT_LIFETIME_SECONDS,
             host_users: false,
+            runtime_class_name: String::new(),
+            priority_class_name: String::new(),
+            service_account_name: String::new(),
+            node_selector: BTreeMap::new(),
+            tolerations: vec![],
+            security_profile: SecurityProfile::default(),
+            egress_mode: EgressMode::default(),
             requests: quantities(&[("cpu", "100m"), ("memory", "128Mi"), ("ephemeral-storage", "256Mi")]),
             limits: quantities(&[("cpu", "2"), ("memory", "2Gi"), ("ephemeral-storage", "10Gi")]),
             shared_memory: Quantity("64Mi".into()),

@@ -2,6 +2,7 @@
 //! if there are none, and a few objects in a namespace of its own is written; all else is a dry run.
 #![allow(clippy::unwrap_used)]
 
+mod constraints;
 mod containers;
 mod create;
 mod manual;

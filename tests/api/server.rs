@@ -1,10 +1,11 @@
 //! The API server under test, and how an answer is compared with what is expected of it.
 
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::Request;
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use sandbox_operator::api::crds;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -49,6 +50,34 @@ impl Server {
             .await
             .unwrap();
         Server { client, namespace }
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The same namespace, seen by a user who may use sandboxes, sessions and templates there and nothing else.
+    pub async fn as_tenant(&self) -> Server {
+        let metadata = json!({"name": "tenant", "namespace": self.namespace});
+        let rules = json!([{"apiGroups": ["sandbox-operator.dev"], "resources": ["*"], "verbs": ["*"]}]);
+        let role: Role = serde_json::from_value(json!({"metadata": metadata, "rules": rules})).unwrap();
+        let binding: RoleBinding = serde_json::from_value(json!({
+            "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tenant"}],
+        }))
+        .unwrap();
+        let params = PostParams::default();
+        let roles: Api<Role> = Api::namespaced(self.client.clone(), &self.namespace);
+        roles.create(&params, &role).await.unwrap();
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), &self.namespace);
+        bindings.create(&params, &binding).await.unwrap();
+        let mut config = Config::infer().await.unwrap();
+        config.auth_info.impersonate = Some("tenant".into());
+        Server {
+            client: Client::try_from(config).unwrap(),
+            namespace: self.namespace.clone(),
+        }
     }
 
     pub async fn gone(self) {

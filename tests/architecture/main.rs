@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("token", &[]),
     // What users write, and what follows from it.
     ("api", &["agent_contract"]),
-    ("resources", &["agent_contract", "api"]),
+    ("resources", &["agent_contract", "api", "text"]),
     // In the sandbox.
     ("agent", &["agent_contract", "net", "proto", "text", "token"]),
     ("agent_client", &["proto", "token"]),

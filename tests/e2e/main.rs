@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod chart;
+mod constraints;
 mod endings;
 mod examples;
 mod exec_limits;

@@ -34,6 +34,35 @@ reported at once.
 {{- include "validate.image" (list $found "sandboxes.defaults.containerImage" $defaults.containerImage) }}
 {{- include "validate.resources" (list $found "sandboxes.defaults" (pick $defaults "requests" "limits")) }}
 {{- $_ := include "validate.quantity" (list $found "sandboxes.defaults.sharedMemory" $defaults.sharedMemory) }}
+{{- range $field := list "runtimeClassName" "priorityClassName" "serviceAccountName" }}
+{{- if get $defaults $field }}
+{{- include "validate.name" (list $found (printf "sandboxes.defaults.%s" $field) (get $defaults $field)) }}
+{{- end }}
+{{- end }}
+{{- include "validate.labels" (list $found "sandboxes.defaults.nodeSelector" $defaults.nodeSelector) }}
+{{- include "validate.tolerations" (list $found "sandboxes.defaults.tolerations" $defaults.tolerations) }}
+{{- $constraints := include "constraints" . | fromYaml }}
+{{- include "validate.labels" (list $found "sandboxes.constraints.nodeSelector" $constraints.nodeSelector) }}
+{{- include "validate.tolerations" (list $found "sandboxes.constraints.tolerations" $constraints.tolerations) }}
+{{- include "validate.ranges" (list $found "sandboxes.constraints.egress.cidrs" $constraints.egress.cidrs) }}
+{{- range $name, $quantity := $constraints.maxResources }}
+{{- include "validate.resourceName" (list $found "sandboxes.constraints.maxResources" $name) }}
+{{- $_ := include "validate.quantity" (list $found (printf "sandboxes.constraints.maxResources.%s" $name) $quantity) }}
+{{- end }}
+{{- range $field, $entries := dict "podLabelKeys" $constraints.podLabelKeys "podAnnotationKeys" $constraints.podAnnotationKeys }}
+{{- range $i, $entry := $entries }}
+{{- if not (regexMatch "^(\\*|\\*/\\*|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/\\*|([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)$" $entry) }}
+{{- include "validate.problem" (list $found (printf "sandboxes.constraints.%s[%d]" $field $i) $entry "is not a key: write *, example.com/*, example.com/name or */*") }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if $constraints.maxLifetimeSeconds }}
+{{- range $field, $seconds := dict "sandboxes.defaults.maxLifetimeSeconds" $defaults.maxLifetimeSeconds "gateway.config.defaultLifetimeSeconds" $v.gateway.config.defaultLifetimeSeconds }}
+{{- if gt (int $seconds) (int $constraints.maxLifetimeSeconds) }}
+{{- include "validate.problem" (list $found $field (int $seconds) (printf "is above sandboxes.constraints.maxLifetimeSeconds, %d: lower it" (int $constraints.maxLifetimeSeconds))) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $network := $v.sandboxes.network }}
 {{- include "validate.ranges" (list $found "sandboxes.network.never" $network.never) }}
 {{- include "validate.ranges" (list $found "sandboxes.network.notByDefault" $network.notByDefault) }}

@@ -10,7 +10,7 @@ use super::draft::Draft;
 use super::network::from_proto::NetworkContext;
 use super::problems::Problems;
 use super::text::quoted;
-use super::{containers, network, runtime_class, services, template, volumes};
+use super::{constraints, containers, network, runtime_class, services, template, volumes};
 use crate::api::{FieldPath, Workload, limits};
 use crate::proto::sandbox as pb;
 use crate::resources::addresses::Lists;
@@ -114,6 +114,7 @@ pub(crate) fn draft(
     }
     if problems.is_empty() {
         template::check(name, &draft.workload, context, &mut problems);
+        constraints::check(name, &draft.workload, context, &mut problems);
     }
     problems.into_result()?;
     Ok(draft)
@@ -220,7 +221,7 @@ fn apply_annotations(
     }
     for key in annotations.keys() {
         if labels::is_reserved(key) {
-            problems.invalid(&path.key(key), "is reserved; use a key under a domain of your own");
+            problems.invalid(&path.key(key), "is reserved; use another key");
         } else if !labels::is_key(key) {
             problems.invalid(
                 &path.key(key),

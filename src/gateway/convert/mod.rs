@@ -2,6 +2,7 @@
 //! destructured without `..`, so that a new field does not compile until its conversion is written: the field is
 //! honoured, or refused by name.
 
+pub(crate) mod constraints;
 pub(crate) mod container;
 pub(crate) mod containers;
 pub(crate) mod context;

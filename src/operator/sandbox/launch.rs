@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use super::children::{Stop, create, invalid};
 use super::context::{Context, LaunchFailure};
+use super::decision::Verdict;
 use super::identity::CreatedPod;
 use super::observed::Observed;
 use super::policy::{own_policy, policies};
-use crate::api::reason;
+use crate::api::{State, reason};
 use crate::operator::error::Error;
 use crate::operator::runtime::jitter;
-use crate::resources::{AgentInjection, files, names, pod, service};
+use crate::resources::{AgentInjection, Settings, constraints, files, names, pod, service};
 
 /// Pause before children that could not be created are tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
@@ -51,6 +52,9 @@ pub(super) async fn launch(o: &Observed, ctx: &Context) -> Result<Option<Duratio
 }
 
 async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
+    if let Some(verdict) = constraint_violation(o, &ctx.settings) {
+        return Err(Stop::Refused(verdict));
+    }
     // All are built before the first is created: a spec that is invalid leaves nothing behind.
     let policy = own_policy(o, ctx).map_err(invalid)?;
     let secret = files::secret(&o.sandbox, &o.effective).map_err(invalid)?;
@@ -78,6 +82,16 @@ async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
         }
         other => other,
     }
+}
+
+/// The end of a sandbox that the administrator does not allow. Admission has seen the sandbox's own fields only, and the
+/// constraints may have changed since.
+pub(super) fn constraint_violation(o: &Observed, settings: &Settings) -> Option<Verdict> {
+    let violations = constraints::check(&o.effective, settings).into_iter();
+    let texts: Vec<_> = violations
+        .map(|v| v.of(&o.sandbox, o.session.get()).to_string())
+        .collect();
+    (!texts.is_empty()).then(|| Verdict::new(State::Failed, reason::CONSTRAINT_VIOLATED, texts.join("; ")))
 }
 
 /// Under the sandbox's own name, or under the pod's if another object has that one.

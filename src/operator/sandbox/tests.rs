@@ -1,6 +1,7 @@
 //! The state machine of a sandbox, case by case. Each outcome rule has the counter-example that breaks a simpler rule.
 #![allow(clippy::unwrap_used)]
 
+mod constraints;
 mod ending;
 mod lifecycle;
 mod outcomes;

@@ -1,6 +1,7 @@
 //! Requests, and what they are converted to.
 #![allow(clippy::unwrap_used)]
 
+mod constraints;
 mod descriptors;
 pub(crate) mod refusals;
 mod round_trip;
@@ -23,12 +24,13 @@ use crate::proto::sandbox as pb;
 
 pub(crate) const NAME: &str = "sbx-0123";
 
-/// A cluster with two types of GPU.
+/// A cluster with two types of GPU, where annotations may have one prefix.
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
     let labels = |v: &str| BTreeMap::from([("gpu".to_owned(), v.to_owned())]);
     config.gpus.types = BTreeMap::from([("H100".into(), labels("h100")), ("A10".into(), labels("a10"))]);
     config.gpus.memory_gb = BTreeMap::from([(24, labels("24"))]);
+    config.constraints.pod_annotation_keys.push("example.com/*".into());
     config
 }
 
@@ -71,10 +73,15 @@ pub(crate) fn with(change: impl FnOnce(&mut pb::SandboxSpec)) -> pb::SandboxSpec
 }
 
 pub(crate) fn draft_from(template: Option<&Workload>, spec: pb::SandboxSpec) -> Result<Draft, Status> {
-    let (config, volumes) = (config(), volumes());
+    draft_on(&config(), template, spec)
+}
+
+/// On a cluster with this configuration.
+fn draft_on(config: &Config, template: Option<&Workload>, spec: pb::SandboxSpec) -> Result<Draft, Status> {
+    let volumes = volumes();
     let context = ConvertContext {
-        config: &config,
-        runners: &RunnerSet::new(&config),
+        config,
+        runners: &RunnerSet::new(config),
         volumes: &volumes,
         template,
     };

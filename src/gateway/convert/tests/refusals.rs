@@ -168,6 +168,7 @@ fn every_refusal_of_the_conversion_names_a_field_of_the_request() {
     spec::what_this_cluster_does_not_have_is_refused_with_a_reason();
     spec::overrides_of_a_template_are_named_as_such();
     spec::a_template_that_the_operator_would_refuse_is_refused();
+    super::constraints::a_violation_names_the_field_of_the_request();
     network::tests::refusals::an_invalid_field_is_named();
     secrets::tests::missing_secrets_are_named_and_values_are_not();
     secrets::tests::copies_must_fit_into_a_secret();
