@@ -5,9 +5,8 @@ use sandbox_operator::resources::{Effective, Settings, constraints};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::server::{Kind, Server};
+use crate::server::{Kind, Server, eventually};
 
 /// Every constraint. The defaults satisfy all of them, so that the policy sees all that decides.
 fn settings() -> Value {
@@ -178,11 +177,11 @@ async fn check(tenant: &Server, settings: &Value) -> Vec<String> {
     let mut wrong = vec![];
     for (kind, resource, path) in kinds {
         // The API server learns of new policies a moment later.
-        let until = Instant::now() + Duration::from_secs(60);
-        while create(kind, &json!({"hostUsers": true})).await.is_ok() {
-            assert!(Instant::now() < until, "the policy of {resource} is not in effect");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        eventually(async || match create(kind, &json!({"hostUsers": true})).await {
+            Ok(_) => Err(format!("the policy of {resource} is not in effect")),
+            Err(_) => Ok(()),
+        })
+        .await;
         for (fields, allowed) in cases() {
             let answer = create(kind, &fields).await;
             let as_expected = match &answer {

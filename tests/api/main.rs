@@ -7,6 +7,7 @@ mod containers;
 mod create;
 mod manual;
 mod network;
+mod own_accounts;
 mod server;
 mod storage;
 mod update;

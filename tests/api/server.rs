@@ -8,6 +8,7 @@ use kube::core::Request;
 use kube::{Api, Client, Config};
 use sandbox_operator::api::crds;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 /// Accepted, or refused with a message that has this in it.
@@ -134,6 +135,15 @@ impl Server {
     }
 }
 
+/// Tries until it succeeds, for a minute.
+pub async fn eventually(attempt: impl AsyncFn() -> Result<(), String>) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = attempt().await {
+        assert!(Instant::now() < until, "{error}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 fn message(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} {}", status.code, status.message),
@@ -183,7 +193,7 @@ pub async fn definitions() {
                 if established(&api, &name).await {
                     break;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
             assert!(established(&api, &name).await, "{name}");
         }
