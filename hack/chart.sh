@@ -37,7 +37,7 @@ check
 check --values tests/charts/full-values.yaml
 check --set podDisruptionBudget.enabled=false,networkPolicy.enabled=false,crds.install=false
 # Numbers where Kubernetes wants text, as --set passes them.
-check --set podAnnotations.build=7,sandboxes.defaults.limits.cpu=1,sandboxes.network.dns.podLabels.version=1
+check --set podAnnotations.build=7,sandboxes.defaults.limits.cpu=1,sandboxes.constraints.maxResources.cpu=1,sandboxes.network.dns.podLabels.version=1
 
 # With the values of an older chart (helm upgrade --reuse-values).
 check --set sandboxes.constraints=null,admissionPolicies=null

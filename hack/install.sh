@@ -13,7 +13,7 @@ kubectl create secret generic sandbox-operator-api-keys -n "$namespace" --from-l
   kubectl apply -f - >/dev/null
 # --force-conflicts: during development kubectl may own fields of the same objects, for instance of definitions that were applied by hand.
 quiet_helm upgrade --install --force-conflicts sandbox-operator charts/sandbox-operator --namespace "$namespace" \
-  --set sandboxes.publicServices.type=NodePort --set gateway.service.type=NodePort --set gateway.apiKeysSecret=sandbox-operator-api-keys \
+  --set sandboxes.publicServices.type=NodePort --set gateway.service.type=NodePort --set gateway.apiKeysSecret=sandbox-operator-api-keys --set gateway.execViaApiServer=true \
   --set-string 'sandboxes.constraints.maxResources.example\.com/scarce=1' --set 'sandboxes.constraints.podLabelKeys={*,example.com/*}' \
   --set "image.repository=${image%:*}" --set "image.tag=${image##*:}" --wait --timeout 180s >/dev/null
 # Helm does not restart pods for a new image with the same tag.

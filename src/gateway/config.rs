@@ -168,7 +168,7 @@ impl Default for Agents {
         Agents {
             port: crate::agent_contract::DEFAULT_PORT,
             keys: "/etc/sandbox-operator/agent-keys".into(),
-            exec_via_api_server: true,
+            exec_via_api_server: false,
         }
     }
 }

@@ -351,3 +351,13 @@ async fn a_slow_reader_slows_the_command() {
         40_000_000
     );
 }
+
+#[tokio::test]
+async fn a_container_without_an_agent_needs_a_setting() {
+    let world = World::new();
+    world.container_has_no_agent();
+    let mut client = Replica::new(&world).await.client;
+    let status = run(&mut client, init("true")).await.err().unwrap();
+    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+    assert!(status.message().contains("gateway.execViaApiServer"), "{status:?}");
+}

@@ -84,6 +84,12 @@ impl World {
         self.0.lock().unwrap().pod = Some(other);
     }
 
+    pub fn container_has_no_agent(&self) {
+        let mut pod = pod(running());
+        pod["metadata"]["annotations"] = json!({});
+        self.0.lock().unwrap().pod = Some(pod);
+    }
+
     pub fn pod_is_deleted(&self) {
         self.0.lock().unwrap().pod = None;
     }

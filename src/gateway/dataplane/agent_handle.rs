@@ -125,7 +125,10 @@ impl Agents {
                 (agent, Some(diagnostics))
             }
             None => {
-                let text = format!("container {container} has no agent of its own, and pods/exec is disabled");
+                let text = format!(
+                    "container {container} has no agent of its own: it is a sidecar, or runs its image's entrypoint; \
+                     exec and files there need gateway.execViaApiServer in the chart's values"
+                );
                 return Err(status(Code::Unimplemented, reason::NOT_IMPLEMENTED, text));
             }
         };
