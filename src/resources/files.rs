@@ -1,4 +1,5 @@
-//! `spec.files`: inline content goes into a Secret of the sandbox's own. A file with an absolute path comes into the
+//! `spec.files`: inline content goes into a ConfigMap of the sandbox's own: who may read it may read the Sandbox, and the
+//! operator needs no right to read Secrets. A file with an absolute path comes into the
 //! main container as a read-only mount: it is there before the main command starts, in any image, with a read-only root
 //! as well, and under any entrypoint. Where a relative path begins only the image knows: the agent copies such files to
 //! its working directory before the main command starts.
@@ -7,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, EmptyDirVolumeSource, KeyToPath, ProjectedVolumeSource, Secret, SecretProjection, Volume,
+    ConfigMap, ConfigMapProjection, EmptyDirVolumeSource, KeyToPath, ProjectedVolumeSource, SecretProjection, Volume,
     VolumeMount, VolumeProjection,
 };
 use std::collections::BTreeMap;
@@ -198,7 +199,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// The key of an inline content in the sandbox's own Secret.
+    /// The key of an inline content in the sandbox's own ConfigMap.
     fn key(self, index: usize) -> String {
         match self.sidecar {
             None => key(index),
@@ -214,8 +215,8 @@ impl<'a> Files<'a> {
     }
 }
 
-/// The Secret with the inline contents; none without such files. An error names the field.
-pub(crate) fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<Secret>, FieldError> {
+/// The ConfigMap with the inline contents; none without such files. An error names the field.
+pub(crate) fn config_map(sandbox: &Sandbox, effective: &Effective) -> Result<Option<ConfigMap>, FieldError> {
     let mut data = BTreeMap::new();
     for of in Files::of_all(effective) {
         for (i, file) in of.files.iter().enumerate() {
@@ -235,11 +236,11 @@ pub(crate) fn secret(sandbox: &Sandbox, effective: &Effective) -> Result<Option<
             limits::MAX_INLINE_FILE_BYTES
         )));
     }
-    Ok((!data.is_empty()).then(|| Secret {
+    Ok((!data.is_empty()).then(|| ConfigMap {
         metadata: names::child_meta(sandbox),
-        data: Some(data),
+        binary_data: Some(data),
         immutable: Some(true),
-        ..Secret::default()
+        ..ConfigMap::default()
     }))
 }
 
@@ -287,34 +288,28 @@ impl Files<'_> {
                 mode: Some(mode),
             }])
         };
-        let of_secret = |r: &KeyRef| SecretProjection {
-            name: r.name.clone(),
-            items: item(&r.key),
-            optional: None,
+        let of_config_map = |r: &KeyRef| VolumeProjection {
+            config_map: Some(ConfigMapProjection {
+                name: r.name.clone(),
+                items: item(&r.key),
+                optional: None,
+            }),
+            ..VolumeProjection::default()
         };
         match (&file.secret_key_ref, &file.config_map_key_ref) {
             (Some(r), _) => VolumeProjection {
-                secret: Some(of_secret(r)),
-                ..VolumeProjection::default()
-            },
-            (None, Some(r)) => VolumeProjection {
-                config_map: Some(ConfigMapProjection {
+                secret: Some(SecretProjection {
                     name: r.name.clone(),
                     items: item(&r.key),
                     optional: None,
                 }),
                 ..VolumeProjection::default()
             },
-            (None, None) => {
-                let own = KeyRef {
-                    name: names::child(sandbox),
-                    key: self.key(index),
-                };
-                VolumeProjection {
-                    secret: Some(of_secret(&own)),
-                    ..VolumeProjection::default()
-                }
-            }
+            (None, Some(r)) => of_config_map(r),
+            (None, None) => of_config_map(&KeyRef {
+                name: names::child(sandbox),
+                key: self.key(index),
+            }),
         }
     }
 }

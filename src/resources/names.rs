@@ -14,7 +14,7 @@ const POLICY: &str = "NetworkPolicy";
 /// Longest name of a pod that is also a label value and a host name.
 const MAX: usize = 63;
 
-/// Name of the sandbox's pod, policy and file Secret, and of its Service if its own name is taken. It ends in 8 hex
+/// Name of the sandbox's pod, policy and ConfigMap of files, and of its Service if its own name is taken. It ends in 8 hex
 /// digits of the Sandbox's UID: a Sandbox that is created again under its old name must not collide with its
 /// predecessor's children while they are deleted.
 pub(crate) fn child(sandbox: &Sandbox) -> String {

@@ -282,7 +282,7 @@ mod tests {
             .as_array()
             .unwrap()
             .iter()
-            .map(|s| &s["secret"]["items"][0])
+            .map(|s| &s["configMap"]["items"][0])
             .collect();
         assert_eq!(
             json!(items),

@@ -16,7 +16,7 @@ fn refusal(sandbox: &Sandbox, session: Option<&SandboxSession>, settings: &Setti
     };
     network_policy::build(sandbox, &effective, settings, &settings.lists())
         .err()
-        .or_else(|| files::secret(sandbox, &effective).err())
+        .or_else(|| files::config_map(sandbox, &effective).err())
         .or_else(|| pod::build(sandbox, &effective, settings, &agent).err())
 }
 

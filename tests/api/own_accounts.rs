@@ -1,7 +1,7 @@
 //! With the token of the operator's or the gateway's ServiceAccount nobody is the cluster's administrator. Needs the
 //! installed chart.
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
@@ -245,15 +245,41 @@ async fn neither_account_gets_tokens_or_changes_what_is_not_a_sandboxs() {
         ("a token", token, false),
         ("no owner", with(secret, "/metadata/ownerReferences", json!([])), false),
     ] {
-        for account in [&operator, &gateway] {
-            failures.extend(wrong(
-                what,
-                "secrets",
-                &account.create::<Secret>(&secret).await,
-                accepted,
-            ));
+        failures.extend(wrong(
+            what,
+            "secrets",
+            &gateway.create::<Secret>(&secret).await,
+            accepted,
+        ));
+        // RBAC gives the operator none.
+        let answer = operator.create::<Secret>(&secret).await;
+        if !answer
+            .as_ref()
+            .is_err_and(|text| text.contains("cannot create resource"))
+        {
+            failures.push(format!("{what}, by the operator: {answer:?}"));
         }
     }
+    let reads = operator.api::<Secret>().get_opt("any").await;
+    assert!(
+        matches!(&reads, Err(kube::Error::Api(status)) if status.code == 403),
+        "{reads:?}"
+    );
+
+    let files = json!({"metadata": child()});
+    failures.extend(wrong(
+        "a sandbox's files",
+        "configmaps",
+        &operator.create::<ConfigMap>(&files).await,
+        true,
+    ));
+    let foreign = json!({"metadata": {"name": "case"}});
+    failures.extend(wrong(
+        "no owner",
+        "configmaps",
+        &operator.create::<ConfigMap>(&foreign).await,
+        false,
+    ));
 
     let policy = json!({"metadata": child(), "spec": {"podSelector": {"matchLabels": {"sandbox-operator.dev/sandbox-uid": UID}}}});
     for (what, policy, accepted) in [

@@ -47,9 +47,9 @@ app.kubernetes.io/component: operator
 - apiGroups: [""]
   resources: [services]
   verbs: [get, create, delete]
-# Inline files of a Sandbox. `get` shows whether an existing Secret of that name belongs to the Sandbox.
+# Inline files of a Sandbox. `get` shows whether an existing ConfigMap of that name belongs to the Sandbox. It has no right to Secrets.
 - apiGroups: [""]
-  resources: [secrets]
+  resources: [configmaps]
   verbs: [get, create]
 # Events say why the kubelet cannot start a pod.
 - apiGroups: [""]

@@ -34,7 +34,7 @@ fn build(name: &str, workload: &Workload, context: &ConvertContext<'_>) -> Resul
         key: AgentKey::default(),
     };
     network_policy::build(&sandbox, &effective, &settings, &settings.lists())?;
-    files::secret(&sandbox, &effective)?;
+    files::config_map(&sandbox, &effective)?;
     pod::build(&sandbox, &effective, &settings, &agent)?;
     Ok(())
 }

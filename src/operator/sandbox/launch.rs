@@ -57,7 +57,7 @@ async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
     }
     // All are built before the first is created: a spec that is invalid leaves nothing behind.
     let policy = own_policy(o, ctx).map_err(invalid)?;
-    let secret = files::secret(&o.sandbox, &o.effective).map_err(invalid)?;
+    let contents = files::config_map(&o.sandbox, &o.effective).map_err(invalid)?;
     let agent = AgentInjection {
         delivery: ctx.agent_delivery,
         key: ctx.agent_key.borrow().clone(),
@@ -65,8 +65,8 @@ async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
     let mut pod = pod::build(&o.sandbox, &o.effective, &ctx.settings, &agent).map_err(invalid)?;
 
     let policy = policies(o, ctx, &policy).await?;
-    if let Some(secret) = secret {
-        create(o, ctx, "Secret", &secret).await?;
+    if let Some(contents) = contents {
+        create(o, ctx, "ConfigMap", &contents).await?;
     }
     for service in service::build(&o.sandbox, &o.effective, &ctx.settings) {
         create_service(o, ctx, &service).await?;
