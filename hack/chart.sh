@@ -59,9 +59,12 @@ refuses 'sandboxes.network.never[0]: "10.0.0.1" is not an address range: write 1
 refuses 'sandboxes.network.never[0]: "10.1.2.129/25" has bits set behind its prefix: write 10.1.2.128/25' --set 'sandboxes.network.never={10.1.2.129/25}'
 refuses 'sandboxes.network.notByDefault[0]: "2001:db8::" is not an address range: write 2001:db8::/128' --set 'sandboxes.network.notByDefault={2001:db8::}'
 refuses 'sandboxes.network.dns.addresses[0]: "10.0.0.0/33" is not an address range: write a prefix length from 0 to 32' --set 'sandboxes.network.dns.addresses={10.0.0.0/33}'
+refuses 'sandboxes.network.nat64Prefixes[0]: "64:ff9b::/97" is not the prefix of a translator' --set 'sandboxes.network.nat64Prefixes={64:ff9b::/97}'
+refuses 'sandboxes.network.apiServer: "" is empty, and with watchNamespaces' --set 'watchNamespaces={team}'
 refuses 'sandboxes.publicServices.host: "http://nodes" is not a host' --set sandboxes.publicServices.host=http://nodes
 refuses 'watchNamespaces[0]: "Team_A" is not the name of a namespace' --set 'watchNamespaces={Team_A}'
 refuses 'image.repository: "app:1" is not the name of a repository' --set image.repository=app:1
+refuses 'image.digest: "latest" is not a digest: write sha256:' --set image.digest=latest
 refuses 'gateway.tls.secret: "My_Secret" is not the name of an object' --set gateway.tls.secret=My_Secret
 refuses 'gateway.config.runners[1].id: "a" is the id of another runner' \
   --set gateway.config.runners[0].id=a,gateway.config.runners[0].nodeLabels.x=v,gateway.config.runners[1].id=a,gateway.config.runners[1].nodeLabels.x=w

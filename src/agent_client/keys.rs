@@ -1,7 +1,7 @@
 //! The private keys that sign tokens for agents, by key id.
 
 use jiff::Timestamp;
-use ring::signature::Ed25519KeyPair;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -64,6 +64,22 @@ impl KeyRing {
             .1
             .insert(id.into(), key);
         Ok(())
+    }
+
+    /// A signature of `message` with the key of this id.
+    ///
+    /// # Errors
+    /// There is no such key.
+    pub fn sign(&self, id: &str, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        Ok(self.get(id)?.sign(message).as_ref().to_vec())
+    }
+
+    /// Whether the key of this id made this signature of `message`.
+    pub fn has_signed(&self, id: &str, message: &[u8], signature: &[u8]) -> bool {
+        self.get(id).is_ok_and(|key| {
+            let public = UnparsedPublicKey::new(&ED25519, key.public_key().as_ref().to_vec());
+            public.verify(message, signature).is_ok()
+        })
     }
 
     /// The key of this id.

@@ -15,6 +15,7 @@ pub fn all() -> Vec<(String, Value)> {
         .into_iter()
         .map(|mut crd| {
             normalize(&mut crd);
+            rules::bound(&mut schema(&mut crd)["properties"]["spec"]);
             // Helm must not delete users' sandboxes when the chart is uninstalled.
             crd["metadata"]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
             let name = crd["metadata"]["name"].as_str().unwrap_or_default().to_owned();

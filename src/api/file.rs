@@ -32,7 +32,8 @@ pub struct File {
     /// The content is a key of a ConfigMap of this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<KeyRef>,
-    /// Permission bits, 0 to 511 (0777 in octal). Default: 420 (0644).
+    /// Permission bits, 0 to 511 (0777 in octal). Default: 420 (0644). The file belongs to the container's user; a
+    /// file that everyone may read may belong to root where the container has no `runAsUser`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 511))]
     pub mode: Option<i32>,

@@ -15,3 +15,9 @@ pub const DEFAULT_TTL_SECONDS: i64 = 24 * 3600;
 pub const MAX_EXEC_STRING: usize = 32 * 4096 - 1;
 /// Bytes of inline file content in one sandbox, after decoding. etcd accepts objects of at most 1.5 MiB.
 pub const MAX_INLINE_FILE_BYTES: usize = 256 * 1024;
+/// Characters of all annotations of a pod: Kubernetes allows 256 KiB, and the operator adds its own.
+pub const MAX_ANNOTATIONS: usize = 255 << 10;
+/// Characters of all tags of a sandbox: lists show them, and caches keep them.
+pub const MAX_TAGS_TEXT: usize = 2048;
+/// Most bytes of a message: others write its text, and it is kept in status, conditions, events and memory.
+pub(crate) const MAX_MESSAGE: usize = 1024;

@@ -31,7 +31,9 @@ pub const VOLUME_RUNNER: &str = "sandbox-operator.dev/volume-runner";
 /// Annotation of a Sandbox created through the gateway: SHA-256 of the request, by which a retry gets the same sandbox.
 pub const ANNOTATION_REQUEST: &str = "sandbox-operator.dev/request-sha256";
 /// Annotation of a Sandbox created through the gateway: the parts of the request for which the spec has no field.
-pub const ANNOTATION_REQUEST_FACTS: &str = "sandbox-operator.dev/request-facts";
+pub const ANNOTATION_REQUEST_METADATA: &str = "sandbox-operator.dev/request-metadata";
+/// Annotation of a Sandbox created through the gateway: bytes of the Sandbox and of the Secrets that it owns.
+pub const ANNOTATION_STORED_BYTES: &str = "sandbox-operator.dev/stored-bytes";
 /// Annotation of a Sandbox created through the gateway: the request's name of the main container.
 pub const ANNOTATION_MAIN_NAME: &str = "sandbox-operator.dev/main-name";
 /// Annotation of a Sandbox created through the gateway: its display name.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::container::Sidecar;
+use super::limits::MAX_ANNOTATIONS;
 use super::merge::or_defaults;
 use super::rules;
 use super::volume::Volume;
@@ -38,7 +39,7 @@ pub struct PodShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub tolerations: Option<Vec<Toleration>>,
-    /// Rules for the choice of the node, as in a pod.
+    /// Rules for the choice of the node, as in a pod. Each of its lists has at most 64 items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
     /// PriorityClass of the pod, which decides about preemption when nodes are full. Default: the cluster's.
@@ -69,10 +70,11 @@ pub struct PodShape {
     /// reserved: those under `sandbox-operator.dev`, `kubernetes.io`, `k8s.io`, `karpenter.sh`, `cncf.io`,
     /// `projectcalico.org`, `cilium.io`, `antrea.io`, `ovn.org`, `istio.io`, `linkerd.io` and their subdomains, and
     /// those that begin with `io.kubernetes.`, `io.katacontainers.`, `io.containerd.`, `dev.gvisor.`, `org.systemd.` or
-    /// `run.oci.`. At most 64.
+    /// `run.oci.`. At most 64, with 261120 characters in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": MAX_ANNOTATIONS}))]
     #[x_kube(validation = rules::keys("podAnnotations"))]
+    #[x_kube(validation = rules::total_of_map("podAnnotations", MAX_ANNOTATIONS))]
     pub pod_annotations: Option<BTreeMap<String, String>>,
     /// Labels of the pod. The same keys are reserved as for annotations. At most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -47,6 +47,8 @@ reasons! {
     SESSION_NOT_FOUND = "SessionNotFound";
     /// The session already has `maxSandboxes` active sandboxes.
     SESSION_FULL = "SessionFull";
+    /// The namespace already has as many active sandboxes as the operator allows.
+    NAMESPACE_FULL = "NamespaceFull";
     /// A ResourceQuota of the namespace does not allow the pod (now).
     QUOTA_EXCEEDED = "QuotaExceeded";
     /// No node fits.

@@ -10,6 +10,10 @@ use super::limits::MAX_EXEC_STRING;
 use super::{RESERVED_DOMAINS, RESERVED_PREFIXES};
 use crate::agent_contract::{DIRECTORY, FILES_DIRECTORY};
 
+/// Most characters of a string of Kubernetes' own types, and most items of their lists and maps.
+const MAX_TEXT: usize = 1024;
+const MAX_ITEMS: usize = 64;
+
 fn rule(cel: impl Into<String>, message: String) -> Rule {
     Rule::new(cel).message(message.as_str())
 }
@@ -78,6 +82,47 @@ pub(super) fn keys(field: &str) -> Rule {
             RESERVED_PREFIXES.join(", ")
         ),
     )
+}
+
+/// A list of strings with at most this many characters in all.
+pub(super) fn total_of_list(field: &str, max: usize) -> Rule {
+    rule(
+        format!("self.map(s, s.size()).sum() <= {max}"),
+        format!("{field}: must have at most {max} characters in all"),
+    )
+}
+
+/// Keys and values with at most this many characters in all.
+pub(super) fn total_of_map(field: &str, max: usize) -> Rule {
+    rule(
+        format!("self.map(k, k.size() + self[k].size()).sum() <= {max}"),
+        format!("{field}: keys and values must have at most {max} characters in all"),
+    )
+}
+
+/// Bounds what has no bound yet: strings, lists and maps of Kubernetes' own types. Without, one object may have as many
+/// as fit into 1.5 MiB, and each is kept in memory.
+pub(super) fn bound(schema: &mut Value) {
+    let bounded = |schema: &Value, bounds: &[&str]| bounds.iter().any(|bound| schema.get(*bound).is_some());
+    match schema["type"].as_str() {
+        Some("string") if !bounded(schema, &["maxLength", "enum", "format"]) => {
+            schema["maxLength"] = json!(MAX_TEXT);
+        }
+        Some("array") if !bounded(schema, &["maxItems"]) => schema["maxItems"] = json!(MAX_ITEMS),
+        Some("object") if schema.get("additionalProperties").is_some() && !bounded(schema, &["maxProperties"]) => {
+            schema["maxProperties"] = json!(MAX_ITEMS);
+        }
+        _ => {}
+    }
+    let Some(fields) = schema.as_object_mut() else { return };
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = fields.get_mut(key) {
+            bound(inner);
+        }
+    }
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        properties.values_mut().for_each(bound);
+    }
 }
 
 /// An address range.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container::Container;
 use super::lifecycle::Lifecycle;
+use super::limits::MAX_TAGS_TEXT;
 use super::network::Network;
 use super::pod::PodShape;
 use super::rules;
@@ -46,9 +47,11 @@ pub struct Workload {
     /// Time limits.
     #[serde(flatten)]
     pub lifecycle: Lifecycle,
-    /// Tags for listing and cleaning up; united with the session's. At most 64, each of at most 256 characters.
+    /// Tags for listing and cleaning up; united with the session's. At most 64, each of at most 256 characters, with
+    /// 2048 characters in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    #[x_kube(validation = rules::total_of_list("tags", MAX_TAGS_TEXT))]
     pub tags: Option<Vec<String>>,
 }
 

@@ -138,6 +138,10 @@ pub struct Limits {
     pub large_body_bytes: u32,
     /// Connections of all callers.
     pub connections: u32,
+    /// Sandboxes in a namespace, ended ones included.
+    pub sandboxes_per_namespace: u32,
+    /// Bytes in etcd of a namespace's sandboxes and of the Secrets that they own.
+    pub stored_bytes_per_namespace: u64,
 }
 
 impl Default for Config {
@@ -191,6 +195,8 @@ impl Default for Limits {
             concurrent_streams: 1024,
             large_body_bytes: 256 << 20,
             connections: 4096,
+            sandboxes_per_namespace: 10_000,
+            stored_bytes_per_namespace: 512 << 20,
         }
     }
 }
@@ -268,6 +274,16 @@ impl Config {
                 limits.large_body_bytes >= 200 << 20,
             ),
             ("limits.connections", "positive", limits.connections > 0),
+            (
+                "limits.sandboxesPerNamespace",
+                "positive",
+                limits.sandboxes_per_namespace > 0,
+            ),
+            (
+                "limits.storedBytesPerNamespace",
+                "positive",
+                limits.stored_bytes_per_namespace > 0,
+            ),
         ];
         match rules.into_iter().find(|(.., holds)| !holds) {
             Some((field, bounds, _)) => Err(OutOfBounds { field, bounds }),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use crate::kube::Refusal;
 use crate::text::short;
 
 /// Domain of every `ErrorInfo`. The SDK ignores reasons of other domains.
@@ -190,11 +191,12 @@ pub(crate) fn of_kube(action: &str, error: &kube::Error) -> Status {
             Duration::from_secs(1),
         )
     };
-    match error {
-        kube::Error::Api(s) if matches!(s.code, 400 | 422) => {
-            invalid(vec![Violation::new("sandbox", s.message.clone())])
-        }
-        kube::Error::Api(s) if s.code == 403 && s.message.contains("exceeded quota") => {
+    let kube::Error::Api(s) = error else {
+        return unavailable();
+    };
+    match Refusal::from(s.as_ref()) {
+        Refusal::Invalid => invalid(vec![Violation::new("sandbox", s.message.clone())]),
+        Refusal::QuotaExceeded => {
             let text = format!("{action}: {}", s.message);
             retry(
                 Code::ResourceExhausted,
@@ -204,16 +206,18 @@ pub(crate) fn of_kube(action: &str, error: &kube::Error) -> Status {
             )
         }
         // The text names the gateway's own account.
-        kube::Error::Api(s) if s.code == 403 && s.message.contains("User \"") => {
+        Refusal::Unauthorized => {
             tracing::warn!(action, error = s.message, "the gateway lacks a permission");
             let text = format!("{action}: the gateway lacks the permission in this namespace");
             status(Code::FailedPrecondition, reason::PERMISSION_DENIED, text)
         }
-        kube::Error::Api(s) if s.code == 403 => status(
-            Code::FailedPrecondition,
-            reason::PERMISSION_DENIED,
-            format!("{action}: {}", s.message),
-        ),
-        _ => unavailable(),
+        Refusal::Denied | Refusal::NamespaceTerminating | Refusal::NoServiceAccount | Refusal::NoRuntimeClass(_) => {
+            status(
+                Code::FailedPrecondition,
+                reason::PERMISSION_DENIED,
+                format!("{action}: {}", s.message),
+            )
+        }
+        Refusal::Failed | Refusal::Other => unavailable(),
     }
 }

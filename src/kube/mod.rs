@@ -5,6 +5,7 @@ mod client;
 mod kinds;
 mod metrics;
 mod readable;
+mod refusal;
 mod ttl_cache;
 mod watch;
 
@@ -12,5 +13,6 @@ pub use self::client::{ApiClient, ConnectError, Target, connect, timed_out};
 pub use self::kinds::{ClusterScoped, Namespaced, Object};
 pub use self::metrics::ApiMetrics;
 pub use self::readable::{Readable, Unreadable};
+pub use self::refusal::Refusal;
 pub use self::ttl_cache::TtlCache;
 pub use self::watch::readable;

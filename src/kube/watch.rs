@@ -13,6 +13,9 @@ use super::client::ApiClient;
 use super::metrics::ApiMetrics;
 use super::readable::Readable;
 
+/// Objects in a page of a list. Each may have 1.5 MiB, and a page must fit into memory several times.
+const PAGE: u32 = 50;
+
 impl ApiClient {
     /// Watches one namespace, or all, until the end of the process. `labels` is a label selector; an empty one selects
     /// everything. Errors are logged and counted, and the watch is restarted. Unreadable objects are logged and
@@ -47,8 +50,8 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let kind = K::kind(&());
-    // Lists come from the API server's watch cache: reading everything must not cost etcd a full read.
-    let config = Config::default().any_semantic().labels(labels);
+    // In pages: a list from the watch cache is one response, and tenants decide how large its objects are.
+    let config = Config::default().labels(labels).page_size(PAGE);
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
         match event {

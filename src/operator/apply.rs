@@ -4,6 +4,7 @@
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
+use kube::core::Status;
 use serde_json::{Value, json};
 
 use super::error::Error;
@@ -25,8 +26,8 @@ pub(crate) enum Created<K> {
     New(K),
     /// An object of this name exists.
     Exists,
-    /// The API server refused it, with this HTTP status and message.
-    Refused(u16, String),
+    /// The API server refused it.
+    Refused(Box<Status>),
 }
 
 impl Writer {
@@ -42,9 +43,7 @@ impl Writer {
             Err(kube::Error::Api(s)) if s.is_already_exists() => Ok(Created::Exists),
             // 403: quota, Pod Security, admission; 400 and 422: admission and validation; from 500: a webhook that
             // fails.
-            Err(kube::Error::Api(s)) if matches!(s.code, 400 | 403 | 422 | 500..) => {
-                Ok(Created::Refused(s.code, s.message.clone()))
-            }
+            Err(kube::Error::Api(s)) if matches!(s.code, 400 | 403 | 422 | 500..) => Ok(Created::Refused(s)),
             Err(error) => Err(Error::api("create", kind, object.meta().into(), error)),
         }
     }

@@ -1,7 +1,7 @@
 //! What the cluster itself reports at start-up.
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
@@ -11,70 +11,111 @@ use std::time::Duration;
 use crate::kube::{ApiClient, ClusterScoped};
 use crate::resources::AgentDelivery;
 use crate::resources::Settings;
+use crate::resources::settings::NetworkSettings;
 
 /// Pause before a call is repeated while the API server does not answer.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The API server's own addresses are unknown, so sandboxes could reach it.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot discover the API server's addresses: allow endpointslices to be listed in namespace default, or list them in sandboxes.network.never"
-)]
-pub struct Unprotected(#[source] Box<kube::Error>);
+pub enum Unprotected {
+    /// The operator may not read them.
+    #[error(
+        "cannot discover the API server's addresses: allow endpointslices to be listed and services to be read in namespace default, or list them in sandboxes.network.apiServer"
+    )]
+    Unreadable(#[source] Box<kube::Error>),
+    /// They are not there.
+    #[error(
+        "cannot discover the API server's addresses: no EndpointSlice of the Service kubernetes in namespace default has any; list them in sandboxes.network.apiServer"
+    )]
+    None,
+}
 
-/// Adds to the address lists what the API server knows: its own addresses to `never`, Service and pod ranges to
-/// `not_by_default`. What may not be read, as in an installation with namespaced rights only, must be configured; the
-/// log names it.
-pub(super) async fn addresses(client: &ApiClient, settings: &mut Settings) -> Result<(), Unprotected> {
+/// What the cluster reports of its addresses.
+#[derive(Default)]
+pub(super) struct Discovered {
+    /// Of the API server.
+    pub api_server: Vec<IpNet>,
+    /// Of Services.
+    pub services: Vec<IpNet>,
+    /// Whether nodes can be read. Without that right, as in an installation with namespaced rights only, their addresses
+    /// must be configured.
+    pub can_read_nodes: bool,
+}
+
+/// Reads what the API server knows: its own addresses, and the ranges of the Services. What may not be read must be
+/// configured; the log names it.
+pub(super) async fn addresses(client: &ApiClient, network: &NetworkSettings) -> Result<Discovered, Unprotected> {
+    let is_configured = !network.never.is_empty() || !network.api_server.is_empty();
+    let api_server = match api_server(client).await {
+        Ok(addresses) => addresses,
+        Err(unprotected) if !is_configured => return Err(unprotected),
+        Err(unprotected) => {
+            tracing::warn!(
+                error = crate::telemetry::chain(&unprotected),
+                "sandboxes.network.apiServer must contain the API server's addresses"
+            );
+            vec![]
+        }
+    };
+    let everything = ListParams::default();
+    let services = match answered(|| client.list_cluster_scoped::<ServiceCIDR>(&everything)).await {
+        Ok(cidrs) => cidrs
+            .items
+            .iter()
+            .filter_map(|c| c.spec.as_ref())
+            .flat_map(|s| s.cidrs.iter().flatten())
+            .filter_map(|c| c.parse().ok())
+            .collect(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot discover the Service ranges: add them to sandboxes.network.notByDefault if they are public addresses");
+            vec![]
+        }
+    };
+    let one = ListParams::default().limit(1);
+    let can_read_nodes = match answered(|| client.list_cluster_scoped::<Node>(&one)).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(%error, "cannot read nodes: add their addresses to sandboxes.network.never, and the pod ranges to sandboxes.network.notByDefault if they are public addresses");
+            false
+        }
+    };
+    Ok(Discovered {
+        api_server,
+        services,
+        can_read_nodes,
+    })
+}
+
+/// The addresses of the API server, behind its Service and of it. No address is no answer: an EndpointSlice may be
+/// empty while an API server restarts.
+async fn api_server(client: &ApiClient) -> Result<Vec<IpNet>, Unprotected> {
+    let unreadable = |error| Unprotected::Unreadable(Box::new(error));
     let of_api_server = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
-    match answered(|| client.list::<EndpointSlice>("default", &of_api_server)).await {
-        Ok(list) => {
-            let hosts = list
-                .items
-                .iter()
-                .flat_map(|s| s.endpoints.iter().flatten())
-                .flat_map(|e| &e.addresses);
-            settings
-                .network
-                .never
-                .extend(hosts.filter_map(|a| a.parse::<IpAddr>().ok()).map(IpNet::from));
-        }
-        Err(error) if settings.network.never.is_empty() => return Err(Unprotected(Box::new(error))),
-        Err(error) => {
-            tracing::info!(%error, "cannot discover the API server's addresses: sandboxes.network.never must contain them")
-        }
+    let slices = answered(|| client.list::<EndpointSlice>("default", &of_api_server));
+    let slices = slices.await.map_err(unreadable)?.items;
+    let service = answered(|| client.get::<Service>("default", "kubernetes"))
+        .await
+        .map_err(unreadable)?;
+    let behind = ranges(
+        slices
+            .iter()
+            .flat_map(|s| s.endpoints.iter().flatten())
+            .flat_map(|e| &e.addresses),
+    );
+    if behind.is_empty() {
+        return Err(Unprotected::None);
     }
-    match list::<ServiceCIDR>(client).await {
-        Ok(cidrs) => {
-            let ranges = cidrs
-                .iter()
-                .filter_map(|c| c.spec.as_ref())
-                .flat_map(|s| s.cidrs.iter().flatten());
-            settings
-                .network
-                .not_by_default
-                .extend(ranges.filter_map(|c| c.parse::<IpNet>().ok()));
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot discover the Service ranges: add them to sandboxes.network.notByDefault if they are public addresses")
-        }
-    }
-    match list::<Node>(client).await {
-        Ok(nodes) => {
-            let ranges = nodes
-                .iter()
-                .filter_map(|n| n.spec.as_ref())
-                .flat_map(|s| s.pod_cidrs.iter().flatten());
-            settings
-                .network
-                .not_by_default
-                .extend(ranges.filter_map(|c| c.parse::<IpNet>().ok()));
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot discover the pod ranges: add them to sandboxes.network.notByDefault if they are public addresses")
-        }
-    }
-    Ok(())
+    let spec = service.and_then(|s| s.spec).unwrap_or_default();
+    let own = ranges(spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
+    Ok([behind, own].concat())
+}
+
+fn ranges<'a>(addresses: impl Iterator<Item = &'a String>) -> Vec<IpNet> {
+    addresses
+        .filter_map(|a| a.parse::<IpAddr>().ok())
+        .map(IpNet::from)
+        .collect()
 }
 
 /// How the agent is delivered to the pods of this cluster.

@@ -12,12 +12,13 @@ use super::apply::Writer;
 use super::events::Events;
 use super::metrics::Metrics;
 use super::runtime::{Controller, Runtime, States};
-use super::sandbox::{self, CachedPod};
+use super::sandbox::{self, ActiveIndex, CachedPod};
 use super::session::{self, SessionIndex};
-use crate::agent_client::AgentClient;
+use crate::agent_client::{AgentClient, KeyRing};
 use crate::api::{LABEL_SANDBOX, Sandbox, SandboxSession};
 use crate::kube::ApiClient;
 use crate::resources::AgentDelivery;
+use crate::resources::addresses::Lists;
 use crate::resources::{AgentKey, Settings, labels};
 
 /// What the kinds of all namespaces share.
@@ -26,9 +27,11 @@ pub(super) struct Shared {
     pub events: Events,
     pub metrics: Metrics,
     pub settings: Settings,
+    pub lists: watch::Receiver<Lists>,
     pub agent_delivery: AgentDelivery,
     pub agent_key: watch::Receiver<AgentKey>,
     pub agents: AgentClient,
+    pub keys: KeyRing,
     /// Reconciles of sandboxes at once, per watched namespace.
     pub concurrency: u16,
 }
@@ -47,12 +50,19 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
     let pods = runtime.informer::<CachedPod>(&children, |_| {});
     let policies = runtime.informer::<NetworkPolicy>(&children, sandbox::slim_policy);
     let sandboxes = runtime.informer::<Sandbox>("", sandbox::slim);
-    let sessions = runtime.informer::<SandboxSession>("", |_| {});
+    let sessions = runtime.informer::<SandboxSession>("", sandbox::slim_session);
+    let session_store = sessions.store();
     let (sandbox_queue, session_queue) = (runtime.queue(), runtime.queue());
     let index = Arc::<SessionIndex>::default();
 
+    let active = Arc::<ActiveIndex>::default();
+    let (followed, store) = (active.clone(), sandboxes.store());
+    sandboxes.subscribe(move |event| followed.apply(event, || store.state()));
+    let (counted, store) = (active.clone(), sandboxes.store());
+    runtime.on_start(move || counted.drop_reservations(&store.state()));
     let states = States::of(&sandboxes);
     let context = sandbox::Context {
+        active,
         writer: writer.clone(),
         caches: sandbox::Caches {
             sessions: sessions.store(),
@@ -62,11 +72,12 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
         sessions: index.clone(),
         events: shared.events.clone(),
         metrics: shared.metrics.clone(),
-        lists: shared.settings.lists(),
+        lists: shared.lists.clone(),
         settings: shared.settings.clone(),
         agent_delivery: shared.agent_delivery,
         agent_key: shared.agent_key.clone(),
         agents: shared.agents.clone(),
+        keys: shared.keys.clone(),
         states: states.clone(),
         policy_restores: States::of(&policies),
     };
@@ -103,8 +114,15 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
         concurrency: shared.concurrency.min(8),
     });
     // A sandbox that ends makes room for those that wait to join its session.
-    let reservations = index.clone();
-    runtime.on_start(move || reservations.drop_reservations());
+    let (reservations, known, keys) = (
+        index.clone(),
+        (sandboxes.store(), session_store, pods.store()),
+        shared.keys.clone(),
+    );
+    runtime.on_start(move || {
+        reservations.drop_reservations();
+        restore_reservations(&reservations, &known.0, &known.1, &known.2, &keys);
+    });
     let store = sandboxes.store();
     let known = move || -> HashSet<String> { store.state().iter().filter_map(|s| s.metadata.uid.clone()).collect() };
     sandboxes.subscribe(move |event| {
@@ -120,6 +138,31 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
     });
 
     (runtime, pods.store())
+}
+
+/// A sandbox whose pod another replica has created keeps its place in its session, although no status names it yet.
+fn restore_reservations(
+    index: &SessionIndex,
+    sandboxes: &Store<Sandbox>,
+    sessions: &Store<SandboxSession>,
+    pods: &Store<CachedPod>,
+    keys: &KeyRing,
+) {
+    for pod in pods.state() {
+        let sandbox = sandbox_of(&*pod).iter().find_map(|reference| sandboxes.get(reference));
+        let Some(sandbox) = sandbox.filter(|s| s.status.as_ref().is_none_or(|s| s.pod_name.is_none())) else {
+            continue;
+        };
+        let session = sandbox
+            .spec
+            .session_name
+            .as_deref()
+            .zip(sandbox.metadata.namespace.as_deref());
+        let session = session.and_then(|(name, namespace)| sessions.get(&ObjectRef::new(name).within(namespace)));
+        if let Some(session) = session.filter(|_| sandbox::is_ours(&pod.metadata, &sandbox, keys)) {
+            index.restore(&sandbox, &session);
+        }
+    }
 }
 
 /// The sandbox to which a child belongs by its label.

@@ -10,6 +10,7 @@ mod events;
 mod kinds;
 mod lease;
 mod metrics;
+mod node_addresses;
 mod runtime;
 mod sandbox;
 mod session;
@@ -28,6 +29,7 @@ use self::events::Events;
 use self::kinds::{Shared, kinds};
 use self::lease::Elector;
 use self::metrics::Metrics;
+use self::node_addresses::NodeAddresses;
 use self::runtime::{Cache, Controllers};
 use self::sandbox::CachedPod;
 use crate::agent_client::AgentClient;
@@ -132,25 +134,35 @@ async fn serve(options: Options, config: Config) -> Result<(), RunError> {
 /// Watches, and reconciles while it leads, until `stop`.
 async fn replicate(
     options: &Options,
-    mut config: Config,
+    config: Config,
     client: ApiClient,
     metrics: Metrics,
     caches: &OnceLock<Vec<Cache>>,
     stop: &CancellationToken,
     leads: &AtomicBool,
 ) -> Result<(), RunError> {
-    discovery::addresses(&client, &mut config.sandboxes).await?;
+    let discovered = discovery::addresses(&client, &config.sandboxes.network).await?;
     let agent_delivery = discovery::agent_delivery(&client, &config.sandboxes).await;
-    tracing::info!(?agent_delivery, never = ?config.sandboxes.network.never, "starting");
+    tracing::info!(?agent_delivery, never = ?config.sandboxes.network.never, api_server = ?discovered.api_server, "starting");
+    let nodes = NodeAddresses::new(config.sandboxes.network.clone(), discovered);
+    let (lists, complete) = (nodes.lists(), nodes.complete());
+    let mut nodes = tokio::spawn(nodes.run(client.clone()));
+    tokio::select! {
+        () = complete.cancelled() => {}
+        () = stop.cancelled() => return Ok(()),
+        _ = &mut nodes => return Err(RunError::Ended("the watch of the nodes")),
+    }
     let keyring = Keyring::new(client.clone(), &options.namespace, &options.agent_keys_secret);
     let shared = Shared {
         client: client.clone(),
         events: Events::start(client.clone(), metrics.clone(), &options.identity),
         metrics: metrics.clone(),
+        lists,
         settings: config.sandboxes,
         agent_delivery,
         agent_key: keyring.newest(),
         agents: AgentClient::new(keyring.private()),
+        keys: keyring.private(),
         concurrency: config.concurrency.unwrap_or(CONCURRENCY),
     };
     let namespaces: Vec<Option<String>> = match config.watch_namespaces.is_empty() {
@@ -181,6 +193,7 @@ async fn replicate(
     tokio::select! {
         result = replica.run() => result,
         _ = watching => Err(RunError::Ended("a watch")),
+        _ = nodes => Err(RunError::Ended("the watch of the nodes")),
     }
 }
 

@@ -2,15 +2,17 @@
 //! others.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::IpAddr;
 
 /// Never reachable, whatever a rule allows: the clouds' metadata services (AWS, GCP, Azure and most others; Azure's
-/// wire server; Alibaba; AWS, Google, Oracle and Scaleway over IPv6), and link-local.
-const NEVER: [&str; 8] = [
+/// wire server; Alibaba; AWS, its pod identities, Google, Oracle and Scaleway over IPv6), and link-local.
+const NEVER: [&str; 9] = [
     "169.254.0.0/16",
     "168.63.129.16/32",
     "100.100.100.200/32",
     "fe80::/10",
     "fd00:ec2::254/128",
+    "fd00:ec2::23/128",
     "fd20:ce::254/128",
     "fd00:c1::a9fe:a9fe/128",
     "fd00:42::42/128",
@@ -49,6 +51,14 @@ const NOT_BY_DEFAULT: [&str; 28] = [
     "ff00::/8",
 ];
 
+/// The prefix of translators that have none of their own (RFC 6052).
+const WELL_KNOWN_NAT64: &str = "64:ff9b::/96";
+/// Lengths of the prefixes that RFC 6052 allows.
+pub(crate) const NAT64_PREFIX_LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
+
+/// Most ranges of one family that discovered addresses become in a policy.
+const MAX_RANGES: usize = 512;
+
 /// The two address lists.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lists {
@@ -59,8 +69,9 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// The built-in lists, and what the configuration adds.
-    pub(crate) fn new(never: &[IpNet], not_by_default: &[IpNet]) -> Lists {
+    /// The built-in lists, and what the configuration adds. `nat64`: the prefixes of the network's translators, besides
+    /// the well-known one.
+    pub(crate) fn new(never: &[IpNet], not_by_default: &[IpNet], nat64: &[Ipv6Net]) -> Lists {
         let with = |built_in: &[&str], more: &[IpNet]| -> Vec<IpNet> {
             built_in
                 .iter()
@@ -69,10 +80,20 @@ impl Lists {
                 .collect()
         };
         let never = with(&NEVER, never);
-        let translated: Vec<IpNet> = never.iter().filter_map(through_nat64).collect();
+        let prefixes: Vec<Ipv6Net> = WELL_KNOWN_NAT64
+            .parse()
+            .into_iter()
+            .chain(nat64.iter().copied())
+            .collect();
+        let translated = prefixes
+            .iter()
+            .flat_map(|prefix| never.iter().filter_map(|net| through_nat64(prefix, net)))
+            .collect();
+        let mut not_by_default = with(&NOT_BY_DEFAULT, not_by_default);
+        not_by_default.extend(nat64.iter().map(|prefix| IpNet::V6(prefix.trunc())));
         Lists {
             never: [never, translated].concat(),
-            not_by_default: with(&NOT_BY_DEFAULT, not_by_default),
+            not_by_default,
         }
     }
 
@@ -82,14 +103,47 @@ impl Lists {
     }
 }
 
-/// The IPv6 addresses that a translator with the well-known prefix 64:ff9b::/96 (RFC 6052) maps to these IPv4
-/// addresses.
-fn through_nat64(net: &IpNet) -> Option<IpNet> {
+/// The IPv6 addresses that a translator with this prefix (RFC 6052) maps to these IPv4 addresses. None for a prefix
+/// length that the RFC does not have.
+fn through_nat64(prefix: &Ipv6Net, net: &IpNet) -> Option<IpNet> {
     let IpNet::V4(v4) = net else { return None };
-    let [a, b, c, d] = v4.network().octets();
-    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
-    let address = std::net::Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, pair(a, b), pair(c, d));
-    Ipv6Net::new(address, 96 + v4.prefix_len()).ok().map(IpNet::V6)
+    let before = prefix.prefix_len();
+    if !NAT64_PREFIX_LENGTHS.contains(&before) {
+        return None;
+    }
+    let mut octets = prefix.trunc().addr().octets();
+    let mut at = usize::from(before / 8);
+    let mut bits = v4.prefix_len();
+    let mut length = before;
+    for octet in v4.trunc().addr().octets() {
+        // Bits 64 to 71 are zero, whatever the address is.
+        if at == 8 {
+            at += 1;
+            length += if bits > 0 { 8 } else { 0 };
+        }
+        octets[at] = octet;
+        at += 1;
+        length += bits.min(8);
+        bits -= bits.min(8);
+    }
+    Ipv6Net::new(octets.into(), length).ok().map(IpNet::V6)
+}
+
+/// At most `MAX_RANGES` ranges of each family that contain these addresses: single addresses if they are few, else the
+/// narrowest ranges that are few enough. So the policies of a large cluster stay small.
+pub(crate) fn covering(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpNet> {
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv4);
+    let narrowest = |all: &[IpAddr], lengths: &[u8]| -> Vec<IpNet> {
+        let ranges = |length: &u8| -> Vec<IpNet> {
+            let nets = all.iter().filter_map(|address| IpNet::new(*address, *length).ok());
+            aggregate(&nets.map(|net| net.trunc()).collect::<Vec<_>>())
+        };
+        let found = lengths.iter().map(ranges).find(|ranges| ranges.len() <= MAX_RANGES);
+        found.unwrap_or_default()
+    };
+    let mut all = narrowest(&v4, &[32, 28, 24, 20, 16, 12, 8, 0]);
+    all.extend(narrowest(&v6, &[128, 112, 96, 80, 64, 56, 48, 32, 16, 0]));
+    all
 }
 
 /// An address range without some of its parts. Each is a strict subset, as the API requires.
@@ -141,7 +195,7 @@ mod tests {
 
     #[test]
     fn every_built_in_range_parses() {
-        let lists = Lists::new(&[], &[]);
+        let lists = Lists::new(&[], &[], &[]);
         let v4 = NEVER.iter().filter(|n| n.contains('.')).count();
         assert_eq!(
             (lists.never.len(), lists.not_by_default.len()),
@@ -151,7 +205,7 @@ mod tests {
 
     #[test]
     fn never_includes_the_addresses_that_nat64_translates() {
-        let never = Lists::new(&[net("172.18.0.2/32"), net("2001:db8::/32")], &[]).never;
+        let never = Lists::new(&[net("172.18.0.2/32"), net("2001:db8::/32")], &[], &[]).never;
         for translated in [
             "64:ff9b::a9fe:0/112",
             "64:ff9b::a83f:8110/128",
@@ -160,6 +214,65 @@ mod tests {
         ] {
             assert!(never.contains(&net(translated)), "{translated}");
         }
+    }
+
+    /// The examples of RFC 6052, section 2.4, and ranges.
+    #[test]
+    fn a_translator_has_a_prefix_of_its_own() {
+        for (prefix, v4, v6) in [
+            ("2001:db8::/32", "192.0.2.33/32", "2001:db8:c000:221::/64"),
+            ("2001:db8:100::/40", "192.0.2.33/32", "2001:db8:1c0:2:21::/80"),
+            ("2001:db8:122::/48", "192.0.2.33/32", "2001:db8:122:c000:2:2100::/88"),
+            ("2001:db8:122:300::/56", "192.0.2.33/32", "2001:db8:122:3c0:0:221::/96"),
+            (
+                "2001:db8:122:344::/64",
+                "192.0.2.33/32",
+                "2001:db8:122:344:c0:2:2100:0/104",
+            ),
+            (
+                "2001:db8:122:344::/96",
+                "192.0.2.33/32",
+                "2001:db8:122:344::c000:221/128",
+            ),
+            ("2001:db8:122::/48", "169.254.0.0/16", "2001:db8:122:a9fe::/64"),
+            ("2001:db8:100::/40", "10.0.0.0/8", "2001:db8:10a::/48"),
+            ("2001:db8:122:344::/64", "10.0.0.0/8", "2001:db8:122:344:a::/80"),
+        ] {
+            let prefix: Ipv6Net = prefix.parse().unwrap();
+            assert_eq!(through_nat64(&prefix, &net(v4)), Some(net(v6)), "{prefix} {v4}");
+        }
+        assert_eq!(
+            through_nat64(&"2001:db8::/33".parse().unwrap(), &net("10.0.0.0/8")),
+            None
+        );
+        let lists = Lists::new(&[], &[], &["2001:db8:122:344::/96".parse().unwrap()]);
+        assert!(lists.never.contains(&net("2001:db8:122:344::a9fe:0/112")));
+        assert!(lists.not_by_default.contains(&net("2001:db8:122:344::/96")));
+    }
+
+    #[test]
+    fn many_addresses_become_few_ranges_that_contain_them() {
+        let few = ["192.0.2.1", "192.0.2.9", "2001:db8::1"].map(|a| a.parse::<IpAddr>().unwrap());
+        assert_eq!(covering(few), few.map(IpNet::from));
+        let many: Vec<IpAddr> = (0..5_000_u32)
+            .flat_map(|i| {
+                [
+                    IpAddr::V4((0x0a00_0000 + i * 16).into()),
+                    IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(i) << 64 | 7).into()),
+                ]
+            })
+            .collect();
+        let ranges = covering(many.iter().copied());
+        assert!(ranges.len() <= 2 * MAX_RANGES, "{}", ranges.len());
+        assert!(
+            many.iter()
+                .all(|address| ranges.iter().any(|range| range.contains(address)))
+        );
+        assert!(
+            ranges.iter().all(|range| range.prefix_len() >= 16),
+            "no wider than needed: {ranges:?}"
+        );
+        assert_eq!(covering([]), []);
     }
 
     #[test]

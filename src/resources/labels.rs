@@ -15,6 +15,9 @@ pub(crate) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// Annotation of a policy: a hash of the spec with which it was created, by which an edit is detected.
 pub(crate) const SPEC_HASH: &str = "sandbox-operator.dev/spec-hash";
 
+/// Annotation of a pod: the operator's signature, by which it recognises a pod that it created.
+pub(crate) const PROOF: &str = "sandbox-operator.dev/proof";
+
 /// Labels of every child of a Sandbox.
 pub(crate) fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
     let mut labels = managed();
@@ -37,6 +40,12 @@ pub(crate) fn is_managed(meta: &ObjectMeta) -> bool {
         .as_ref()
         .and_then(|l| l.get(LABEL_MANAGED_BY))
         .is_some_and(|v| v == MANAGER)
+}
+
+/// Whether an object has the labels by which watches and policies select the children of this Sandbox.
+pub(crate) fn is_of(meta: &ObjectMeta, sandbox: &Sandbox) -> bool {
+    let uid = meta.labels.as_ref().and_then(|l| l.get(LABEL_SANDBOX_UID));
+    uid.is_some() && uid == sandbox.metadata.uid.as_ref()
 }
 
 /// Label selector of the watches.

@@ -16,6 +16,7 @@ pub mod prepare;
 pub mod quantity;
 pub mod service;
 pub mod settings;
+pub(crate) mod slim;
 
 pub use agent_injection::{AgentDelivery, AgentInjection, AgentKey};
 pub use effective::Effective;

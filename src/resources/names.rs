@@ -144,15 +144,22 @@ fn owner<K: Resource<DynamicType = ()>>(object: &K) -> OwnerReference {
     }
 }
 
-/// Whether `meta` is a child of this Sandbox: decided by UID, never by name.
+/// Whether `meta` is a child of this Sandbox: decided by the UID of its controller, never by name.
 pub(crate) fn is_child(meta: &ObjectMeta, sandbox: &Sandbox) -> bool {
     let uid = sandbox.uid();
-    uid.is_some()
-        && meta
-            .owner_references
-            .iter()
-            .flatten()
-            .any(|o| Some(&o.uid) == uid.as_ref())
+    let controller = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|o| o.controller == Some(true));
+    controller.is_some_and(|o| {
+        Some(&o.uid) == uid.as_ref() && o.kind == Sandbox::kind(&()) && o.api_version == Sandbox::api_version(&())
+    })
+}
+
+/// Whether the object of this UID is an owner.
+pub(crate) fn has_owner(meta: &ObjectMeta, uid: &str) -> bool {
+    meta.owner_references.iter().flatten().any(|o| o.uid == uid)
 }
 
 #[cfg(test)]
@@ -210,11 +217,18 @@ mod tests {
     #[test]
     fn a_child_is_recognised_by_uid_not_by_name() {
         let sandbox = named("train");
-        let mut meta = child_meta(&sandbox);
+        let meta = child_meta(&sandbox);
         assert!(is_child(&meta, &sandbox));
-        if let Some(owner) = meta.owner_references.iter_mut().flatten().next() {
-            owner.uid = "other".into();
-        }
-        assert!(!is_child(&meta, &sandbox));
+        let with = |change: fn(&mut OwnerReference)| {
+            let mut meta = meta.clone();
+            meta.owner_references.iter_mut().flatten().for_each(change);
+            is_child(&meta, &sandbox)
+        };
+        assert!(!with(|owner| owner.uid = "other".into()));
+        assert!(
+            !with(|owner| owner.controller = None),
+            "an owner that is not the controller"
+        );
+        assert!(!with(|owner| owner.kind = "SandboxSession".into()));
     }
 }

@@ -34,6 +34,22 @@ fn public(sandbox: &Sandbox, effective: &Effective, settings: &PublicServices) -
     Some(service)
 }
 
+/// Whether a Service that exists does what the built one would: the same type, ports and pods.
+pub(crate) fn is_same(found: &Service, built: &Service) -> bool {
+    let ports = |spec: &ServiceSpec| -> Vec<_> {
+        let all = spec.ports.iter().flatten();
+        all.map(|p| (p.name.clone(), p.port, p.protocol.clone(), p.target_port.clone()))
+            .collect()
+    };
+    let kind = |spec: &ServiceSpec| spec.type_.clone().unwrap_or_else(|| "ClusterIP".into());
+    let (Some(found), Some(built)) = (&found.spec, &built.spec) else {
+        return false;
+    };
+    found.selector == built.selector
+        && found.external_ips.is_none()
+        && (kind(found), ports(found)) == (kind(built), ports(built))
+}
+
 /// The same Service under the pod's name, for a sandbox whose own name belongs to another Service. None for the one of
 /// public ports, which has a name of its own.
 pub(crate) fn with_pod_name(service: &Service, sandbox: &Sandbox) -> Option<Service> {

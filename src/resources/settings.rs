@@ -2,18 +2,19 @@
 
 mod constraints;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
 pub use self::constraints::{Constraints, EgressConstraints, Pods};
-use super::addresses::Lists;
+use super::addresses::{Lists, NAT64_PREFIX_LENGTHS};
 use crate::api::{Egress, EgressMode, SecurityProfile, Workload, limits};
 
 /// Settings for all sandboxes.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
     /// The agent, and how pods get it.
@@ -26,6 +27,8 @@ pub struct Settings {
     pub network: NetworkSettings,
     /// How public ports are published outside the cluster.
     pub public_services: PublicServices,
+    /// Active sandboxes in a namespace: those that have a pod and have not ended. Further ones wait.
+    pub max_active_per_namespace: u32,
 }
 
 /// The agent, and how pods get it.
@@ -97,6 +100,12 @@ pub struct Defaults {
 pub struct NetworkSettings {
     /// Further addresses that no sandbox may reach, whatever its rules: node ranges, for instance.
     pub never: Vec<IpNet>,
+    /// Addresses of the API server that it does not list itself, such as the public endpoint of a managed cluster: no
+    /// sandbox may reach them either.
+    pub api_server: Vec<IpNet>,
+    /// Prefixes of the network's NAT64 translators (RFC 6052), besides 64:ff9b::/96.
+    #[serde(deserialize_with = "nat64_prefixes")]
+    pub nat64_prefixes: Vec<Ipv6Net>,
     /// Further addresses that are reachable only by a rule that contains them: pod and Service ranges that are public,
     /// for instance.
     pub not_by_default: Vec<IpNet>,
@@ -106,6 +115,19 @@ pub struct NetworkSettings {
     pub peer_namespace: String,
     /// Labels of the pods of gateway and operator.
     pub peer_labels: BTreeMap<String, String>,
+}
+
+fn nat64_prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv6Net>, D::Error> {
+    let prefixes = Vec::<Ipv6Net>::deserialize(deserializer)?;
+    match prefixes
+        .iter()
+        .find(|p| !NAT64_PREFIX_LENGTHS.contains(&p.prefix_len()))
+    {
+        None => Ok(prefixes),
+        Some(wrong) => Err(D::Error::custom(format!(
+            "nat64Prefixes: {wrong} must have a prefix length of 32, 40, 48, 56, 64 or 96"
+        ))),
+    }
 }
 
 /// The cluster's DNS.
@@ -162,7 +184,31 @@ impl ServiceKind {
 impl Settings {
     /// The two address lists: the built-in ones and the configured ones.
     pub(crate) fn lists(&self) -> Lists {
-        Lists::new(&self.network.never, &self.network.not_by_default)
+        self.network.lists(&[], &[])
+    }
+}
+
+impl NetworkSettings {
+    /// The two address lists, with what was discovered: further ranges of each.
+    pub(crate) fn lists(&self, never: &[IpNet], not_by_default: &[IpNet]) -> Lists {
+        Lists::new(
+            &[&self.never, &self.api_server, never].concat(),
+            &[&self.not_by_default, not_by_default].concat(),
+            &self.nat64_prefixes,
+        )
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            agent: Agent::default(),
+            defaults: Defaults::default(),
+            constraints: Constraints::default(),
+            network: NetworkSettings::default(),
+            public_services: PublicServices::default(),
+            max_active_per_namespace: 5000,
+        }
     }
 }
 
@@ -243,6 +289,8 @@ impl Default for NetworkSettings {
     fn default() -> Self {
         NetworkSettings {
             never: vec![],
+            api_server: vec![],
+            nat64_prefixes: vec![],
             not_by_default: vec![],
             dns: DnsSettings::default(),
             peer_namespace: "sandbox-operator".into(),
@@ -259,5 +307,22 @@ impl Default for DnsSettings {
             addresses: vec![],
             ports: vec![53],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_nat64_prefix_has_a_length_of_the_rfc() {
+        let read = |prefix: &str| serde_json::from_value::<NetworkSettings>(json!({"nat64Prefixes": [prefix]}));
+        assert!(read("2001:db8:64::/96").is_ok());
+        let error = read("2001:db8:64::/97").unwrap_err().to_string();
+        assert!(
+            error.contains("2001:db8:64::/97 must have a prefix length of 32, 40"),
+            "{error}"
+        );
     }
 }

@@ -30,6 +30,15 @@ fn workload() -> Vec<Case> {
         ("empty tag", json!({"tags": [""]}), Err("spec.tags[0]")),
         ("tag of 257", json!({"tags": ["x".repeat(257)]}), Err("spec.tags[0]")),
         ("tag of 256", json!({"tags": ["x".repeat(256)]}), Ok(())),
+        ("tags of 2048 in all", json!({"tags": (0..8).map(|i| format!("{i}{}", "x".repeat(255))).collect::<Vec<_>>()}), Ok(())),
+        ("tags of 2049 in all", json!({"tags": (0..9).map(|i| format!("{i}{}", "x".repeat(227))).collect::<Vec<_>>()}), Err("tags: must have at most 2048 characters")),
+        ("annotation of 255 KiB", json!({"podAnnotations": {"example.com/a": "x".repeat((255 << 10) - 13)}}), Ok(())),
+        ("annotations above 255 KiB", json!({"podAnnotations": {"a": "x".repeat(200 << 10), "b": "x".repeat(56 << 10)}}), Err("podAnnotations: keys and values must have at most")),
+        ("affinity of 65 terms", affinity(65), Err("nodeSelectorTerms: Too many")),
+        ("affinity of 64 terms", affinity(64), Ok(())),
+        ("65 labels in a selector", selector(65), Err("matchLabels: Too many")),
+        ("64 labels in a selector", selector(64), Ok(())),
+        ("long key of a toleration", json!({"tolerations": [{"key": "x".repeat(1025)}]}), Err("spec.tolerations[0].key: Too long")),
         ("command and the image's entrypoint, with args", json!({"command": ["x"], "args": ["x"], "entrypoint": "Image"}), Err(command)),
         ("label", json!({"podLabels": {"team": "a", "example.com/kubernetes.io": "b"}}), Ok(())),
         ("label of ours", json!({"podLabels": {"sandbox-operator.dev/sandbox-uid": "x"}}), Err("podLabels: keys under sandbox-operator.dev")),
@@ -41,6 +50,16 @@ fn workload() -> Vec<Case> {
         ("annotation that unconfines", json!({"podAnnotations": {"container.apparmor.security.beta.kubernetes.io/main": "unconfined"}}), Err("podAnnotations: keys under")),
         ("annotation of an autoscaler", json!({"podAnnotations": {"karpenter.sh/do-not-disrupt": "false"}}), Err("podAnnotations: keys under")),
     ]
+}
+
+fn affinity(terms: usize) -> Value {
+    let term = json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]});
+    json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": vec![term; terms]}}}})
+}
+
+fn selector(labels: usize) -> Value {
+    let labels: serde_json::Map<String, Value> = (0..labels).map(|i| (format!("l{i}"), json!("v"))).collect();
+    json!({"network": {"egress": {"mode": "Rules", "rules": [{"podSelector": {"matchLabels": labels}}]}}})
 }
 
 /// What only a sandbox has.

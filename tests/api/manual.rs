@@ -43,6 +43,26 @@ fn every_field_is_described_and_so_is_every_choice() {
     }
 }
 
+/// What a user may write is kept in etcd, and for some time in memory.
+#[test]
+fn every_string_list_and_map_of_a_spec_is_bounded() {
+    for (resource, schema) in schemas() {
+        let spec = &schema["properties"]["spec"];
+        for (path, field) in fields(&resource, spec) {
+            let bounds: &[&str] = match field["type"].as_str() {
+                Some("string") => &["maxLength", "enum", "format"],
+                Some("array") => &["maxItems"],
+                Some("object") if field["additionalProperties"].is_object() => &["maxProperties"],
+                _ => continue,
+            };
+            assert!(
+                bounds.iter().any(|bound| field.get(*bound).is_some()),
+                "{path} has none of {bounds:?}"
+            );
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs a cluster"]
 fn kubectl_explains_every_field() {

@@ -88,7 +88,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The gateway. The first three are leaves inside it; the rest is in the order in which a room may use those above
     // it.
     ("gateway::config", &["agent_contract", "api", "resources"]),
-    ("gateway::error", &["telemetry", "text"]),
+    ("gateway::error", &["kube", "telemetry", "text"]),
     ("gateway::metrics", &["kube", "telemetry"]),
     (
         "gateway::convert",

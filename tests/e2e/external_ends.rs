@@ -107,11 +107,21 @@ async fn a_policy_that_somebody_edits_is_restored() {
 #[ignore = "needs a cluster"]
 async fn children_of_others_are_left_alone() {
     let scene = Scene::new("names").await;
-    let mut children = vec![];
-    for name in ["pod", "policy"] {
+    let (mut children, mut uids) = (vec![], vec![]);
+    for name in ["pod", "policy", "planted"] {
         let sandbox = scene.sandbox(name, json!({"sessionName": "s"})).await;
+        uids.push(sandbox.uid().unwrap());
         children.push(format!("{name}-{}", &sandbox.uid().unwrap()[..8]));
     }
+    // All that is public of a child.
+    let labels = json!({"app.kubernetes.io/managed-by": "sandbox-operator", "sandbox-operator.dev/sandbox": "planted", "sandbox-operator.dev/sandbox-uid": uids[2]});
+    let owner = json!({"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox", "name": "planted", "uid": uids[2], "controller": true});
+    let planted = json!({"name": children[2], "labels": labels, "ownerReferences": [owner]});
+    scene
+        .create::<Pod>(
+            json!({"metadata": planted, "spec": {"containers": [{"name": "main", "image": "python:3.11", "command": ["sleep", "600"]}]}}),
+        )
+        .await;
     let image = "python:3.11";
     scene
         .create::<Pod>(
@@ -122,7 +132,7 @@ async fn children_of_others_are_left_alone() {
         .create::<NetworkPolicy>(json!({"metadata": {"name": children[1]}, "spec": {"podSelector": {}}}))
         .await;
     scene.session("s", json!({})).await;
-    for name in ["pod", "policy"] {
+    for name in ["pod", "policy", "planted"] {
         assert_eq!(outcome(&scene.ended(name).await), ("FAILED", "NameTaken", None));
     }
     assert!(

@@ -27,11 +27,6 @@ async fn an_operator_of_one_namespace_serves_it_and_no_other() {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         watched.sandbox("idle", light(json!({"containerImage": image}))).await;
         watched.running("idle").await;
-        watched.stop("idle").await;
-        assert_eq!(
-            outcome(&watched.ended("idle").await),
-            ("TERMINATED", "Stopped", Some(0))
-        );
         for pod in watched.api::<Pod>().list(&ListParams::default()).await.unwrap() {
             assert!(
                 pod.spec.unwrap().init_containers.is_some(),
@@ -40,8 +35,16 @@ async fn an_operator_of_one_namespace_serves_it_and_no_other() {
         }
         assert_eq!(other.count::<Pod>().await, 0);
 
+        // `idle` still runs, and from now on there is room for one.
         lose_agent_image(&home, &image).await;
         watched.sandbox("no-agent", light(json!({}))).await;
+        let full = watched.waits_for("no-agent", "NamespaceFull").await;
+        assert_eq!(full.state.as_str(), "PENDING");
+        watched.stop("idle").await;
+        assert_eq!(
+            outcome(&watched.ended("idle").await),
+            ("TERMINATED", "Stopped", Some(0))
+        );
         assert_eq!(
             outcome(&watched.ended("no-agent").await),
             ("FAILED", "AgentImageFailed", None)
@@ -63,7 +66,7 @@ fn install(home: &Scene, watched: &Scene, image: &str) {
     let values = json!({
         "image": {"repository": repository, "tag": tag}, "replicas": 1, "crds": {"install": false}, "watchNamespaces": [watched.namespace],
         // It may not ask for the API server's address, and does not start without one.
-        "sandboxes": {"agent": {"delivery": "InitContainer"}, "network": {"never": ["192.0.2.0/24"]}},
+        "sandboxes": {"agent": {"delivery": "InitContainer"}, "network": {"apiServer": ["192.0.2.0/24"]}, "maxActivePerNamespace": 64},
     });
     let values: Vec<String> = values
         .as_object()
@@ -100,13 +103,14 @@ async fn may_make_pods(home: &Scene, scene: &Scene) -> bool {
         .allowed
 }
 
-/// Names an image in the configuration that no node has, and has the operator read it.
+/// Names an image in the configuration that no node has, allows one active sandbox, and has the operator read it.
 async fn lose_agent_image(home: &Scene, image: &str) {
     let name = &home.namespace;
     let config = home.api::<ConfigMap>().get(name).await.unwrap().data.unwrap()["config.yaml"].clone();
     let lost = config
         .replace(&format!("image: {image}"), "image: no-such-image:1")
-        .replace("imagePullPolicy: IfNotPresent", "imagePullPolicy: Never");
+        .replace("imagePullPolicy: IfNotPresent", "imagePullPolicy: Never")
+        .replace("maxActivePerNamespace: 64", "maxActivePerNamespace: 1");
     assert_ne!(lost, config);
     home.patch::<ConfigMap>(name, json!({"data": {"config.yaml": lost}}))
         .await;

@@ -195,6 +195,42 @@ async fn active_sandboxes_are_those_that_the_limit_counts() {
     scene.end().await;
 }
 
+/// `metadata.ownerReferences` set at creation, as the operator would set it.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn an_owner_reference_set_at_creation_does_not_pass_the_limit() {
+    let scene = Scene::new("owned").await;
+    let session = scene.session("s", json!({"maxSandboxes": 1})).await;
+    let owner = json!({"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "SandboxSession", "name": "s", "uid": session.metadata.uid});
+    for name in ["a", "b"] {
+        let metadata = json!({"name": name, "ownerReferences": [owner]});
+        let spec = light(json!({"sessionName": "s"}));
+        scene
+            .create::<Sandbox>(json!({"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox", "metadata": metadata, "spec": spec}))
+            .await;
+    }
+    counts(&scene, |s| (s.active, s.running, s.pending) == (1, 1, 1)).await;
+    scene.end().await;
+}
+
+/// Caches keep only a part of heavy objects.
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn heavy_sandboxes_and_sessions_start_with_all_that_they_have() {
+    let scene = Scene::new("heavy").await;
+    let heavy = "x".repeat(100_000);
+    scene
+        .session("s", json!({"defaults": {"env": [{"name": "THEIRS", "value": heavy}]}}))
+        .await;
+    let spec = with(
+        sh("test ${#THEIRS} = 100000 && test ${#OWN} = 100000"),
+        json!({"sessionName": "s", "env": [{"name": "OWN", "value": heavy}]}),
+    );
+    scene.sandbox("a", spec).await;
+    assert_eq!(outcome(&scene.ended("a").await), ("COMPLETED", "Completed", Some(0)));
+    scene.end().await;
+}
+
 /// Waits until the session's status is as `wanted` says.
 async fn counts(scene: &Scene, wanted: impl Fn(&SandboxSessionStatus) -> bool) {
     scene

@@ -367,3 +367,24 @@ async fn a_stop_lets_calls_in_flight_finish_and_accepts_no_new_connection() {
         .unwrap();
     assert!(tokio::net::TcpStream::connect(gateway.address).await.is_err());
 }
+
+/// Whoever may create sandboxes, but not read templates, does not get the contents of one.
+#[tokio::test]
+async fn a_template_needs_the_right_to_read_it() {
+    let gateway = start(Config::default()).await;
+    *gateway.api.denied_resource.lock().unwrap() = "sandboxtemplates";
+    let request = pb::CreateSandboxFromTemplateRequest {
+        request_id: "11111111-1111-4111-8111-111111111111".into(),
+        template_id: "t".into(),
+        ..pb::CreateSandboxFromTemplateRequest::default()
+    };
+    let mut client = SandboxServiceClient::new(with(gateway.channel().await, &good("bot")));
+    let denied = client.create_sandbox_from_template(request.clone()).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    let metadata = denied.get_details_error_info().unwrap().metadata;
+    assert_eq!(metadata["resource"], "sandboxtemplates.sandbox-operator.dev");
+    *gateway.api.denied_resource.lock().unwrap() = "";
+    let mut other = SandboxServiceClient::new(with(gateway.channel().await, &good("reader")));
+    let missing = other.create_sandbox_from_template(request).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound, "{missing:?}");
+}

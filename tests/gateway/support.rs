@@ -42,6 +42,8 @@ pub struct Api {
     pub access_reviews: AtomicU32,
     pub down: AtomicBool,
     pub denies: AtomicBool,
+    /// A resource that callers have no right to.
+    pub denied_resource: Mutex<&'static str>,
     pub slow: AtomicBool,
 }
 
@@ -64,7 +66,14 @@ impl Api {
         } else if path.ends_with("/subjectaccessreviews") {
             self.access_reviews.fetch_add(1, Ordering::Relaxed);
             let mut review: SubjectAccessReview = serde_json::from_slice(&body)?;
-            review.status = serde_json::from_value(json!({"allowed": !self.denies.load(Ordering::Relaxed)}))?;
+            let resource = review
+                .spec
+                .resource_attributes
+                .as_ref()
+                .and_then(|a| a.resource.clone());
+            let denied = *self.denied_resource.lock().unwrap() == resource.unwrap_or_default();
+            review.status =
+                serde_json::from_value(json!({"allowed": !denied && !self.denies.load(Ordering::Relaxed)}))?;
             (201, serde_json::to_value(review)?)
         } else {
             (

@@ -13,7 +13,11 @@ app.kubernetes.io/component: operator
 {{- end }}
 {{- define "gateway.labels" }}{{ include "labels" . | replace "component: operator" "component: gateway" }}{{ end }}
 {{- define "gateway.selector" }}{{ include "selector" . | replace "component: operator" "component: gateway" }}{{ end }}
-{{- define "image" -}}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{- end }}
+{{- define "image" -}}
+{{- with .Values.image.digest }}{{ $.Values.image.repository }}@{{ . }}
+{{- else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
 {{- /* A map as YAML with text as its values. */}}
 {{- define "strings" }}
 {{- $strings := dict }}

@@ -7,11 +7,14 @@ reported at once.
 {{- $v := .Values }}
 {{- $found := dict "problems" list }}
 
-{{- if not (regexMatch "^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(@sha256)?$" $v.image.repository) }}
-{{- include "validate.problem" (list $found "image.repository" $v.image.repository "is not the name of a repository: write registry.example.com/team/sandbox-operator, for instance, in lower case, and the tag in image.tag") }}
+{{- if not (regexMatch "^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$" $v.image.repository) }}
+{{- include "validate.problem" (list $found "image.repository" $v.image.repository "is not the name of a repository: write registry.example.com/team/sandbox-operator, for instance, in lower case, and the tag in image.tag, or the digest in image.digest") }}
 {{- end }}
 {{- if not (regexMatch "^([A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$" $v.image.tag) }}
 {{- include "validate.problem" (list $found "image.tag" $v.image.tag "is not a tag: write at most 128 letters, digits, '_', '.' and '-'") }}
+{{- end }}
+{{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" $v.image.digest) }}
+{{- include "validate.problem" (list $found "image.digest" $v.image.digest "is not a digest: write sha256: and 64 hex digits") }}
 {{- end }}
 {{- range $i, $secret := $v.imagePullSecrets }}
 {{- include "validate.name" (list $found (printf "imagePullSecrets[%d].name" $i) $secret.name) }}
@@ -65,6 +68,16 @@ reported at once.
 {{- end }}
 {{- $network := $v.sandboxes.network }}
 {{- include "validate.ranges" (list $found "sandboxes.network.never" $network.never) }}
+{{- include "validate.ranges" (list $found "sandboxes.network.apiServer" $network.apiServer) }}
+{{- if and $v.watchNamespaces (not $network.apiServer) (not $network.never) }}
+{{- include "validate.problem" (list $found "sandboxes.network.apiServer" "" "is empty, and with watchNamespaces the operator cannot read the addresses of the API server: write those of the Service kubernetes, of its endpoints and of your nodes here and in sandboxes.network.never") }}
+{{- end }}
+{{- include "validate.ranges" (list $found "sandboxes.network.nat64Prefixes" $network.nat64Prefixes) }}
+{{- range $i, $prefix := $network.nat64Prefixes }}
+{{- if not (regexMatch ":.*/(32|40|48|56|64|96)$" $prefix) }}
+{{- include "validate.problem" (list $found (printf "sandboxes.network.nat64Prefixes[%d]" $i) $prefix "is not the prefix of a translator: write an IPv6 range with a prefix length of 32, 40, 48, 56, 64 or 96") }}
+{{- end }}
+{{- end }}
 {{- include "validate.ranges" (list $found "sandboxes.network.notByDefault" $network.notByDefault) }}
 {{- include "validate.ranges" (list $found "sandboxes.network.dns.addresses" $network.dns.addresses) }}
 {{- include "validate.label" (list $found "sandboxes.network.dns.namespace" $network.dns.namespace "the name of a namespace") }}

@@ -7,8 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-use crate::api::Sandbox;
+use crate::api::{ANNOTATION_STORED_BYTES, Sandbox};
 use crate::kube::{ApiClient, Readable};
+use crate::resources::slim;
 
 /// How long a stopped sandbox is still reported as TERMINATING after its end was seen here. The SDK drops the logs that
 /// it follows when it sees the end, and their reader then waits for ever. So the logs must end first, at every replica.
@@ -16,10 +17,21 @@ const JUST_ENDED: Duration = Duration::from_millis(500);
 
 type ByName = HashMap<String, Entry>;
 
-/// A sandbox, and when its end was observed.
+/// A sandbox, as far as it is kept, and when its end was observed.
 struct Entry {
     sandbox: Arc<Sandbox>,
     ended: Option<Instant>,
+    /// Bytes that the sandbox and its Secrets take in etcd.
+    stored: u64,
+}
+
+/// What a namespace has in etcd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Sandboxes, ended ones included.
+    pub(crate) sandboxes: usize,
+    /// Bytes of them and of their Secrets.
+    pub(crate) bytes: u64,
 }
 
 /// The cache. A miss proves nothing: an object may be newer than the last event of the watch.
@@ -44,7 +56,15 @@ impl SandboxCache {
         }
     }
 
-    /// The sandbox of this name.
+    /// What the namespace has in etcd, as far as it is known here.
+    pub(crate) fn usage(&self, namespace: &str) -> Usage {
+        self.read().get(namespace).map_or_else(Usage::default, |by_name| Usage {
+            sandboxes: by_name.len(),
+            bytes: by_name.values().map(|entry| entry.stored).sum(),
+        })
+    }
+
+    /// The sandbox of this name. It may be stripped: [`slim::is_stripped`].
     pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Sandbox>> {
         self.read().get(namespace)?.get(name).map(|entry| entry.sandbox.clone())
     }
@@ -159,6 +179,12 @@ impl SandboxCache {
 
 fn insert(all: &mut HashMap<String, ByName>, mut sandbox: Sandbox) {
     drop_file_contents(&mut sandbox);
+    let announced = sandbox
+        .annotations()
+        .get(ANNOTATION_STORED_BYTES)
+        .and_then(|bytes| bytes.parse().ok());
+    let weight = slim::sandbox(&mut sandbox);
+    let stored = announced.unwrap_or_else(|| u64::try_from(weight).unwrap_or(u64::MAX));
     let (namespace, name) = (sandbox.namespace().unwrap_or_default(), sandbox.name_any());
     let by_name = all.entry(namespace).or_default();
     // A sandbox that had already ended when it was first seen did not end just now.
@@ -170,7 +196,8 @@ fn insert(all: &mut HashMap<String, ByName>, mut sandbox: Sandbox) {
             false => Some(Instant::now()),
         });
     let sandbox = Arc::new(sandbox);
-    by_name.insert(name, Entry { sandbox, ended });
+    let entry = Entry { sandbox, ended, stored };
+    by_name.insert(name, entry);
 }
 
 /// Nothing here reads the contents of files, and they can be large.

@@ -18,8 +18,6 @@ use crate::resources::{labels, names};
 use crate::text::short;
 
 const MAX_ANNOTATIONS: usize = 64;
-/// Most bytes of all keys and values: Kubernetes allows 256 KiB, and the operator adds its own.
-const MAX_ANNOTATION_BYTES: usize = 255 << 10;
 const MAX_RUNNER_IDS: usize = 100;
 const MAX_TAGS: usize = 64;
 const MAX_TAG_CHARACTERS: usize = 256;
@@ -66,7 +64,8 @@ pub(crate) fn draft(
     ] {
         problems.unsupported(&path.field(field), is_set);
     }
-    if !declared.is_empty() {
+    let keeps_volumes = declared.is_empty();
+    if !keeps_volumes {
         let declared = volumes::from_proto(
             &path.field("volumes"),
             declared,
@@ -86,8 +85,12 @@ pub(crate) fn draft(
             context,
             &mut problems,
         );
+        if let Some(template) = context.template.filter(|_| keeps_volumes) {
+            let limits = volumes::template_limits(template);
+            volumes::limit_mounts(&mut draft.workload, |name| limits.get(name).cloned());
+        }
     }
-    volumes::restrict_registered_mounts(&mut draft.workload, context.volumes, &draft.metadata);
+    volumes::limit_registered_mounts(&mut draft.workload, context.volumes, &draft.metadata);
     if !draft.metadata.registries.is_empty() {
         let name = names::registry_secret(name);
         draft.workload.pod.image_pull_secrets = Some(vec![LocalObjectReference { name }]);
@@ -167,7 +170,7 @@ fn apply_network(
     let service_rules = services::ingress_rules(ports, visibilities);
     match options {
         Some(options) => {
-            let never = Lists::new(&context.config.never, &[]).never;
+            let never = Lists::new(&context.config.never, &[], &[]).never;
             let network_context = NetworkContext {
                 agent_port,
                 never: &never,
@@ -199,6 +202,14 @@ fn apply_tags(w: &mut Workload, path: &FieldPath, tags: Vec<String>, problems: &
             );
         }
     }
+    let total: usize = tags.iter().map(|tag| tag.chars().count()).sum();
+    if total > limits::MAX_TAGS_TEXT {
+        let text = format!(
+            "must have at most {} characters in all, not {total}",
+            limits::MAX_TAGS_TEXT
+        );
+        problems.invalid(&path, text);
+    }
     if !tags.is_empty() {
         w.tags = Some(tags);
     }
@@ -213,10 +224,13 @@ fn apply_annotations(
     let path = path.field("annotations");
     problems.at_most(&path, annotations.len(), MAX_ANNOTATIONS);
     let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if size > MAX_ANNOTATION_BYTES {
+    if size > limits::MAX_ANNOTATIONS {
         problems.invalid(
             &path,
-            format!("must have at most {MAX_ANNOTATION_BYTES} bytes in total, not {size}"),
+            format!(
+                "must have at most {} bytes in total, not {size}",
+                limits::MAX_ANNOTATIONS
+            ),
         );
     }
     for key in annotations.keys() {

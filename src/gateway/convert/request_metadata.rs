@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::api::{ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST_FACTS, Sandbox};
+use crate::api::{ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST_METADATA, Sandbox};
 use crate::resources::pod_containers::MAIN;
 
 /// Most bytes of the annotation. Every list call reads it for each sandbox, and anyone who can edit a Sandbox can write
@@ -62,7 +62,7 @@ impl RequestMetadata {
             .metadata
             .annotations
             .as_ref()
-            .and_then(|a| a.get(ANNOTATION_REQUEST_FACTS));
+            .and_then(|a| a.get(ANNOTATION_REQUEST_METADATA));
         let text = text.filter(|t| t.len() <= MAX_BYTES);
         text.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default()
     }

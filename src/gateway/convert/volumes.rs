@@ -193,12 +193,52 @@ fn mount_path_error(mount_path: &str, taken: &mut BTreeSet<String>) -> Option<St
     }
 }
 
-/// Restricts the mounts of registered volumes to what is registered.
-pub(crate) fn restrict_registered_mounts(
+/// What a mount of a volume is limited to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MountLimit {
+    read_only: bool,
+    /// The directory in the volume that is its root for the sandbox; may be empty.
+    sub_path: String,
+}
+
+/// How a template mounts its volumes, by their names: the containers of a request that mount them get no more. Where a
+/// template mounts a volume several times, the main container's mount counts, and of several the first.
+pub(crate) fn template_limits(template: &Workload) -> BTreeMap<String, MountLimit> {
+    let limit = |read_only: Option<bool>, sub_path: &Option<String>| MountLimit {
+        read_only: read_only.unwrap_or_default(),
+        sub_path: sub_path.clone().unwrap_or_default(),
+    };
+    let sidecars = template.pod.sidecars.iter().flatten();
+    let sidecars = sidecars.flat_map(|s| s.container.mounts.iter().flatten());
+    let mounts: Vec<&Mount> = template.container.mounts.iter().flatten().chain(sidecars).collect();
+    let limits = template.pod.volumes.iter().flatten().map(|volume| {
+        let mount = mounts.iter().find(|m| m.name == volume.name);
+        let own = limit(volume.read_only, &volume.sub_path);
+        match mount.filter(|_| volume.mount_path.is_none()) {
+            Some(mount) => (volume.name.clone(), limit(mount.read_only, &mount.sub_path)),
+            None => (volume.name.clone(), own),
+        }
+    });
+    limits.collect()
+}
+
+/// Limits the mounts of registered volumes to what is registered.
+pub(crate) fn limit_registered_mounts(
     w: &mut Workload,
     registered: &BTreeMap<String, RegisteredVolume>,
     metadata: &RequestMetadata,
 ) {
+    limit_mounts(w, |name| {
+        let registered = registered.get(metadata.volumes.get(name)?)?;
+        Some(MountLimit {
+            read_only: registered.read_only,
+            sub_path: registered.sub_path.clone(),
+        })
+    });
+}
+
+/// Limits the mounts of all containers. `limit`: by the name of the volume.
+pub(crate) fn limit_mounts(w: &mut Workload, limit: impl Fn(&str) -> Option<MountLimit>) {
     let sidecars = w
         .pod
         .sidecars
@@ -206,13 +246,13 @@ pub(crate) fn restrict_registered_mounts(
         .flatten()
         .flat_map(|s| s.container.mounts.iter_mut().flatten());
     for mount in w.container.mounts.iter_mut().flatten().chain(sidecars) {
-        let Some(registered) = metadata.volumes.get(&mount.name).and_then(|id| registered.get(id)) else {
+        let Some(limit) = limit(&mount.name) else {
             continue;
         };
-        if registered.read_only {
+        if limit.read_only {
             mount.read_only = Some(true);
         }
-        let directories = [Some(registered.sub_path.clone()), mount.sub_path.take()];
+        let directories = [Some(limit.sub_path), mount.sub_path.take()];
         let directories: Vec<String> = directories.into_iter().flatten().filter(|d| !d.is_empty()).collect();
         mount.sub_path = (!directories.is_empty()).then(|| directories.join("/"));
     }

@@ -123,7 +123,10 @@ impl AuthLayer {
         {
             let detailed = match bare.code() {
                 Code::Unimplemented => Some(unimplemented(&method.name)),
-                Code::Internal if bare.message().contains("decode") => Some(undecodable()),
+                // prost's text; tonic gives it no details.
+                Code::Internal if bare.message().starts_with("failed to decode Protobuf message") => {
+                    Some(undecodable())
+                }
                 _ => None,
             };
             if let Some(status) = detailed {

@@ -55,6 +55,8 @@ pub(crate) enum Permission {
     ReadFiles,
     /// update sandboxes/files
     WriteFiles,
+    /// get sandboxtemplates
+    GetTemplates,
     /// get persistentvolumeclaims
     GetVolumes,
     /// patch persistentvolumeclaims
@@ -73,6 +75,7 @@ impl Permission {
             Permission::Logs => ("get", GROUP, "sandboxes", Some("log")),
             Permission::ReadFiles => ("get", GROUP, "sandboxes", Some("files")),
             Permission::WriteFiles => ("update", GROUP, "sandboxes", Some("files")),
+            Permission::GetTemplates => ("get", GROUP, "sandboxtemplates", None),
             Permission::GetVolumes => ("get", "", "persistentvolumeclaims", None),
             Permission::RegisterVolumes => ("patch", "", "persistentvolumeclaims", None),
         }

@@ -74,6 +74,7 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::CreateSandboxFromTemplateRequest>,
     ) -> Result<Response<pb::Sandbox>, Status> {
+        self.authorize(&request, Permission::GetTemplates).await?;
         let caller = self.authorize(&request, Permission::Create).await?;
         let created = create::from_template(&self.0.creator, &caller, request.into_inner()).await?;
         record_sandbox(&created.sandbox_id);

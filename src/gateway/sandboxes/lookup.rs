@@ -11,6 +11,7 @@ use crate::gateway::convert::request_metadata::main_name;
 use crate::gateway::error::{Violation, invalid, of_kube, reason, sandbox_not_found, status};
 use crate::kube::ApiClient;
 use crate::resources::pod_containers::MAIN;
+use crate::resources::slim::is_stripped;
 
 /// Finds sandboxes in the cache, and those that it does not have yet (created a moment ago, perhaps by another replica)
 /// in the API server.
@@ -37,8 +38,8 @@ impl SandboxLookup {
     /// UNAVAILABLE if the API server does not answer.
     pub(crate) async fn find(&self, namespace: &str, id: &str) -> Result<Option<Arc<Sandbox>>, Status> {
         match self.cache.get(namespace, id) {
-            Some(sandbox) => Ok(Some(sandbox)),
-            None => self.read(namespace, id).await,
+            Some(sandbox) if !is_stripped(&sandbox.metadata) => Ok(Some(sandbox)),
+            Some(_) | None => self.read(namespace, id).await,
         }
     }
 
@@ -69,7 +70,10 @@ impl SandboxLookup {
         };
         let found = self.api.get::<Pod>(&namespace, name).await;
         let found = found.map_err(|e| of_kube("reading the sandbox's pod", &e))?;
-        Ok(found.filter(|pod| is_controlled_by(pod, &sandbox.uid().unwrap_or_default())))
+        // The recorded UID is that of the pod that the operator created.
+        let recorded = sandbox.status.as_ref().and_then(|s| s.pod.as_ref());
+        let is_recorded = |pod: &Pod| recorded.is_none_or(|identity| pod.uid().as_ref() == Some(&identity.uid));
+        Ok(found.filter(|pod| is_recorded(pod) && is_controlled_by(pod, &sandbox.uid().unwrap_or_default())))
     }
 }
 

@@ -12,6 +12,7 @@ use super::observed::{Observed, Session};
 use super::pod::{MainState, PodView, target};
 use super::policy::restore_policy;
 use super::stop::without_agent;
+use super::whole;
 use crate::agent_client;
 use crate::api::Sandbox;
 use crate::operator::error::Error;
@@ -23,6 +24,16 @@ const LEAST_GRACE: u32 = 1;
 
 /// Takes the action. Returns a pause after which the sandbox is reconciled again even if nothing changes.
 pub(super) async fn act(o: &Observed, action: &Action, ctx: &Context) -> Result<Option<Duration>, Error> {
+    let whole;
+    let o = if whole::is_needed(o, action) {
+        whole = match Box::pin(whole::read(o, ctx)).await? {
+            Some(whole) => whole,
+            None => return Ok(None),
+        };
+        &whole
+    } else {
+        o
+    };
     let namespace = o.sandbox.namespace().unwrap_or_default();
     if o.status.state.is_final() {
         unpublish(o, ctx).await?;

@@ -8,8 +8,13 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use serde::Deserialize;
 
 use super::pod::PodView;
-use crate::api::{LABEL_SANDBOX, Sandbox, SandboxSession};
-use crate::resources::{labels, network_policy};
+use crate::api::{Container, LABEL_SANDBOX, LABEL_SANDBOX_UID, PodShape, Sandbox, SandboxSession};
+use crate::resources::{self, labels, network_policy};
+
+/// Most bytes of the annotation by which a pod is recognised.
+const MAX_PROOF: usize = 256;
+/// Most owners of a child that are kept. Ours have two.
+const MAX_OWNERS: usize = 16;
 
 /// The caches that reconciles of sandboxes read.
 pub(crate) struct Caches {
@@ -29,7 +34,7 @@ pub(super) fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &s
 #[resource(inherit = Pod)]
 #[serde(from = "Pod")]
 pub(crate) struct CachedPod {
-    /// Without annotations, and without labels other than that of the sandbox.
+    /// With the annotation and the labels only by which it is recognised.
     pub metadata: ObjectMeta,
     pub view: PodView,
 }
@@ -38,16 +43,32 @@ impl From<Pod> for CachedPod {
     fn from(pod: Pod) -> CachedPod {
         let view = PodView::new(&pod);
         let mut metadata = pod.metadata;
-        metadata.annotations = None;
-        if let Some(labels) = metadata.labels.as_mut() {
-            labels.retain(|key, _| key == LABEL_SANDBOX);
+        if let Some(annotations) = metadata.annotations.as_mut() {
+            annotations.retain(|key, value| key == labels::PROOF && value.len() <= MAX_PROOF);
         }
+        limit(&mut metadata, &[LABEL_SANDBOX, LABEL_SANDBOX_UID]);
         CachedPod { metadata, view }
     }
 }
 
+/// Keeps what is read of the metadata of a child. Whoever may create pods or policies can give them our labels.
+fn limit(meta: &mut ObjectMeta, kept: &[&str]) {
+    if let Some(labels) = meta.labels.as_mut() {
+        labels.retain(|key, _| kept.contains(&key.as_str()));
+    }
+    meta.finalizers = None;
+    if let Some(owners) = meta
+        .owner_references
+        .as_mut()
+        .filter(|owners| owners.len() > MAX_OWNERS)
+    {
+        owners.retain(|o| o.controller == Some(true) || o.kind == "NetworkPolicy");
+        owners.truncate(MAX_OWNERS);
+    }
+}
+
 /// Drops what only the creation of the pod needs, once there is a pod or can be none: it is the largest part, and users
-/// decide how large.
+/// decide how large. Before, a heavy one is stripped too; see `whole.rs`.
 pub(crate) fn slim(sandbox: &mut Sandbox) {
     if sandbox
         .status
@@ -55,10 +76,15 @@ pub(crate) fn slim(sandbox: &mut Sandbox) {
         .is_some_and(|s| s.pod_name.is_some() || s.state.is_final())
     {
         let w = &mut sandbox.spec.workload;
-        let c = &mut w.container;
-        (c.command, c.args, c.env, c.env_from, c.files) = (None, None, None, None, None);
-        w.pod.sidecars = None;
+        w.container = Container::default();
+        w.pod = PodShape::default();
     }
+    resources::slim::sandbox(sandbox);
+}
+
+/// Strips a heavy session of what only the creation of pods needs.
+pub(crate) fn slim_session(session: &mut SandboxSession) {
+    resources::slim::session(session);
 }
 
 /// Drops the spec, and its hash unless the spec is the one that we wrote.
@@ -67,5 +93,6 @@ pub(crate) fn slim_policy(policy: &mut NetworkPolicy) {
         .filter(|_| network_policy::is_unmodified(policy))
         .cloned();
     policy.metadata.annotations = hash.map(|hash| [(labels::SPEC_HASH.into(), hash)].into());
+    limit(&mut policy.metadata, &[LABEL_SANDBOX]);
     policy.spec = None;
 }

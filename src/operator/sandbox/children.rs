@@ -1,13 +1,14 @@
 //! Creates one child, and says what it means if that fails.
 
 use kube::ResourceExt;
+use kube::core::Status;
 use std::fmt::Display;
 
 use super::context::Context;
 use super::decision::Verdict;
 use super::observed::Observed;
 use crate::api::{State, reason};
-use crate::kube::Namespaced;
+use crate::kube::{Namespaced, Refusal};
 use crate::operator::apply::Created;
 use crate::operator::error::Error;
 use crate::resources::names;
@@ -27,21 +28,22 @@ impl From<Error> for Stop {
     }
 }
 
-/// Creates a child. One that exists already must belong to this sandbox.
+/// Creates a child. One that exists already must belong to this sandbox, and `is_ours` must hold.
 pub(super) async fn create<K: Namespaced>(
     o: &Observed,
     ctx: &Context,
     kind: &'static str,
     object: &K,
+    is_ours: impl Fn(&K) -> bool,
 ) -> Result<K, Stop> {
     match ctx.writer.create(kind, object).await? {
         Created::New(created) => Ok(created),
-        Created::Refused(code, text) => Err(refused(kind, code, &text)),
+        Created::Refused(status) => Err(refused(kind, &status)),
         Created::Exists => {
             let (namespace, name) = (o.sandbox.namespace().unwrap_or_default(), object.name_any());
             let found: Option<K> = ctx.writer.get(kind, &namespace, &name).await?;
             match found {
-                Some(found) if names::is_child(found.meta(), &o.sandbox) => Ok(found),
+                Some(found) if names::is_child(found.meta(), &o.sandbox) && is_ours(&found) => Ok(found),
                 Some(_) => Err(taken(kind, &name)),
                 None => Err(vanished(kind, &name)),
             }
@@ -49,36 +51,24 @@ pub(super) async fn create<K: Namespaced>(
     }
 }
 
-/// What a refusal by the API server means.
-pub(super) fn refused(kind: &'static str, code: u16, text: &str) -> Stop {
-    if text.contains("exceeded quota") {
-        return later(reason::QUOTA_EXCEEDED, text);
+/// What a refusal by the API server means for the sandbox.
+pub(super) fn refused(kind: &'static str, status: &Status) -> Stop {
+    let text = status.message.as_str();
+    let failed = |why| Stop::Refused(Verdict::new(State::Failed, why, format!("{kind}: {text}")));
+    match Refusal::from(status) {
+        Refusal::QuotaExceeded => later(reason::QUOTA_EXCEEDED, text),
+        // A namespace gets its default ServiceAccount a moment after it is created; a namespace that is deleted takes
+        // the sandbox along; missing rights are a fault of the installation, not of the sandbox.
+        Refusal::NoServiceAccount | Refusal::NamespaceTerminating | Refusal::Unauthorized => {
+            later(reason::POLICY_REJECTED, text)
+        }
+        // An admission webhook that does not answer, for instance.
+        Refusal::Failed => later(reason::PENDING, text),
+        // Not a policy of the cluster, but a name in the spec.
+        Refusal::NoRuntimeClass(detail) => invalid(format!("spec.runtimeClassName: RuntimeClass {detail}")),
+        Refusal::Denied => failed(reason::POLICY_REJECTED),
+        Refusal::Invalid | Refusal::Other => failed(reason::INVALID_SPEC),
     }
-    // A namespace gets its default ServiceAccount a moment after it is created; a namespace that is deleted takes the
-    // sandbox along; missing rights are a fault of the installation, not of the sandbox.
-    let passing = [
-        "error looking up service account",
-        "because it is being terminated",
-        "cannot create resource",
-    ];
-    if code == 403 && passing.iter().any(|p| text.contains(p)) {
-        return later(reason::POLICY_REJECTED, text);
-    }
-    // An admission webhook that does not answer, for instance.
-    if code >= 500 {
-        return later(reason::PENDING, text);
-    }
-    // "pod rejected: RuntimeClass "x" not found": not a policy of the cluster, but a name in the spec.
-    if let Some((_, detail)) = text.split_once("pod rejected: RuntimeClass ") {
-        return invalid(format!("spec.runtimeClassName: RuntimeClass {detail}"));
-    }
-    // Admission policies answer 422 too, but their messages say that they denied it.
-    let why = if code != 403 && !text.contains("denied") {
-        reason::INVALID_SPEC
-    } else {
-        reason::POLICY_REJECTED
-    };
-    Stop::Refused(Verdict::new(State::Failed, why, format!("{kind}: {text}")))
 }
 
 pub(super) fn later(why: &'static str, text: impl Into<String>) -> Stop {
@@ -102,9 +92,12 @@ pub(super) fn taken(kind: &str, name: &str) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::limits::MAX_MESSAGE;
+    use serde_json::json;
 
-    fn verdict(code: u16, text: &str) -> (bool, Verdict) {
-        match refused("Pod", code, text) {
+    fn verdict(code: u16, message: &str) -> (bool, Verdict) {
+        let status = json!({"code": code, "message": message, "details": {"name": "a", "kind": "pods"}});
+        match refused("Pod", &serde_json::from_value(status).unwrap()) {
             Stop::Refused(verdict) => (false, verdict),
             Stop::Later(verdict) => (true, verdict),
             Stop::Error(error) => panic!("{error}"),
@@ -117,19 +110,24 @@ mod tests {
             (403, "pods \"a\" is forbidden: exceeded quota: q", true, "QuotaExceeded"),
             (
                 403,
-                "error looking up service account n/x: not found",
+                "pods \"a\" is forbidden: error looking up service account n/x: not found",
                 true,
                 "PolicyRejected",
             ),
             (500, "failed calling webhook", true, "Pending"),
-            (403, "violates PodSecurity \"restricted\"", false, "PolicyRejected"),
+            (
+                403,
+                "pods \"a\" is forbidden: violates PodSecurity \"restricted\": label \"exceeded quota\"",
+                false,
+                "PolicyRejected",
+            ),
             (
                 422,
                 "admission webhook \"w\" denied the request",
                 false,
                 "PolicyRejected",
             ),
-            (422, "Pod \"a\" is invalid: spec.hostname", false, "InvalidSpec"),
+            (422, "Pod \"a\" is invalid: spec.hostname: denied", false, "InvalidSpec"),
         ] {
             let (was_retried, verdict) = verdict(code, text);
             assert_eq!((was_retried, verdict.reason), (retried, reason), "{text}");
@@ -141,12 +139,19 @@ mod tests {
     fn a_missing_runtime_class_is_reported_as_the_field_that_names_it() {
         let (retried, verdict) = verdict(
             403,
-            "pods \"a-1\" is forbidden: pod rejected: RuntimeClass \"kata\" not found",
+            "pods \"a\" is forbidden: pod rejected: RuntimeClass \"kata\" not found",
         );
         assert_eq!((retried, verdict.reason), (false, "InvalidSpec"));
         assert_eq!(
             verdict.message,
             "spec.runtimeClassName: RuntimeClass \"kata\" not found"
         );
+    }
+
+    #[test]
+    fn a_long_refusal_is_cut() {
+        let long = format!("admission webhook \"w\" denied the request: {}", "x".repeat(100_000));
+        let (_, verdict) = verdict(403, &long);
+        assert_eq!(verdict.message.len(), MAX_MESSAGE);
     }
 }

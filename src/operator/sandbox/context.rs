@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
 
+use super::active::ActiveIndex;
 use super::cache::Caches;
 use super::decision::Verdict;
 use super::identity::CreatedPod;
 use super::pod::StartProblem;
-use crate::agent_client::AgentClient;
+use crate::agent_client::{AgentClient, KeyRing};
 use crate::api::SandboxStatus;
 use crate::operator::apply::Writer;
 use crate::operator::events::Events;
@@ -25,14 +26,18 @@ pub(crate) struct Context {
     pub writer: Writer,
     pub caches: Caches,
     pub sessions: Arc<SessionIndex>,
+    pub active: Arc<ActiveIndex>,
     pub events: Events,
     pub metrics: Metrics,
     pub settings: Settings,
-    pub lists: Lists,
+    /// The address lists of new sandboxes.
+    pub lists: watch::Receiver<Lists>,
     pub agent_delivery: AgentDelivery,
     /// The key of new pods' agents.
     pub agent_key: watch::Receiver<AgentKey>,
     pub agents: AgentClient,
+    /// Their private keys, which also sign the pods.
+    pub keys: KeyRing,
     pub states: States<ReconcileState>,
     /// When each policy was last restored, by its UID.
     pub policy_restores: States<Option<Instant>>,
@@ -49,6 +54,8 @@ pub(crate) struct ReconcileState {
     pub first_seen: Option<Timestamp>,
     /// When the events of its pod were last read, and the problem that they reported.
     pub polled: Option<Polled>,
+    /// When the load balancer of its public ports was last asked for its address.
+    pub balancer_polled: Option<Timestamp>,
     /// Why its children could not be created, until they are.
     pub launch_failure: Option<LaunchFailure>,
 }

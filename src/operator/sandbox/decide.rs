@@ -12,6 +12,9 @@ use super::stop::{stop, stop_cause};
 use super::verdict::{OVERTIME, attribute, external_end, natural_exit, never_started, node_lost, pod_is_gone};
 use crate::api::{ANNOTATION_HOLD, State, reason};
 
+/// Pause before a sandbox asks again whether its namespace has room.
+const FULL_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+
 pub(crate) fn decide(o: &Observed, now: Timestamp) -> Decision {
     if o.status.state.is_final() {
         return after_end(o, now);
@@ -106,6 +109,12 @@ fn start(o: &Observed, now: Timestamp) -> Decision {
             )
         }
         Session::Joining { has_room: true, .. } => unless_late(Action::Join, pending(reason::PENDING, String::new())),
+        Session::Settled(_) if o.namespace_is_full => {
+            let text = "the namespace already has as many active sandboxes as the operator allows (sandboxes.maxActivePerNamespace)";
+            let decision = pending(reason::NAMESPACE_FULL, text.into());
+            let wake = decision.wake.map(|until| until.min(now + FULL_PAUSE));
+            Decision { wake, ..decision }
+        }
         Session::Settled(_) => launch(o, now),
     }
 }
@@ -210,7 +219,8 @@ fn running(o: &Observed, pod: &PodView, now: Timestamp) -> Decision {
         let message = format!("its node did not end it after maxLifetimeSeconds: {lifetime}");
         return Decision::end(Verdict::new(State::Failed, reason::NODE_LOST, message), now);
     }
-    let decision = Decision::wait(Verdict::new(State::Running, reason::RUNNING, ""), until);
+    let wake = [until, o.poll_at].into_iter().flatten().min();
+    let decision = Decision::wait(Verdict::new(State::Running, reason::RUNNING, ""), wake);
     match pod.deadline {
         Some(deadline) if deadline > lifetime => Decision {
             action: Action::SetDeadline(pod.clone(), lifetime),

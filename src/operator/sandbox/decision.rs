@@ -4,6 +4,8 @@ use jiff::Timestamp;
 
 use super::pod::{Exit, MainState, PodView};
 use crate::api::State;
+use crate::api::limits::MAX_MESSAGE;
+use crate::text::short;
 
 /// What to do next, and what to write into the status.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +77,7 @@ impl Verdict {
         Verdict {
             state,
             reason,
-            message: message.into(),
+            message: short(&message.into(), MAX_MESSAGE),
             exit: None,
         }
     }

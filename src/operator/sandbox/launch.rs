@@ -2,7 +2,7 @@
 //! pod last.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use super::decision::Verdict;
 use super::identity::CreatedPod;
 use super::observed::Observed;
 use super::policy::{own_policy, policies};
+use super::proof;
 use crate::api::{State, reason};
 use crate::operator::error::Error;
 use crate::operator::runtime::jitter;
@@ -66,13 +67,16 @@ async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
 
     let policy = policies(o, ctx, &policy).await?;
     if let Some(contents) = contents {
-        create(o, ctx, "ConfigMap", &contents).await?;
+        let is_same = |found: &ConfigMap| found.binary_data == contents.binary_data;
+        create(o, ctx, "ConfigMap", &contents, is_same).await?;
     }
     for service in service::build(&o.sandbox, &o.effective, &ctx.settings) {
         create_service(o, ctx, &service).await?;
     }
     names::set_policy_owner(&mut pod.metadata, policy.metadata.uid.as_deref().unwrap_or_default());
-    match create::<Pod>(o, ctx, "Pod", &pod).await {
+    proof::add(&mut pod.metadata, &o.sandbox, &ctx.keys, &agent.key.id);
+    let is_ours = |found: &Pod| proof::is_ours(&found.metadata, &o.sandbox, &ctx.keys);
+    match create::<Pod>(o, ctx, "Pod", &pod, is_ours).await {
         Err(Stop::Refused(verdict)) if verdict.reason == reason::NAME_TAKEN => {
             // No policy of ours remains for a pod that is not ours.
             ctx.writer
@@ -97,11 +101,13 @@ pub(super) fn constraint_violation(o: &Observed, settings: &Settings) -> Option<
 /// Under the sandbox's own name, or under the pod's if another object has that one.
 async fn create_service(o: &Observed, ctx: &Context, service: &Service) -> Result<(), Stop> {
     match (
-        create(o, ctx, "Service", service).await,
+        create(o, ctx, "Service", service, |found| service::is_same(found, service)).await,
         service::with_pod_name(service, &o.sandbox),
     ) {
         (Err(Stop::Refused(verdict)), Some(renamed)) if verdict.reason == reason::NAME_TAKEN => {
-            create(o, ctx, "Service", &renamed).await.map(drop)
+            create(o, ctx, "Service", &renamed, |found| service::is_same(found, &renamed))
+                .await
+                .map(drop)
         }
         (created, _) => created.map(drop),
     }

@@ -1,6 +1,7 @@
 //! The sandbox controller: observe, decide, tell, act.
 
 mod act;
+mod active;
 mod after_end;
 mod cache;
 mod children;
@@ -14,6 +15,7 @@ mod observed;
 mod pod;
 mod pod_events;
 mod policy;
+mod proof;
 mod service;
 mod status;
 mod stop;
@@ -21,6 +23,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod whole;
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action as Requeue;
@@ -29,10 +32,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::act::act;
-pub(crate) use self::cache::{CachedPod, Caches, slim, slim_policy};
+pub(crate) use self::active::ActiveIndex;
+pub(crate) use self::cache::{CachedPod, Caches, slim, slim_policy, slim_session};
 pub(crate) use self::context::Context;
 use self::decide::decide;
 use self::observe::observe;
+pub(crate) use self::proof::is_ours;
 use self::tell::tell;
 use crate::api::Sandbox;
 use crate::operator::error::Error;

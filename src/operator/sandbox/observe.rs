@@ -13,10 +13,9 @@ use super::context::Context;
 use super::identity::PodRecord;
 use super::observed::{Observed, PolicyView, Session};
 use super::pod::PodView;
-use super::{pod_events, service, status};
-use crate::api::{Sandbox, SandboxSession, SandboxStatus, State};
+use super::{pod_events, proof, service, status};
+use crate::api::{ANNOTATION_HOLD, Sandbox, SandboxSession, SandboxStatus, State};
 use crate::operator::error::Error;
-use crate::operator::session::session_uid;
 use crate::resources::{Effective, names};
 
 /// How long the cache may lack a pod that was created before it is read live. Under load a live read per sandbox makes
@@ -46,8 +45,12 @@ pub(super) async fn observe(
     });
     let status = state.written_status.map_or(cached, |written| *written);
     let pod_record = PodRecord::find(&sandbox, &status, state.created_pod.as_ref());
+    let is_unstarted = pod_record.is_none() && !status.state.is_final();
     let session = session_of(&sandbox, &status, pod_record.is_some(), ctx);
+    let may_start = is_unstarted && matches!(session, Session::Settled(_)) && !annotations_hold(&sandbox);
+    let max = usize::try_from(ctx.settings.max_active_per_namespace).unwrap_or(usize::MAX);
     let mut observed = Observed {
+        namespace_is_full: may_start && !ctx.active.admit(&sandbox, max),
         effective: effective(&sandbox, &status, session.get(), pod_record.is_some(), ctx),
         policy: policy_of(&sandbox, ctx),
         launch_failure: state.launch_failure,
@@ -66,13 +69,13 @@ pub(super) async fn observe(
         Break(pause) => return Ok(Break(pause)),
     };
     if !observed.status.state.is_final() {
-        observed.service = service::observe(&observed, ctx).await?;
+        observed.service = service::observe(&mut observed, state.balancer_polled, ctx, now).await?;
         pod_events::complete(&mut observed, state.polled, ctx, now).await;
     }
     Ok(Continue(observed))
 }
 
-fn effective(
+pub(super) fn effective(
     sandbox: &Sandbox,
     status: &SandboxStatus,
     session: Option<&SandboxSession>,
@@ -86,6 +89,10 @@ fn effective(
         effective.lifetime = own.map_or(written, |own| own.min(written));
     }
     effective
+}
+
+fn annotations_hold(sandbox: &Sandbox) -> bool {
+    sandbox.annotations().contains_key(ANNOTATION_HOLD)
 }
 
 fn policy_of(sandbox: &Sandbox, ctx: &Context) -> Option<PolicyView> {
@@ -102,17 +109,23 @@ fn session_of(sandbox: &Sandbox, status: &SandboxStatus, has_pod: bool, ctx: &Co
         .caches
         .sessions
         .get(&reference(&sandbox.namespace().unwrap_or_default(), name));
+    let is_of = |session: &SandboxSession, uid: &Option<String>| uid.is_some() && session.uid() == *uid;
+    // An owner reference alone proves nothing: the sandbox may have been created with it.
+    let reserved = ctx.sessions.session_of(&sandbox.uid().unwrap_or_default());
+    let reserved = reserved.filter(|uid| has_pod || names::has_owner(&sandbox.metadata, uid));
     // A sandbox that outlived its session does not join a later one of the same name.
-    let owner = session_uid(sandbox).or(status.session_uid.as_deref());
-    if owner.is_some() || has_pod {
-        return Session::Settled(found.filter(|s| owner.is_some() && s.uid().as_deref() == owner));
+    let joined = status.session_uid.clone().or(reserved);
+    if joined.is_some() || has_pod {
+        return Session::Settled(found.filter(|s| is_of(s, &joined)));
     }
-    match found.filter(|s| s.metadata.deletion_timestamp.is_none()) {
-        None => Session::Missing,
-        Some(session) => {
-            let has_room = status.state.is_final() || ctx.sessions.admit(sandbox, &session);
-            Session::Joining { session, has_room }
-        }
+    let Some(session) = found.filter(|s| s.metadata.deletion_timestamp.is_none()) else {
+        return Session::Missing;
+    };
+    let has_room = status.state.is_final() || ctx.sessions.admit(sandbox, &session);
+    let is_owner = names::has_owner(&sandbox.metadata, &session.uid().unwrap_or_default());
+    match has_room && is_owner {
+        true => Session::Settled(Some(session)),
+        false => Session::Joining { session, has_room },
     }
 }
 
@@ -128,8 +141,10 @@ async fn pod_of(
         .pod_record
         .as_ref()
         .map_or_else(|| names::child(&o.sandbox), |record| record.name.clone());
-    let is_ours = |meta: &ObjectMeta| {
-        names::is_child(meta, &o.sandbox) && o.pod_record.as_ref().is_none_or(|record| record.is(meta))
+    let is_ours = |meta: &ObjectMeta| match &o.pod_record {
+        Some(record) => record.is(meta) && names::is_child(meta, &o.sandbox),
+        // This process did not create it, and no status names it: another replica may have, or anybody else.
+        None => proof::is_ours(meta, &o.sandbox, &ctx.keys),
     };
     if let Some(pod) = ctx.caches.pods.get(&reference::<CachedPod>(&namespace, &name)) {
         return Ok(Continue(is_ours(&pod.metadata).then(|| pod.view.clone())));

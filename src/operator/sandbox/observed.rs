@@ -17,6 +17,7 @@ use crate::resources::network_policy::spec_hash;
 const EXPECTED_START: SignedDuration = SignedDuration::from_secs(2);
 
 /// Everything that a decision depends on, except the clock.
+#[derive(Clone)]
 pub(crate) struct Observed {
     pub sandbox: Arc<Sandbox>,
     /// The newest status that was written; the cache may not have it yet.
@@ -34,6 +35,8 @@ pub(crate) struct Observed {
     pub policy: Option<PolicyView>,
     /// How its ports are reached, where the status does not say it yet.
     pub service: Option<ServiceAddress>,
+    /// Whether the namespace already has as many active sandboxes as the operator allows.
+    pub namespace_is_full: bool,
     /// Why the children could not be created when it was last tried.
     pub launch_failure: Option<LaunchFailure>,
     /// The operator's own image, which contains the agent.

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec};
 
 use crate::agent_contract::MAIN_EXITED_WITH_255;
+use crate::api::limits::MAX_MESSAGE;
 use crate::api::{ANNOTATION_AGENT_KEY, reason};
 use crate::operator::apply::Target;
 use crate::resources::names;
@@ -13,6 +14,12 @@ use crate::text::short;
 
 /// Most bytes that are shown of what a main command writes to `/dev/termination-log`.
 const MAX_TERMINATION_MESSAGE: usize = 1024;
+
+/// Most scheduling gates that are kept of a pod: webhooks add them, and a message names them.
+const MAX_GATES: usize = 16;
+
+/// Most bytes of the id of an agent's key.
+const MAX_KEY_ID: usize = 64;
 
 /// Longest time between start and end of a container whose process could not be executed: the kubelet reports whole
 /// seconds.
@@ -124,7 +131,8 @@ impl PodView {
             .metadata
             .annotations
             .as_ref()
-            .and_then(|a| a.get(ANNOTATION_AGENT_KEY).cloned());
+            .and_then(|a| a.get(ANNOTATION_AGENT_KEY).cloned())
+            .filter(|id| id.len() <= MAX_KEY_ID);
         // Before the final phase also a container may start that has no status yet. A pod that is deleted is not bound
         // to a node any more.
         let declared = spec.map_or(0, |s| s.containers.len()).max(1);
@@ -145,7 +153,7 @@ impl PodView {
             other_runs: ordinary.iter().any(|s| s.name != MAIN && is_running(s)),
             deletes_at,
             reason: status.reason,
-            message: status.message,
+            message: status.message.as_deref().map(bounded),
             started_at: status.start_time.map(|t| t.0),
             deadline: spec.and_then(|s| s.active_deadline_seconds),
             grace: spec.and_then(|s| s.termination_grace_period_seconds),
@@ -225,18 +233,23 @@ fn disruption(condition: &PodCondition) -> &'static str {
 }
 
 fn scheduling(condition: &PodCondition, spec: Option<&PodSpec>) -> Scheduling {
-    let message = condition.message.clone().unwrap_or_default();
+    let message = bounded(condition.message.as_deref().unwrap_or_default());
     match condition.reason.as_deref() {
         Some("Unschedulable") if condition.status == "False" => Scheduling::Unschedulable(message),
         Some("SchedulingGated") if condition.status == "False" => {
             let gates = spec.and_then(|s| s.scheduling_gates.as_deref()).unwrap_or_default();
             Scheduling::Gated {
-                gates: gates.iter().map(|g| g.name.clone()).collect(),
+                gates: gates.iter().take(MAX_GATES).map(|g| g.name.clone()).collect(),
                 message,
             }
         }
         _ => Scheduling::Waiting,
     }
+}
+
+/// A text that others write, as it is kept in memory and in the status.
+fn bounded(text: &str) -> String {
+    short(text, MAX_MESSAGE)
 }
 
 /// The termination message of a sandbox as one line without control characters: untrusted code writes it.
@@ -295,7 +308,7 @@ fn start_problem(status: &ContainerStatus) -> Option<StartProblem> {
     if let Some(t) = state.terminated.as_ref().filter(|t| is_installer && t.exit_code != 0) {
         return Some(StartProblem {
             reason: reason::AGENT_IMAGE_FAILED,
-            message: t.message.clone().unwrap_or_default(),
+            message: t.message.as_deref().map(single_line).unwrap_or_default(),
             is_fatal: true,
         });
     }
@@ -316,15 +329,12 @@ fn start_problem(status: &ContainerStatus) -> Option<StartProblem> {
         });
     }
     let waiting = state.waiting.as_ref()?;
-    let message = format!(
-        "container {}: {}",
-        status.name,
-        waiting.message.clone().unwrap_or_default()
-    );
+    let text = waiting.message.as_deref().unwrap_or_default();
+    let message = bounded(&format!("container {}: {text}", status.name));
     let (own, is_fatal) = match waiting.reason.as_deref()? {
         "InvalidImageName" => (reason::INVALID_IMAGE_NAME, true),
         "ErrImageNeverPull" => (reason::NEVER_PULL, true),
-        "CreateContainerConfigError" => (reason::CONTAINER_CONFIG, violates_non_root(&message)),
+        "CreateContainerConfigError" => (reason::CONTAINER_CONFIG, violates_non_root(text)),
         "RunContainerError" | "StartError" | "ContainerCannotRun" => (reason::START_ERROR, status.name == MAIN),
         "CreateContainerError" => (reason::START_ERROR, false),
         "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable" => {
@@ -341,9 +351,10 @@ fn start_problem(status: &ContainerStatus) -> Option<StartProblem> {
 
 /// Whether the kubelet refuses the image's user: nothing that is created later changes that. Every other configuration
 /// error names a Secret, a ConfigMap or a key that may be created later, or something that the kubelet has not fetched
-/// yet; it tries again.
+/// yet; it tries again. The kubelet gives nothing but text: these are the beginnings of its messages.
 fn violates_non_root(message: &str) -> bool {
-    message.contains("runAsNonRoot") || message.contains("non-root")
+    message.starts_with("container has runAsNonRoot and image ")
+        || message.starts_with("container's runAsUser breaks non-root policy ")
 }
 
 /// The pod, with its UID as a precondition.

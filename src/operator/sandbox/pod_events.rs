@@ -8,7 +8,9 @@ use kube::ResourceExt;
 use super::context::{Context, Polled};
 use super::observed::Observed;
 use super::pod::{MainState, PodView, StartProblem, target};
+use crate::api::limits::MAX_MESSAGE;
 use crate::api::reason;
+use crate::text::short;
 
 /// How long a pod may be on its node before its events are read. Most run by then.
 const FIRST_POLL: SignedDuration = SignedDuration::from_secs(10);
@@ -65,7 +67,7 @@ pub(super) fn problem(events: &[Event]) -> Option<StartProblem> {
     };
     Some(StartProblem {
         reason: own,
-        message: newest.message.clone().unwrap_or_default(),
+        message: short(newest.message.as_deref().unwrap_or_default(), MAX_MESSAGE),
         is_fatal: false,
     })
 }

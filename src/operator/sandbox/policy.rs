@@ -34,13 +34,14 @@ pub(super) async fn restore_policy(o: &Observed, ctx: &Context) -> Result<Option
 }
 
 pub(super) fn own_policy(o: &Observed, ctx: &Context) -> Result<NetworkPolicy, FieldError> {
-    network_policy::build(&o.sandbox, &o.effective, &ctx.settings, &ctx.lists)
+    network_policy::build(&o.sandbox, &o.effective, &ctx.settings, &ctx.lists.borrow())
 }
 
 /// The namespace's deny-all policy, then the sandbox's own.
 pub(super) async fn policies(o: &Observed, ctx: &Context, own_policy: &NetworkPolicy) -> Result<NetworkPolicy, Stop> {
     deny_all(o, ctx).await?;
-    let found = create(o, ctx, "NetworkPolicy", own_policy).await?;
+    // Whatever it says, it is restored to what we want.
+    let found = create(o, ctx, "NetworkPolicy", own_policy, |_| true).await?;
     restore_drift(o, ctx, found, own_policy).await
 }
 
@@ -53,7 +54,7 @@ async fn deny_all(o: &Observed, ctx: &Context) -> Result<(), Stop> {
     }
     match ctx.writer.create("NetworkPolicy", &wanted).await? {
         Created::New(_) => Ok(()),
-        Created::Refused(code, text) => Err(refused("NetworkPolicy", code, &text)),
+        Created::Refused(status) => Err(refused("NetworkPolicy", &status)),
         Created::Exists => {
             let found: Option<NetworkPolicy> = ctx.writer.get("NetworkPolicy", &namespace, names::DENY_ALL).await?;
             match found {

@@ -192,6 +192,13 @@ pub(super) fn is_worth_writing(o: &Observed, new: &SandboxStatus, now: Timestamp
         )
     };
     let has_run = !matches!(new.state, State::Pending | State::Creating);
-    let addresses = |s: &SandboxStatus| (s.pod_ip.clone(), s.expires_at.clone(), s.service_name.clone());
+    let addresses = |s: &SandboxStatus| {
+        (
+            s.pod_ip.clone(),
+            s.expires_at.clone(),
+            s.service_name.clone(),
+            s.urls.clone(),
+        )
+    };
     news(old) != news(new) || has_run && addresses(old) != addresses(new)
 }

@@ -87,6 +87,7 @@ struct Case {
     /// Of a session that the sandbox has yet to join: whether it has room.
     has_room: Option<bool>,
     session_is_missing: bool,
+    namespace_is_full: bool,
     /// Whether this process created a pod for it.
     has_record: bool,
     pod: Option<Pod>,
@@ -107,6 +108,7 @@ impl Default for Case {
             session: None,
             has_room: None,
             session_is_missing: false,
+            namespace_is_full: false,
             has_record: false,
             pod: None,
             policy: Some(policy()),
@@ -158,6 +160,7 @@ impl Case {
             poll_at: self.poll_at,
             policy: self.policy.clone(),
             service: None,
+            namespace_is_full: self.namespace_is_full,
             launch_failure: self.launch_failure.clone(),
             agent_image: "agent:1".into(),
         }

@@ -163,15 +163,32 @@ pub(super) fn attribute(o: &Observed, problem: &StartProblem) -> &'static str {
         problem.reason,
         reason::IMAGE_PULL_ERROR | reason::NEVER_PULL | reason::INVALID_IMAGE_NAME
     );
+    let sidecars = o.effective.workload.pod.sidecars.iter().flatten();
+    let mut own = sidecars.map(|s| s.image.as_str()).chain([o.effective.image.as_str()]);
     let is_ours = is_pull
-        && !o.agent_image.is_empty()
-        && problem.message.contains(&o.agent_image)
-        && o.agent_image != o.effective.image;
+        && names_image(&problem.message, &o.agent_image)
+        && !own.any(|image| names_image(&problem.message, image));
     if is_ours {
         reason::AGENT_IMAGE_FAILED
     } else {
         problem.reason
     }
+}
+
+/// Whether a message names this image: as a whole, not as a part of another one's name. The kubelet may add the
+/// registry in front of it.
+fn names_image(message: &str, image: &str) -> bool {
+    let continues = |c: char| c.is_ascii_alphanumeric() || "._-/@".contains(c);
+    let precedes = |c: char| c.is_ascii_alphanumeric() || "._-@:".contains(c);
+    // `image:tag: reason` ends the name, `image:tag` does not.
+    let ends = |rest: &str| match rest.strip_prefix(':') {
+        Some(more) => !more.starts_with(continues),
+        None => !rest.starts_with(continues),
+    };
+    !image.is_empty()
+        && message
+            .match_indices(image)
+            .any(|(at, _)| !message[..at].ends_with(precedes) && ends(&message[at + image.len()..]))
 }
 
 /// The end of a record whose pod should have ended, which its node does not report.
@@ -181,4 +198,30 @@ pub(super) fn node_lost(cause: &Verdict, pod: &PodView) -> Verdict {
         cause.message
     );
     Verdict::new(State::Failed, reason::NODE_LOST, message).with_exit(&pod.main)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_named_only_as_a_whole() {
+        let agent = "sandbox-operator:dev";
+        for (message, named) in [
+            ("Back-off pulling image \"sandbox-operator:dev\": ErrImagePull", true),
+            (
+                "failed to pull and unpack image \"docker.io/library/sandbox-operator:dev\": not found",
+                true,
+            ),
+            ("sandbox-operator:dev: not found", true),
+            ("Back-off pulling image \"sandbox-operator:dev-2\"", false),
+            ("Back-off pulling image \"my-sandbox-operator:dev\"", false),
+            ("Back-off pulling image \"sandbox-operator:dev/x\"", false),
+            ("Back-off pulling image \"x@sandbox-operator:dev:1\"", false),
+            ("", false),
+        ] {
+            assert_eq!(names_image(message, agent), named, "{message}");
+        }
+        assert!(!names_image("x", ""));
+    }
 }

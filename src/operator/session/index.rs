@@ -1,8 +1,8 @@
 //! Which sandboxes each session has, so that no reconcile has to search all sandboxes.
 //!
-//! A sandbox belongs to a session by UID: that of its owner reference, or that which its status pins. So it never
-//! belongs to a later session of the same name. One that names a session and has not joined it yet waits for whichever
-//! session has that name.
+//! A sandbox belongs to a session by UID: that which its status pins, or that of its reservation. So it never belongs to
+//! a later session of the same name. One that names a session and has not been admitted yet waits for whichever session
+//! has that name. Owner references do not count: whoever creates a sandbox can set them.
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -10,27 +10,21 @@ use kube::runtime::watcher::Event;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::api::{GROUP, Sandbox, SandboxSession, State};
+use crate::api::{Sandbox, SandboxSession, State};
 
 /// Namespace and name of a session.
 type Key = (String, String);
 
-/// UID of the session to which a sandbox belongs: it joined it once, whatever has become of the session.
-pub(crate) fn session_uid(sandbox: &Sandbox) -> Option<&str> {
-    let group = format!("{GROUP}/");
-    let owners = sandbox.metadata.owner_references.iter().flatten();
-    let owner = owners
-        .filter(|o| o.kind == "SandboxSession" && o.api_version.starts_with(&group))
-        .map(|o| o.uid.as_str());
-    owner
-        .chain(sandbox.status.as_ref().and_then(|s| s.session_uid.as_deref()))
-        .next()
+/// UID of the session to which a sandbox belongs: it joined it once, whatever has become of the session. Only the
+/// operator writes the status.
+fn pinned(sandbox: &Sandbox) -> Option<&str> {
+    sandbox.status.as_ref()?.session_uid.as_deref()
 }
 
 /// The session that a sandbox has yet to join. One that has a pod or has ended without joining never will.
 fn awaited(sandbox: &Sandbox) -> Option<Key> {
     let status = sandbox.status.as_ref();
-    let never = session_uid(sandbox).is_some() || status.is_some_and(|s| s.state.is_final() || s.pod_name.is_some());
+    let never = pinned(sandbox).is_some() || status.is_some_and(|s| s.state.is_final() || s.pod_name.is_some());
     Some((sandbox.namespace()?, sandbox.spec.session_name.clone()?)).filter(|_| !never)
 }
 
@@ -56,8 +50,7 @@ struct Members {
 struct Member {
     object: ObjectRef<Sandbox>,
     state: State,
-    /// UID of its session. It may be a reservation: the sandbox was admitted, and the cache does not show its owner
-    /// reference yet.
+    /// UID of its session. It may be a reservation: the sandbox was admitted, and its status does not show it yet.
     session: Option<String>,
     awaits: Option<Key>,
 }
@@ -128,6 +121,18 @@ impl SessionIndex {
         has_room
     }
 
+    /// UID of the session that has admitted the sandbox of this UID.
+    pub(crate) fn session_of(&self, uid: &str) -> Option<String> {
+        self.lock().sandboxes.get(uid)?.session.clone()
+    }
+
+    /// Reserves a place without asking for room: another replica admitted the sandbox and created its pod.
+    pub(crate) fn restore(&self, sandbox: &Sandbox, session: &SandboxSession) {
+        if let (Some(uid), Some(session_uid), true) = (sandbox.uid(), session.uid(), awaited(sandbox).is_some()) {
+            self.lock().insert(uid, sandbox, Some(session_uid));
+        }
+    }
+
     /// Sandboxes that have not ended and belong to the session, or wait to join it.
     pub(crate) fn unfinished(&self, session: &SandboxSession) -> Vec<ObjectRef<Sandbox>> {
         let members = self.lock();
@@ -179,7 +184,7 @@ impl Members {
         let reserved = before
             .and_then(|member| member.session.clone())
             .filter(|_| awaited(sandbox).is_some());
-        self.insert(uid, sandbox, session_uid(sandbox).map(Into::into).or(reserved));
+        self.insert(uid, sandbox, pinned(sandbox).map(Into::into).or(reserved));
         self.affected(sandbox, has_ended)
     }
 

@@ -9,7 +9,7 @@ use kube::runtime::controller::Action as Requeue;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::index::{SessionIndex, session_uid};
+pub(crate) use self::index::SessionIndex;
 
 use super::apply::Writer;
 use super::error::Error;

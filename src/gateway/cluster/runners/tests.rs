@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{ANNOTATION_REQUEST_FACTS, SandboxSpec, SandboxStatus};
+use crate::api::{ANNOTATION_REQUEST_METADATA, SandboxSpec, SandboxStatus};
 use serde_json::json;
 
 fn runners() -> Runners {
@@ -17,7 +17,9 @@ fn node(name: &str, labels: serde_json::Value) -> Readable<PartialObjectMeta<Nod
 fn sandbox(node: Option<&str>, runner_ids: &[&str]) -> Sandbox {
     let mut sandbox = Sandbox::new("a", SandboxSpec::default());
     let facts = json!({"runnerIds": runner_ids}).to_string();
-    sandbox.annotations_mut().insert(ANNOTATION_REQUEST_FACTS.into(), facts);
+    sandbox
+        .annotations_mut()
+        .insert(ANNOTATION_REQUEST_METADATA.into(), facts);
     sandbox.status = Some(SandboxStatus {
         node_name: node.map(Into::into),
         ..SandboxStatus::default()

@@ -17,7 +17,7 @@ use super::draft::Draft;
 use super::problems::Problems;
 use super::volumes::RegisteredVolume;
 use super::{from_proto, to_proto};
-use crate::api::{ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST_FACTS, Sandbox, SandboxSpec, Workload};
+use crate::api::{ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST_METADATA, Sandbox, SandboxSpec, Workload};
 use crate::gateway::config::Config;
 use crate::gateway::convert::runners::RunnerSet;
 use crate::proto::sandbox as pb;
@@ -107,7 +107,7 @@ pub(crate) fn sandbox_of(spec: pb::SandboxSpec) -> Sandbox {
     sandbox.metadata.namespace = Some("tenant".into());
     sandbox.metadata.uid = Some("01234567-89ab-cdef-0123-456789abcdef".into());
     let annotations = [
-        (ANNOTATION_REQUEST_FACTS, draft.metadata.annotation()),
+        (ANNOTATION_REQUEST_METADATA, draft.metadata.annotation()),
         (ANNOTATION_MAIN_NAME, draft.main_name),
     ];
     let annotations = annotations

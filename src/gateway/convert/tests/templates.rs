@@ -119,3 +119,59 @@ fn a_template_without_a_lifetime_gets_the_default() {
         Some(config().default_lifetime_seconds)
     );
 }
+
+/// A template that lets a sandbox read one directory of a claim.
+#[test]
+fn containers_of_a_request_get_no_more_of_a_volume_than_those_of_the_template() {
+    let mounts = |volume: serde_json::Value, template_mounts: serde_json::Value, own: pb::VolumeMount| {
+        let template = serde_json::from_value(serde_json::json!({
+            "volumes": [volume], "mounts": template_mounts,
+            "sidecars": [{"name": "log", "image": "busybox", "mounts": [{"name": "v", "mountPath": "/log", "subPath": "log"}]}],
+        }))
+        .unwrap();
+        let containers = |name: &str| pb::PartialContainer {
+            name: name.into(),
+            image: "python:3.12".into(),
+            command: "sh".into(),
+            volume_mounts: vec![own.clone()],
+            ..pb::PartialContainer::default()
+        };
+        let partial = pb::PartialSandboxSpec {
+            containers: vec![containers("main"), containers("second")],
+            ..pb::PartialSandboxSpec::default()
+        };
+        let w = draft_from(Some(&template), into_spec(partial)).unwrap().workload;
+        let of = |c: &Container| c.mounts.clone().unwrap().remove(0);
+        let (main, second) = (of(&w.container), of(&w.pod.sidecars.unwrap()[0].container));
+        assert_eq!((main.read_only, &main.sub_path), (second.read_only, &second.sub_path));
+        (main.read_only, main.sub_path)
+    };
+    let own = |sub_path: &str| pb::VolumeMount {
+        volume: "v".into(),
+        mount_path: "/own".into(),
+        sub_path: sub_path.into(),
+        ..pb::VolumeMount::default()
+    };
+    let claim = serde_json::json!({"claimName": "c"});
+    let mounted = serde_json::json!({"name": "v", "mountPath": "/data", "subPath": "team/a", "readOnly": true, "persistentVolumeClaim": claim});
+    let none = serde_json::json!([]);
+    assert_eq!(
+        mounts(mounted.clone(), none.clone(), own("")),
+        (Some(true), Some("team/a".into()))
+    );
+    assert_eq!(
+        mounts(mounted, none.clone(), own("b")),
+        (Some(true), Some("team/a/b".into()))
+    );
+    let bare = serde_json::json!({"name": "v", "persistentVolumeClaim": claim});
+    let by_main = serde_json::json!([{"name": "v", "mountPath": "/data", "subPath": "team/a", "readOnly": true}]);
+    assert_eq!(
+        mounts(bare.clone(), by_main, own("")),
+        (Some(true), Some("team/a".into()))
+    );
+    assert_eq!(
+        mounts(bare, none, own("")),
+        (None, Some("log".into())),
+        "only its sidecar mounts it"
+    );
+}

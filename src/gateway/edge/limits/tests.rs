@@ -12,6 +12,7 @@ fn limits(requests_per_second: u32, burst: u32) -> Limits {
         concurrent_streams: 1,
         large_body_bytes: 100,
         connections: 1,
+        ..config::Limits::default()
     })
 }
 

@@ -17,9 +17,12 @@ use tonic::{Code, Status};
 use self::create_request::CreateRequest;
 use self::idempotency::IdempotencyKey;
 use crate::api::{
-    ANNOTATION_HOLD, LABEL_SECRET_STORE, Sandbox, SandboxTemplate, VOLUME_READ_ONLY, VOLUME_SUB_PATH, Workload,
+    ANNOTATION_HOLD, ANNOTATION_STORED_BYTES, LABEL_SECRET_STORE, Sandbox, SandboxTemplate, VOLUME_READ_ONLY,
+    VOLUME_SUB_PATH, Workload,
 };
+use crate::gateway::cluster::sandbox_cache::Usage;
 use crate::gateway::cluster::volumes::find;
+use crate::gateway::config::Limits;
 use crate::gateway::convert::context::ConvertContext;
 use crate::gateway::convert::draft::Draft;
 use crate::gateway::convert::from_proto;
@@ -32,6 +35,7 @@ use crate::gateway::sandboxes::view::SandboxView;
 use crate::kube::ApiClient;
 use crate::proto::sandbox as pb;
 use crate::resources::names;
+use crate::resources::slim::is_stripped;
 
 /// What the creation of sandboxes needs.
 pub(crate) struct Creator {
@@ -91,7 +95,8 @@ pub(crate) async fn from_template(
 
 /// The sandbox that an earlier attempt of the same request created, if it is cached here and complete.
 fn created_before(creator: &Creator, caller: &Caller, key: &IdempotencyKey) -> Result<Option<pb::Sandbox>, Status> {
-    let Some(sandbox) = creator.view.cache.get(&caller.namespace, &key.name) else {
+    let cached = creator.view.cache.get(&caller.namespace, &key.name);
+    let Some(sandbox) = cached.filter(|sandbox| !is_stripped(&sandbox.metadata)) else {
         return Ok(None);
     };
     key.check_same(&sandbox)?;
@@ -119,9 +124,48 @@ async fn create_sandbox(
     let spec_path = context.spec_path();
     let secrets = secrets::resolve(&spec_path.field("containers"), &draft.lookups, &stores)?;
     let sandbox = objects::sandbox(&caller.namespace, &request, &spec_path, &draft, &secrets)?;
+    check_usage(creator, &sandbox)?;
     let sandbox = create_or_read(creator, &request.key, sandbox).await?;
     let sandbox = complete(creator, sandbox, &draft, &secrets).await?;
     Ok(creator.view.to_proto(&sandbox))
+}
+
+/// Checks what the namespace has in etcd. About: the cache lags, and other replicas create sandboxes too. A ResourceQuota
+/// is exact.
+fn check_usage(creator: &Creator, sandbox: &Sandbox) -> Result<(), Status> {
+    let namespace = sandbox.namespace().unwrap_or_default();
+    let exists = creator.view.cache.get(&namespace, &sandbox.name_any()).is_some();
+    let limits = &creator.view.config.limits;
+    match over_limit(&namespace, creator.view.cache.usage(&namespace), limits, sandbox) {
+        Some(text) if !exists => Err(error::retry(
+            Code::ResourceExhausted,
+            reason::RUNNER_CAPACITY_EXHAUSTED,
+            text,
+            Duration::from_secs(30),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Why the namespace may not have one more sandbox, if that is so.
+fn over_limit(namespace: &str, usage: Usage, limits: &Limits, sandbox: &Sandbox) -> Option<String> {
+    let what = "delete sandboxes (ended ones count too), or wait until their records expire";
+    let most = limits.sandboxes_per_namespace;
+    if usage.sandboxes >= most as usize {
+        return Some(format!(
+            "namespace {namespace} has {} sandboxes and may have {most} (gateway.config.limits.sandboxesPerNamespace): {what}",
+            usage.sandboxes
+        ));
+    }
+    let own: u64 = sandbox.annotations().get(ANNOTATION_STORED_BYTES)?.parse().ok()?;
+    let most = limits.stored_bytes_per_namespace;
+    (usage.bytes.saturating_add(own) > most).then(|| {
+        format!(
+            "the sandboxes of namespace {namespace} and their files take {} bytes, this one {own}, and they may take {most} \
+             (gateway.config.limits.storedBytesPerNamespace): {what}",
+            usage.bytes
+        )
+    })
 }
 
 /// The registered volumes that the request names.
@@ -217,4 +261,31 @@ fn being_deleted(what: &str) -> Status {
         text,
         Duration::from_secs(2),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_has_a_limited_number_of_sandboxes_and_of_bytes() {
+        let limits = Limits {
+            sandboxes_per_namespace: 2,
+            stored_bytes_per_namespace: 1_000,
+            ..Limits::default()
+        };
+        let mut sandbox = Sandbox::default();
+        sandbox
+            .annotations_mut()
+            .insert(ANNOTATION_STORED_BYTES.into(), "400".into());
+        let text = |sandboxes, bytes| over_limit("n", Usage { sandboxes, bytes }, &limits, &sandbox);
+        assert_eq!(text(1, 600), None);
+        let text = [text(2, 0), text(1, 601)].map(Option::unwrap);
+        assert!(
+            text[0].starts_with(
+                "namespace n has 2 sandboxes and may have 2 (gateway.config.limits.sandboxesPerNamespace)"
+            )
+        );
+        assert!(text[1].starts_with("the sandboxes of namespace n and their files take 601 bytes, this one 400"));
+    }
 }

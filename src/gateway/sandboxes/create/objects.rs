@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use std::collections::BTreeMap;
 use tonic::Status;
 
 use super::create_request::CreateRequest;
 use crate::api::FieldPath;
 use crate::api::{
-    ANNOTATION_DISPLAY_NAME, ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST, ANNOTATION_REQUEST_FACTS,
-    ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Sandbox, SandboxSpec,
+    ANNOTATION_DISPLAY_NAME, ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST, ANNOTATION_REQUEST_METADATA,
+    ANNOTATION_STORED_BYTES, ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Sandbox, SandboxSpec,
 };
 use crate::gateway::convert::draft::Draft;
 use crate::gateway::convert::problems::Problems;
@@ -42,7 +43,7 @@ pub(crate) fn sandbox(
     let (template, revision) = request.template.clone().unzip();
     let annotations = [
         (ANNOTATION_REQUEST, Some(request.key.body_sha256.clone())),
-        (ANNOTATION_REQUEST_FACTS, draft.metadata.annotation()),
+        (ANNOTATION_REQUEST_METADATA, draft.metadata.annotation()),
         (ANNOTATION_MAIN_NAME, draft.main_name.clone()),
         (
             ANNOTATION_DISPLAY_NAME,
@@ -67,6 +68,13 @@ pub(crate) fn sandbox(
         );
         problems.into_result()?;
     }
+    let secrets: usize = owned(draft, secrets)
+        .iter()
+        .flat_map(|(_, _, data)| data.values())
+        .map(Bytes::len)
+        .sum();
+    let stored = (size + secrets).to_string();
+    sandbox.annotations_mut().insert(ANNOTATION_STORED_BYTES.into(), stored);
     Ok(sandbox)
 }
 

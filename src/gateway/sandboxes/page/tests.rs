@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{ANNOTATION_REQUEST_FACTS, SandboxSpec, SandboxStatus, State};
+use crate::api::{ANNOTATION_REQUEST_METADATA, SandboxSpec, SandboxStatus, State};
 use crate::gateway::config::Config;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -24,7 +24,7 @@ fn sandbox(name: &str, created: i64, state: State, tags: &[&str]) -> Arc<Sandbox
 fn examples() -> Vec<Arc<Sandbox>> {
     let mut with_volume = (*sandbox("v", 5, State::Running, &[])).clone();
     with_volume.annotations_mut().insert(
-        ANNOTATION_REQUEST_FACTS.into(),
+        ANNOTATION_REQUEST_METADATA.into(),
         r#"{"volumes":{"data":"vol-1"}}"#.into(),
     );
     vec![

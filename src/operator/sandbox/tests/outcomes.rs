@@ -288,6 +288,12 @@ fn a_start_problem_is_shown_at_once_and_fails_at_once_only_where_waiting_cannot_
         ),
         (
             "CreateContainerConfigError",
+            "secret \"runAsNonRoot-non-root\" not found",
+            State::Creating,
+            "CreateContainerConfigError",
+        ),
+        (
+            "CreateContainerConfigError",
             "failed to sync configmap cache: timed out",
             State::Creating,
             "CreateContainerConfigError",

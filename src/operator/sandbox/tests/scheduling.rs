@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::decision::Action;
 use super::{Case, at, sandbox};
 use crate::api::{SandboxStatus, State};
 
@@ -87,4 +88,21 @@ fn a_gated_sandbox_can_be_stopped() {
         ..stopped.after_write()
     };
     assert_eq!(gone.outcome(), (State::Terminated, "Stopped", None));
+}
+
+#[test]
+fn a_full_namespace_keeps_a_sandbox_waiting() {
+    let full = Case {
+        namespace_is_full: true,
+        ..Case::default()
+    };
+    assert_eq!(full.outcome(), (State::Pending, "NamespaceFull", None));
+    let decision = full.decide();
+    assert_eq!(
+        (decision.action, decision.wake),
+        (Action::None, Some(at(120))),
+        "asks again"
+    );
+    let late = Case { now: 400, ..full };
+    assert_eq!(late.outcome(), (State::Failed, "NamespaceFull", None));
 }

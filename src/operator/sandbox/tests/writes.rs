@@ -91,6 +91,18 @@ fn the_service_is_written_with_running_and_its_urls_are_removed_at_the_end() {
         is_worth_writing(&observed, &with, at(110)),
         "a sandbox that an older version started"
     );
+    let mut observed = case.observed();
+    observed.status = with.clone();
+    let late = ["http://a.n.svc:80", "http://192.0.2.1:80"].map(String::from).to_vec();
+    observed.service = Some(ServiceAddress {
+        name: "a".into(),
+        urls: late,
+    });
+    let with_balancer = status(&observed, &case.verdict(), at(110));
+    assert!(
+        is_worth_writing(&observed, &with_balancer, at(110)),
+        "a load balancer got its address later"
+    );
     let done = Case {
         status: with,
         ..Case::pod(json!({"phase": "Succeeded", "containerStatuses": ended(0, "Completed")}))

@@ -26,6 +26,13 @@ fn sandbox(name: &str, state: State) -> Sandbox {
     sandbox
 }
 
+/// One that joined the session.
+fn joined(mut sandbox: Sandbox, session_uid: &str) -> Sandbox {
+    sandbox.status.get_or_insert_default().session_uid = Some(session_uid.into());
+    sandbox
+}
+
+/// One that has an owner reference: the operator sets it, or whoever created the sandbox did.
 fn owned_by(mut sandbox: Sandbox, session_uid: &str) -> Sandbox {
     let owner = json!([{"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "SandboxSession", "name": "x", "uid": session_uid}]);
     sandbox.metadata.owner_references = serde_json::from_value(owner).unwrap();
@@ -54,18 +61,18 @@ impl SessionIndex {
 fn an_orphan_of_an_earlier_session_is_no_member_of_its_namesake() {
     let index = SessionIndex::default();
     let (first, second) = (session("first", None), session("second", Some(1)));
-    index.seen(owned_by(sandbox("old", State::Running), "first"));
+    index.seen(joined(sandbox("old", State::Running), "first"));
     assert_eq!(index.counts(&first).active, 1);
     // The garbage collector removes the owner reference; the pinned UID remains.
     let mut orphan = sandbox("old", State::Running);
     orphan.status.get_or_insert_default().session_uid = Some("first".into());
     orphan.status.get_or_insert_default().pod_name = Some("old-1".into());
     index.seen(orphan.clone());
-    assert_eq!(session_uid(&orphan), Some("first"));
+    assert_eq!(pinned(&orphan), Some("first"));
     let new = sandbox("new", State::Pending);
     index.seen(new.clone());
     assert!(index.admit(&new, &second), "the orphan takes no place in it");
-    index.seen(owned_by(sandbox("new", State::Running), "second"));
+    index.seen(joined(sandbox("new", State::Running), "second"));
     let counts = index.counts(&second);
     assert_eq!(
         (counts.active, counts.unfinished, index.count(&second, State::Running)),
@@ -121,13 +128,13 @@ fn sandboxes_that_wait_to_join_are_pending_but_not_active() {
 #[test]
 fn when_a_sandbox_ends_or_is_deleted_those_that_wait_are_reconciled() {
     let (index, x) = (SessionIndex::default(), session("u", Some(1)));
-    index.seen(owned_by(sandbox("a", State::Running), "u"));
+    index.seen(joined(sandbox("a", State::Running), "u"));
     let affected = index.seen(sandbox("b", State::Pending));
     assert_eq!(
         (affected.session.map(|s| s.name), affected.sandboxes),
         (Some("x".into()), vec![])
     );
-    let ended = owned_by(sandbox("a", State::Completed), "u");
+    let ended = joined(sandbox("a", State::Completed), "u");
     assert_eq!(names(&index.seen(ended.clone()).sandboxes), ["b"]);
     assert_eq!(names(&index.seen(ended.clone()).sandboxes), [""; 0], "it ended before");
     assert!(index.admit(&sandbox("b", State::Pending), &x));
@@ -141,7 +148,7 @@ fn when_a_sandbox_ends_or_is_deleted_those_that_wait_are_reconciled() {
 #[test]
 fn sandboxes_whose_deletion_was_missed_are_forgotten() {
     let (index, x) = (SessionIndex::default(), session("u", None));
-    index.seen(owned_by(sandbox("a", State::Running), "u"));
+    index.seen(joined(sandbox("a", State::Running), "u"));
     index.seen(sandbox("b", State::Pending));
     index.apply(&Event::InitDone, || HashSet::from(["uid-of-b".into()]));
     assert_eq!(names(&index.unfinished(&x)), ["b"]);
@@ -157,4 +164,41 @@ fn a_sandbox_that_ended_without_joining_counts_for_no_session() {
     index.seen(sandbox("a", State::Pending));
     index.seen(sandbox("a", State::Failed));
     assert!(index.counts(&x).by_state.is_empty());
+}
+
+/// `metadata.ownerReferences` set at creation.
+#[test]
+fn an_owner_reference_takes_no_place_and_gets_none() {
+    let (index, x) = (SessionIndex::default(), session("u", Some(1)));
+    let all = ["a", "b", "c"].map(|name| owned_by(sandbox(name, State::Pending), "u"));
+    for sandbox in &all {
+        index.seen(sandbox.clone());
+    }
+    assert_eq!((index.counts(&x).active, index.counts(&x).unfinished), (0, 3));
+    assert_eq!(
+        all.each_ref().map(|sandbox| index.admit(sandbox, &x)),
+        [true, false, false]
+    );
+    assert_eq!(index.session_of("uid-of-a").as_deref(), Some("u"));
+    assert_eq!(index.session_of("uid-of-b"), None);
+    index.seen(all[0].clone());
+    assert_eq!(
+        index.counts(&x).active,
+        1,
+        "the reservation holds until the status shows it"
+    );
+    index.seen(joined(sandbox("a", State::Completed), "u"));
+    assert!(index.admit(&all[1], &x));
+}
+
+#[test]
+fn a_sandbox_whose_pod_another_replica_created_keeps_its_place() {
+    let (index, x) = (SessionIndex::default(), session("u", Some(1)));
+    let a = owned_by(sandbox("a", State::Pending), "u");
+    index.seen(a.clone());
+    index.seen(sandbox("b", State::Pending));
+    index.drop_reservations();
+    index.restore(&a, &x);
+    assert!(!index.admit(&sandbox("b", State::Pending), &x));
+    assert!(index.admit(&a, &x));
 }

@@ -86,6 +86,7 @@ pub(super) fn an_invalid_field_is_named() {
         }),
         ("sandbox.spec.tags[0]", |s| s.tags = vec![String::new()]),
         ("sandbox.spec.tags", |s| s.tags = vec!["t".into(); 65]),
+        ("sandbox.spec.tags", |s| s.tags = vec!["t".repeat(256); 9]),
         ("sandbox.spec.mode", |s| s.mode = 9),
         ("sandbox.spec.containers", |s| {
             s.containers = (0..18).map(|i| container(&format!("c{i}"))).collect()
@@ -264,7 +265,7 @@ pub(super) fn all_invalid_fields_are_in_one_small_answer() {
         "only fields of the request"
     );
     assert!(
-        status.message().starts_with("165 fields are invalid"),
+        status.message().starts_with("166 fields are invalid"),
         "{}",
         status.message()
     );
