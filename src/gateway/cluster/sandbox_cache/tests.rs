@@ -80,3 +80,23 @@ fn a_list_of_one_namespace_does_not_change_the_others() {
     cache.apply(Some(&a), &mut listed, Event::InitDone);
     assert_eq!((cache.len(), names(&cache, "b")), (1, vec!["one".into()]));
 }
+
+#[test]
+fn a_heavy_sandbox_is_stripped_and_its_bytes_are_counted() {
+    let cache = SandboxCache::new(&[]);
+    let mut heavy = sandbox("n", "heavy");
+    heavy.spec.workload.container.args = Some(vec!["x".repeat(100_000)]);
+    let mut announced = sandbox("n", "announced");
+    announced
+        .annotations_mut()
+        .insert(ANNOTATION_STORED_BYTES.into(), "8000000".into());
+    for object in [heavy, announced] {
+        cache.apply(None, &mut HashMap::new(), Event::Apply(Readable(Ok(object))));
+    }
+    let kept = cache.get("n", "heavy").unwrap();
+    assert!(slim::is_stripped(&kept.metadata) && kept.spec.workload.container.args.is_none());
+    let usage = cache.usage("n");
+    assert_eq!(usage.sandboxes, 2);
+    assert!((8_100_000..8_110_000).contains(&usage.bytes), "{usage:?}");
+    assert_eq!(cache.usage("m"), Usage::default());
+}
