@@ -7,7 +7,7 @@ cargo run --quiet --locked -- crds crds
 {
   echo "# Generated from charts/sandbox-operator by hack/generate.sh; do not edit."
   echo "# kubectl create namespace sandbox-operator && kubectl apply --server-side -f deploy/sandbox-operator.yaml"
-  quiet_helm template sandbox-operator charts/sandbox-operator --namespace sandbox-operator | grep -v '^# Source: '
+  quiet_helm template --skip-tests sandbox-operator charts/sandbox-operator --namespace sandbox-operator | grep -v '^# Source: '
 } > deploy/sandbox-operator.yaml
 if [ "${1:-}" = --check ] && [ -n "$(git status --porcelain -- crds deploy/sandbox-operator.yaml)" ]; then
   git --no-pager diff --stat -- crds deploy/sandbox-operator.yaml

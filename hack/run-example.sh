@@ -1,7 +1,9 @@
 #!/bin/bash
-# Applies FILE, waits until sandbox NAME has finished, and shows its states, logs and record. Fails unless it is COMPLETED.
+# Applies FILE, waits until sandbox NAME has finished, and shows its states, logs and record, and whether the cluster enforces
+# NetworkPolicy. Fails unless the sandbox is COMPLETED.
 # Usage: run-example.sh FILE NAME
 set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
 file=$1 name=$2
 kubectl delete sbx "$name" --ignore-not-found --wait > /dev/null
 kubectl apply -f "$file"
@@ -17,3 +19,4 @@ echo "---"
 kubectl get sbx "$name"
 state=$(kubectl get sbx "$name" -o jsonpath='{.status.state}')
 [ "$state" = COMPLETED ] || { kubectl get sbx "$name" -o jsonpath='{.status.message}{"\n"}' >&2; exit 1; }
+"$here/network-result.sh"

@@ -12,6 +12,8 @@ pub mod api;
 pub mod gateway;
 pub mod kube;
 pub mod net;
+mod network_check;
+pub mod network_probe;
 pub mod operator;
 pub mod process;
 pub mod proto;

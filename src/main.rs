@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sandbox_operator::agent_contract::AgentCommand;
-use sandbox_operator::{agent, api, gateway, operator, telemetry};
+use sandbox_operator::network_probe::ProbeCommand;
+use sandbox_operator::{agent, api, gateway, network_probe, operator, telemetry};
 
 /// Sandboxes for untrusted code on any Kubernetes cluster.
 #[derive(Parser)]
@@ -26,6 +27,12 @@ enum Role {
         #[command(subcommand)]
         command: AgentCommand,
     },
+    /// Checks with two pods whether the cluster enforces NetworkPolicy. Exits with 0 if it does, 1 if it does not, 2 if that
+    /// is not known.
+    VerifyNetwork(operator::VerifyNetworkOptions),
+    /// Runs in the pods of that check.
+    #[command(hide = true, subcommand)]
+    Probe(ProbeCommand),
     /// Writes the CustomResourceDefinitions into a folder.
     Crds {
         /// The folder.
@@ -38,6 +45,8 @@ fn main() -> ExitCode {
         Role::Operator(options) => telemetry::exit_code(operator::run(options)),
         Role::Gateway(options) => telemetry::exit_code(gateway::run(options)),
         Role::Agent { command } => agent::run(command),
+        Role::VerifyNetwork(options) => operator::verify_network(options),
+        Role::Probe(command) => network_probe::run(command),
         Role::Crds { directory } => telemetry::exit_code(write_crds(&directory)),
     }
 }

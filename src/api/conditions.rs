@@ -9,6 +9,8 @@ pub const READY: &str = "Ready";
 pub const POD_SCHEDULED: &str = "PodScheduled";
 /// True while the pod has scheduling gates. Present only if it ever had any.
 pub const SCHEDULING_GATED: &str = "SchedulingGated";
+/// Whether the cluster enforces the sandbox's network policy, as last checked. Present only if it ever was not `True`.
+pub const NETWORK_ENFORCED: &str = "NetworkEnforced";
 /// True once the sandbox has a final state.
 pub const FINISHED: &str = "Finished";
 
@@ -23,6 +25,19 @@ pub fn set(
     now: jiff::Timestamp,
 ) {
     let status = if status { "True" } else { "False" };
+    set_to(conditions, kind, status, reason, message, generation, now);
+}
+
+/// As [`set`], with any status: `True`, `False` or `Unknown`.
+pub fn set_to(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: jiff::Timestamp,
+) {
     let old = conditions.iter().position(|c| c.type_ == kind);
     let last_transition_time = match old.map(|i| &conditions[i]) {
         Some(c) if c.status == status => c.last_transition_time.clone(),

@@ -57,6 +57,13 @@ reasons! {
     POLICY_REJECTED = "PolicyRejected";
     /// The resolved spec violates a constraint of the cluster's administrator; the message names field and rule.
     CONSTRAINT_VIOLATED = "ConstraintViolated";
+    /// It is not proven that the cluster enforces NetworkPolicy, and the operator requires it; the message has what was
+    /// found.
+    NETWORK_NOT_ENFORCED = "NetworkNotEnforced";
+    /// The cluster enforces NetworkPolicy.
+    NETWORK_ENFORCED = "NetworkEnforced";
+    /// It is not known whether the cluster enforces NetworkPolicy: the pods that check it could not run or connect.
+    NETWORK_ENFORCEMENT_UNKNOWN = "NetworkEnforcementUnknown";
     /// An image cannot be pulled.
     IMAGE_PULL_ERROR = "ImagePullError";
     /// An image name cannot be parsed.

@@ -197,7 +197,8 @@ pub struct SandboxStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`: the main container runs. `PodScheduled`: the pod is on a node. `SchedulingGated`: the pod has
-    /// scheduling gates (present only if it ever had any). `Finished`: the outcome is final.
+    /// scheduling gates (present only if it ever had any). `NetworkEnforced`: the cluster enforces the sandbox's network
+    /// policy, as last checked (present only if that ever was not so). `Finished`: the outcome is final.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions::schema")]
     pub conditions: Vec<Condition>,

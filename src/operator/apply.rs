@@ -1,11 +1,12 @@
 //! Writes of sandboxes, sessions, their children and the agents' keys, and the few reads that must not come from a
 //! cache. The Lease is written in `lease.rs`, events in `events.rs`.
 
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::core::Status;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 use super::error::Error;
 use crate::api::{Sandbox, SandboxSession, SandboxSessionStatus, SandboxStatus};
@@ -144,6 +145,22 @@ impl Writer {
     /// of them.
     pub(crate) async fn node(&self, name: &str) -> Option<Node> {
         self.0.get_cluster_scoped::<Node>(name).await.ok().flatten()
+    }
+
+    /// Writes values into a ConfigMap that exists.
+    pub(crate) async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+        data: &BTreeMap<&'static str, String>,
+    ) -> Result<ConfigMap, Error> {
+        let target = Target {
+            namespace,
+            name,
+            uid: "",
+        };
+        let written = self.0.merge(namespace, name, &json!({"data": data})).await;
+        written.map_err(|e| Error::api("patch", "ConfigMap", target, e))
     }
 
     /// Lowers a pod's `activeDeadlineSeconds`.

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::resources::Settings;
+use crate::resources::probe::ProbeSettings;
 
 /// The configuration file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -14,4 +15,17 @@ pub(crate) struct Config {
     pub concurrency: Option<u16>,
     /// What shapes the sandboxes.
     pub sandboxes: Settings,
+    /// The pods that check whether NetworkPolicy is enforced.
+    pub probe: ProbeSettings,
+}
+
+impl Config {
+    /// The probe's settings, with the operator's own image.
+    pub(crate) fn probe_settings(&self) -> ProbeSettings {
+        ProbeSettings {
+            image: self.sandboxes.agent.image.clone(),
+            image_pull_policy: self.sandboxes.agent.image_pull_policy.clone(),
+            ..self.probe.clone()
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::apply::Writer;
+use super::enforcement::NetworkStatus;
 use super::events::Events;
 use super::metrics::Metrics;
 use super::runtime::{Controller, Runtime, States};
@@ -25,6 +26,7 @@ use crate::resources::{AgentKey, Settings, labels};
 pub(super) struct Shared {
     pub client: ApiClient,
     pub events: Events,
+    pub network: NetworkStatus,
     pub metrics: Metrics,
     pub settings: Settings,
     pub lists: watch::Receiver<Lists>,
@@ -72,6 +74,7 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
         sessions: index.clone(),
         events: shared.events.clone(),
         metrics: shared.metrics.clone(),
+        network: shared.network.clone(),
         lists: shared.lists.clone(),
         settings: shared.settings.clone(),
         agent_delivery: shared.agent_delivery,
@@ -97,6 +100,12 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
             true => members.unfinished(session),
             false => vec![],
         });
+
+    let (store, queue) = (sandboxes.store(), sandbox_queue.clone());
+    shared.network.subscribe(move || {
+        let waiting = store.state().into_iter().filter(|s| sandbox::has_no_pod(s));
+        waiting.for_each(|sandbox| queue.push(ObjectRef::from_obj(sandbox.as_ref())));
+    });
 
     let states = States::of(&sessions);
     let context = session::Context {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kube::ApiMetrics;
+use crate::network_check::{Enforcement, Report};
 use crate::telemetry::usage::Process;
 use crate::telemetry::{self, Labels, seconds};
 
@@ -28,6 +29,9 @@ pub(crate) struct Metrics {
     /// 1 while this replica leads.
     pub(crate) lease_held: Gauge,
     cached: Family<Labels, Gauge>,
+    network_enforcement: Family<Labels, Gauge>,
+    network_enforced: Family<Labels, Gauge>,
+    network_checks: Family<Labels, Counter>,
 }
 
 impl Default for Metrics {
@@ -46,6 +50,9 @@ impl Default for Metrics {
             events_dropped: Counter::default(),
             lease_held: Gauge::default(),
             cached: Family::default(),
+            network_enforcement: Family::default(),
+            network_enforced: Family::default(),
+            network_checks: Family::default(),
         };
         registry.register(
             "reconcile_duration_seconds",
@@ -71,6 +78,21 @@ impl Default for Metrics {
         );
         registry.register("lease_held", "1 while this replica leads", m.lease_held.clone());
         registry.register("cache_objects", "Objects in the caches, by kind", m.cached.clone());
+        registry.register(
+            "network_enforcement",
+            "1 for the result that counts: whether the cluster enforces NetworkPolicy. Only from the leader",
+            m.network_enforcement.clone(),
+        );
+        registry.register(
+            "network_enforced",
+            "Whether NetworkPolicy is enforced, by direction and IP family; absent where that is not known",
+            m.network_enforced.clone(),
+        );
+        registry.register(
+            "network_checks",
+            "Checks whether the cluster enforces NetworkPolicy, by result",
+            m.network_checks.clone(),
+        );
         m.registry = Arc::new(root);
         m
     }
@@ -120,6 +142,33 @@ impl Metrics {
         self.cached
             .get_or_create(&vec![("kind", kind.into())])
             .set(i64::try_from(objects).unwrap_or(i64::MAX));
+    }
+
+    /// A check was completed: the report that counts, and the result of the check itself. None when the term as leader
+    /// ends.
+    pub(crate) fn network(&self, checked: Option<(&Report, Enforcement)>) {
+        self.network_enforcement.clear();
+        self.network_enforced.clear();
+        let Some((report, latest)) = checked else {
+            return;
+        };
+        self.network_checks
+            .get_or_create(&vec![("result", latest.as_str().into())])
+            .inc();
+        for result in Enforcement::ALL {
+            self.network_enforcement
+                .get_or_create(&vec![("result", result.as_str().into())])
+                .set(i64::from(result == report.result));
+        }
+        for finding in report.findings.iter().filter(|f| f.result != Enforcement::Unknown) {
+            let labels = vec![
+                ("direction", finding.direction.as_str().into()),
+                ("family", finding.family.into()),
+            ];
+            self.network_enforced
+                .get_or_create(&labels)
+                .set(i64::from(finding.result == Enforcement::Enforced));
+        }
     }
 
     /// The metrics in the text format of Prometheus.

@@ -5,6 +5,7 @@ mod agent_keys;
 mod apply;
 mod config;
 mod discovery;
+mod enforcement;
 mod error;
 mod events;
 mod kinds;
@@ -14,10 +15,13 @@ mod node_addresses;
 mod runtime;
 mod sandbox;
 mod session;
+mod verify_network;
 
+use futures::future::{Either, join_all, select};
 use kube::runtime::reflector::Store;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::agent_keys::Keyring;
 use self::config::Config;
+use self::enforcement::Checker;
 use self::events::Events;
 use self::kinds::{Shared, kinds};
 use self::lease::Elector;
@@ -32,6 +37,7 @@ use self::metrics::Metrics;
 use self::node_addresses::NodeAddresses;
 use self::runtime::{Cache, Controllers};
 use self::sandbox::CachedPod;
+pub use self::verify_network::{VerifyNetworkOptions, verify_network};
 use crate::agent_client::AgentClient;
 use crate::kube::ApiClient;
 use crate::process;
@@ -61,6 +67,9 @@ pub struct Options {
     /// Name of the Secret with the keys of those who may call the agents.
     #[arg(long, default_value = "sandbox-operator-agent-keys")]
     agent_keys_secret: String,
+    /// Name of the ConfigMap that shows whether the cluster enforces NetworkPolicy.
+    #[arg(long, default_value = "sandbox-operator-network")]
+    network_config_map: String,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "0.0.0.0:8080")]
     admin_address: SocketAddr,
@@ -153,9 +162,19 @@ async fn replicate(
         _ = &mut nodes => return Err(RunError::Ended("the watch of the nodes")),
     }
     let keyring = Keyring::new(client.clone(), &options.namespace, &options.agent_keys_secret);
+    let events = Events::start(client.clone(), metrics.clone(), &options.identity);
+    let checker = Checker::new(
+        client.clone(),
+        config.probe_settings(),
+        config.sandboxes.network.enforcement,
+        events.clone(),
+        metrics.clone(),
+        (&options.namespace, &options.network_config_map),
+    );
     let shared = Shared {
         client: client.clone(),
-        events: Events::start(client.clone(), metrics.clone(), &options.identity),
+        events,
+        network: checker.status(),
         metrics: metrics.clone(),
         lists,
         settings: config.sandboxes,
@@ -182,6 +201,7 @@ async fn replicate(
     let replica = Replica {
         elector: Elector::new(client, &options.namespace, &options.lease_name, &options.identity),
         keyring,
+        checker,
         caches: cached,
         controllers,
         pods,
@@ -201,6 +221,7 @@ async fn replicate(
 struct Replica<'a> {
     elector: Elector,
     keyring: Keyring,
+    checker: Checker,
     caches: &'a [Cache],
     controllers: Vec<Controllers>,
     pods: Vec<Store<CachedPod>>,
@@ -244,10 +265,20 @@ impl Replica<'_> {
         self.keyring.refresh(&self.pods).await;
         tracing::info!("leading");
         self.metrics.lease_held.set(1);
-        let controllers = futures::future::join_all(self.controllers.iter().map(|c| c.run(self.stop)));
+        let controllers = pin!(join_all(self.controllers.iter().map(|c| c.run(self.stop))));
+        let checks = pin!(self.checker.run(self.stop));
+        let work = async {
+            match select(controllers, checks).await {
+                // A check deletes its pods before it ends.
+                Either::Left((_, checks)) if self.stop.is_cancelled() => checks.await,
+                // An end that nobody asked for.
+                Either::Left(_) => {}
+                Either::Right(((), controllers)) => drop(controllers.await),
+            }
+        };
         tokio::select! {
             () = self.keyring.refresh_hourly(&self.pods) => {}
-            _ = controllers => {}
+            () = work => {}
         }
     }
 }

@@ -18,6 +18,53 @@ pub(crate) const SPEC_HASH: &str = "sandbox-operator.dev/spec-hash";
 /// Annotation of a pod: the operator's signature, by which it recognises a pod that it created.
 pub(crate) const PROOF: &str = "sandbox-operator.dev/proof";
 
+/// Label of the objects of a check of NetworkPolicy, with the check's id.
+pub(crate) const PROBE: &str = "sandbox-operator.dev/probe";
+/// Label of the same: which end of the connection it is, or is about.
+const PROBE_ROLE: &str = "sandbox-operator.dev/probe-role";
+
+/// The two ends of a check of NetworkPolicy.
+#[derive(Clone, Copy)]
+pub(crate) enum ProbeRole {
+    Server,
+    Client,
+}
+
+impl ProbeRole {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            ProbeRole::Server => "server",
+            ProbeRole::Client => "client",
+        }
+    }
+}
+
+/// The part of a check's token that its names and labels have.
+pub(super) fn probe_id(token: &str) -> &str {
+    token.get(..8).unwrap_or(token)
+}
+
+/// Labels of an object of a check. Not the label that watches select: it is no child of a Sandbox.
+pub(super) fn of_probe(token: &str, role: ProbeRole) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/name".into(), MANAGER.into()),
+        ("app.kubernetes.io/component".into(), "network-probe".into()),
+        (PROBE.into(), probe_id(token).into()),
+        (PROBE_ROLE.into(), role.as_str().into()),
+    ])
+}
+
+/// Selects the pods of one end of a check.
+pub(super) fn probe_selector(token: &str, role: ProbeRole) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(BTreeMap::from([
+            (PROBE.into(), probe_id(token).into()),
+            (PROBE_ROLE.into(), role.as_str().into()),
+        ])),
+        match_expressions: None,
+    }
+}
+
 /// Labels of every child of a Sandbox.
 pub(crate) fn of_child(sandbox: &Sandbox) -> BTreeMap<String, String> {
     let mut labels = managed();

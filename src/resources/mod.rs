@@ -13,6 +13,7 @@ pub mod network_policy;
 pub mod pod;
 pub mod pod_containers;
 pub mod prepare;
+pub mod probe;
 pub mod quantity;
 pub mod service;
 pub mod settings;

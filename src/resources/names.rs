@@ -1,9 +1,10 @@
 //! Names and owner references of child objects. No other module creates any.
 
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
-use super::labels;
+use super::labels::{self, ProbeRole};
 use crate::api::{Sandbox, SandboxSession};
 
 /// The standing policy of each namespace that denies all traffic of our pods.
@@ -89,6 +90,22 @@ pub(crate) fn policy_owner(pod: &ObjectMeta) -> Option<&str> {
     owners
         .find(|o| o.kind == POLICY && Some(&o.name) == pod.name.as_ref())
         .map(|o| o.uid.as_str())
+}
+
+/// Metadata of an object of a check of NetworkPolicy.
+pub(crate) fn probe_meta(namespace: &str, token: &str, role: ProbeRole) -> ObjectMeta {
+    let id = labels::probe_id(token);
+    ObjectMeta {
+        name: Some(format!("probe-{id}-{}", role.as_str())),
+        namespace: Some(namespace.into()),
+        labels: Some(labels::of_probe(token, role)),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Makes the first policy of a check the owner of another of its objects.
+pub(crate) fn set_probe_owner(meta: &mut ObjectMeta, policy: &NetworkPolicy) {
+    meta.owner_references = Some(vec![owner(policy)]);
 }
 
 /// Name of a sandbox created through the gateway, from 32 bytes: a hash of caller and request, or random ones.

@@ -115,6 +115,20 @@ pub struct NetworkSettings {
     pub peer_namespace: String,
     /// Labels of the pods of gateway and operator.
     pub peer_labels: BTreeMap<String, String>,
+    /// What follows if the cluster does not enforce NetworkPolicy.
+    pub enforcement: EnforcementMode,
+}
+
+/// What follows if the cluster does not enforce NetworkPolicy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum EnforcementMode {
+    /// No sandbox starts before enforcement is proven.
+    Require,
+    /// Sandboxes start; a metric, events and a condition of each sandbox tell it.
+    #[default]
+    Warn,
+    /// Nothing is checked.
+    Ignore,
 }
 
 fn nat64_prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ipv6Net>, D::Error> {
@@ -295,6 +309,7 @@ impl Default for NetworkSettings {
             dns: DnsSettings::default(),
             peer_namespace: "sandbox-operator".into(),
             peer_labels: BTreeMap::from([("app.kubernetes.io/part-of".into(), "sandbox-operator".into())]),
+            enforcement: EnforcementMode::Warn,
         }
     }
 }

@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("agent_contract", &[]),
     ("kube", &["telemetry"]),
     ("net", &["telemetry"]),
+    ("network_probe", &[]),
     ("process", &[]),
     ("proto", &[]),
     ("telemetry", &[]),
@@ -23,13 +24,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("token", &[]),
     // What users write, and what follows from it.
     ("api", &["agent_contract"]),
-    ("resources", &["agent_contract", "api", "text"]),
+    ("resources", &["agent_contract", "api", "network_probe", "text"]),
+    (
+        "network_check",
+        &["kube", "network_probe", "resources", "telemetry", "text"],
+    ),
     // In the sandbox.
     ("agent", &["agent_contract", "net", "proto", "text", "token"]),
     ("agent_client", &["proto", "token"]),
     // The operator. The first four are leaves inside it.
     ("operator::error", &["kube"]),
-    ("operator::metrics", &["kube", "telemetry"]),
+    ("operator::metrics", &["kube", "network_check", "telemetry"]),
     (
         "operator::events",
         &["api", "kube", "operator::metrics", "telemetry", "text"],
@@ -47,6 +52,20 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "operator::enforcement",
+        &[
+            "api",
+            "kube",
+            "network_check",
+            "operator::apply",
+            "operator::events",
+            "operator::metrics",
+            "operator::runtime",
+            "resources",
+            "telemetry",
+        ],
+    ),
+    (
         "operator::session",
         &["api", "operator::apply", "operator::error", "operator::runtime"],
     ),
@@ -57,7 +76,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "agent_contract",
             "api",
             "kube",
+            "network_check",
             "operator::apply",
+            "operator::enforcement",
             "operator::error",
             "operator::events",
             "operator::metrics",
@@ -73,7 +94,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "agent_client",
             "api",
             "kube",
+            "network_check",
             "operator::apply",
+            "operator::enforcement",
             "operator::error",
             "operator::events",
             "operator::metrics",
@@ -194,7 +217,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "main",
-        &["agent", "agent_contract", "api", "gateway", "operator", "telemetry"],
+        &[
+            "agent",
+            "agent_contract",
+            "api",
+            "gateway",
+            "network_probe",
+            "operator",
+            "telemetry",
+        ],
     ),
 ];
 

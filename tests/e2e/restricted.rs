@@ -1,13 +1,16 @@
-//! A second operator, for one namespace: with rights there only, and with the agent by init container.
+//! A second operator, for one namespace: with rights there only, with the agent by init container, and with proof that the
+//! cluster enforces NetworkPolicy.
 
 use crate::release::{chart, deployments, helm, image, without_operator};
 use crate::shapes::agent_cases;
 use crate::support::{Scene, light, outcome, sh};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
+use std::process::Command;
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
@@ -21,6 +24,7 @@ async fn an_operator_of_one_namespace_serves_it_and_no_other() {
     without_operator(&home, async {
         other.sandbox("a", light(sh("true"))).await;
         install(&home, &watched, &image);
+        enforcement(&home, &watched).await;
         assert!(may_make_pods(&home, &watched).await);
         assert!(!may_make_pods(&home, &other).await);
         let wrong = watched.run_all(agent_cases(&image)).await;
@@ -49,6 +53,13 @@ async fn an_operator_of_one_namespace_serves_it_and_no_other() {
             outcome(&watched.ended("no-agent").await),
             ("FAILED", "AgentImageFailed", None)
         );
+        home.eventually("an event about a check without a result", || async {
+            match events(&home).await {
+                reasons if reasons.contains(&"NetworkEnforcementUnknown".into()) => Ok(()),
+                reasons => Err(format!("{reasons:?}")),
+            }
+        })
+        .await;
         helm(&["uninstall", &home.namespace, "--namespace", &home.namespace]);
     })
     .await;
@@ -66,7 +77,7 @@ fn install(home: &Scene, watched: &Scene, image: &str) {
     let values = json!({
         "image": {"repository": repository, "tag": tag}, "replicas": 1, "crds": {"install": false}, "watchNamespaces": [watched.namespace],
         // It may not ask for the API server's address, and does not start without one.
-        "sandboxes": {"agent": {"delivery": "InitContainer"}, "network": {"apiServer": ["192.0.2.0/24"]}, "maxActivePerNamespace": 64},
+        "sandboxes": {"agent": {"delivery": "InitContainer"}, "network": {"apiServer": ["192.0.2.0/24"], "enforcement": "Require"}, "maxActivePerNamespace": 64},
     });
     let values: Vec<String> = values
         .as_object()
@@ -85,6 +96,80 @@ fn install(home: &Scene, watched: &Scene, image: &str) {
     args.extend(["--wait", "--timeout", "120s"]);
     args.extend(values.iter().flat_map(|value| ["--set-json", value]));
     helm(&args);
+}
+
+/// Where the cluster enforces NetworkPolicy, sandboxes start. Where it does not, they wait, and start when the operator no
+/// longer requires it.
+async fn enforcement(home: &Scene, watched: &Scene) {
+    watched.sandbox("held", light(sh("true"))).await;
+    let name = &home.namespace;
+    let result = home
+        .eventually("a check of the network", || async {
+            let found = home.api::<ConfigMap>().get(&format!("{name}-network")).await.unwrap();
+            let data = found.data.unwrap_or_default();
+            data.get("result").cloned().ok_or_else(|| "no result".into())
+        })
+        .await;
+    let test = Command::new("helm")
+        .args(["test", name, "--namespace", name, "--logs"])
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&test.stdout).into_owned();
+    assert!(
+        log.contains("DIRECTION"),
+        "{log}{}",
+        String::from_utf8_lossy(&test.stderr)
+    );
+    assert_eq!(test.status.success(), result == "Enforced", "{log}");
+    let (reason, held) = match result.as_str() {
+        "Enforced" => ("NetworkEnforced", false),
+        _ => ("NetworkNotEnforced", true),
+    };
+    home.eventually("an event", || async {
+        let reasons = events(home).await;
+        reasons
+            .contains(&reason.into())
+            .then_some(())
+            .ok_or_else(|| format!("{reasons:?}"))
+    })
+    .await;
+    if held {
+        let status = watched.waits_for("held", "NetworkNotEnforced").await;
+        assert_eq!(status.pod_name, None);
+        let (chart, warn) = (chart(), "sandboxes.network.enforcement=Warn");
+        let upgrade = [
+            "upgrade",
+            name,
+            chart.to_str().unwrap(),
+            "--namespace",
+            name,
+            "--reuse-values",
+        ];
+        helm(&[&upgrade[..], &["--set", warn, "--wait", "--timeout", "120s"]].concat());
+    }
+    let ended = watched.ended("held").await;
+    assert_eq!(outcome(&ended), ("COMPLETED", "Completed", Some(0)));
+    let probes: Api<Pod> = Api::namespaced(home.client.clone(), &format!("{name}-probe"));
+    home.eventually("the pods of the checks to be deleted", || async {
+        match probes.list(&ListParams::default()).await.unwrap().items.len() {
+            0 => Ok(()),
+            pods => Err(format!("{pods} pods")),
+        }
+    })
+    .await;
+}
+
+/// The reasons of the events about the network check.
+async fn events(home: &Scene) -> Vec<String> {
+    let name = format!("{}-network", home.namespace);
+    let events = home.api::<Event>().list(&ListParams::default()).await.unwrap();
+    let about = |event: &Event| event.regarding.as_ref().is_some_and(|r| r.name.as_ref() == Some(&name));
+    events
+        .items
+        .into_iter()
+        .filter(about)
+        .filter_map(|e| e.reason)
+        .collect()
 }
 
 async fn may_make_pods(home: &Scene, scene: &Scene) -> bool {

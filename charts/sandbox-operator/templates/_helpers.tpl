@@ -1,4 +1,8 @@
 {{- define "name" -}}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{- end }}
+{{- /* The namespace of the pods that check whether NetworkPolicy is enforced. */}}
+{{- define "probe.namespace" -}}{{ .Release.Namespace | trunc 57 | trimSuffix "-" }}-probe{{- end }}
+{{- /* Whether it is checked; the value is missing after an upgrade with the values of an older chart. */}}
+{{- define "network.checked" -}}{{ if ne (.Values.sandboxes.network.enforcement | default "Warn") "Ignore" }}yes{{ end }}{{- end }}
 {{- define "labels" -}}
 app.kubernetes.io/name: sandbox-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -13,6 +17,7 @@ app.kubernetes.io/component: operator
 {{- end }}
 {{- define "gateway.labels" }}{{ include "labels" . | replace "component: operator" "component: gateway" }}{{ end }}
 {{- define "gateway.selector" }}{{ include "selector" . | replace "component: operator" "component: gateway" }}{{ end }}
+{{- define "test.labels" }}{{ include "labels" . | replace "component: operator" "component: test" }}{{ end }}
 {{- define "image" -}}
 {{- with .Values.image.digest }}{{ $.Values.image.repository }}@{{ . }}
 {{- else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
@@ -62,6 +67,15 @@ app.kubernetes.io/component: operator
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end }}
+{{- /* Rights to check whether NetworkPolicy is enforced. The first policy of a check owns its other objects. */}}
+{{- define "probe.rules" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, create]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list, create, delete]
 {{- end }}
 {{- /* The gateway's rights in a namespace with sandboxes. It acts for callers after it has checked their own rights. */}}
 {{- define "gateway.rules" }}

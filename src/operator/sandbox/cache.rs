@@ -67,6 +67,12 @@ fn limit(meta: &mut ObjectMeta, kept: &[&str]) {
     }
 }
 
+/// Whether a sandbox has not ended, and no pod of it is known.
+pub(crate) fn has_no_pod(sandbox: &Sandbox) -> bool {
+    let status = sandbox.status.as_ref();
+    status.is_none_or(|s| s.pod_name.is_none() && !s.state.is_final())
+}
+
 /// Drops what only the creation of the pod needs, once there is a pod or can be none: it is the largest part, and users
 /// decide how large. Before, a heavy one is stripped too; see `whole.rs`.
 pub(crate) fn slim(sandbox: &mut Sandbox) {

@@ -13,6 +13,7 @@ use super::pod::StartProblem;
 use crate::agent_client::{AgentClient, KeyRing};
 use crate::api::SandboxStatus;
 use crate::operator::apply::Writer;
+use crate::operator::enforcement::NetworkStatus;
 use crate::operator::events::Events;
 use crate::operator::metrics::Metrics;
 use crate::operator::runtime::States;
@@ -29,6 +30,7 @@ pub(crate) struct Context {
     pub active: Arc<ActiveIndex>,
     pub events: Events,
     pub metrics: Metrics,
+    pub network: NetworkStatus,
     pub settings: Settings,
     /// The address lists of new sandboxes.
     pub lists: watch::Receiver<Lists>,

@@ -121,6 +121,13 @@ fn start(o: &Observed, now: Timestamp) -> Decision {
 
 /// Creates the children; after a failure, tells it, and tries again in time.
 fn launch(o: &Observed, now: Timestamp) -> Decision {
+    if let Some(message) = o.network.hold() {
+        return waiting(
+            o,
+            now,
+            Verdict::new(State::Pending, reason::NETWORK_NOT_ENFORCED, message),
+        );
+    }
     let Some(failure) = &o.launch_failure else {
         return unless_late(
             Action::Launch,

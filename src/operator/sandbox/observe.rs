@@ -54,6 +54,7 @@ pub(super) async fn observe(
         effective: effective(&sandbox, &status, session.get(), pod_record.is_some(), ctx),
         policy: policy_of(&sandbox, ctx),
         launch_failure: state.launch_failure,
+        network: ctx.network.view(),
         agent_image: ctx.settings.agent.image.clone(),
         sandbox,
         status,

@@ -9,6 +9,7 @@ use super::identity::PodRecord;
 use super::pod::PodView;
 use crate::api::conditions::SCHEDULING_GATED;
 use crate::api::{Sandbox, SandboxSession, SandboxStatus, State, reason};
+use crate::operator::enforcement::NetworkView;
 use crate::resources::Effective;
 use crate::resources::network_policy::spec_hash;
 
@@ -39,6 +40,8 @@ pub(crate) struct Observed {
     pub namespace_is_full: bool,
     /// Why the children could not be created when it was last tried.
     pub launch_failure: Option<LaunchFailure>,
+    /// Whether the cluster enforces the network policy.
+    pub network: NetworkView,
     /// The operator's own image, which contains the agent.
     pub agent_image: String,
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use super::decision::Verdict;
 use super::observed::{Observed, Session};
 use super::pod::{MainState, PodView, Scheduling};
-use crate::api::conditions::{self, FINISHED, POD_SCHEDULED, READY, SCHEDULING_GATED};
+use crate::api::conditions::{self, FINISHED, NETWORK_ENFORCED, POD_SCHEDULED, READY, SCHEDULING_GATED};
 use crate::api::{PodIdentity, PodOrigin, SandboxStatus, State, reason};
 
 pub(super) fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> SandboxStatus {
@@ -69,6 +69,7 @@ pub(super) fn status(o: &Observed, verdict: &Verdict, now: Timestamp) -> Sandbox
     if let Some(pod) = pod {
         set_scheduling(&mut new, pod, generation, now);
     }
+    set_network(&mut new, o, now);
     new
 }
 
@@ -127,6 +128,25 @@ fn set_scheduling(new: &mut SandboxStatus, pod: &PodView, generation: Option<i64
             is_gated,
             why,
             "",
+            generation,
+            now,
+        );
+    }
+}
+
+/// Only where it is not as it should be, or was not: most sandboxes do without this condition.
+fn set_network(new: &mut SandboxStatus, o: &Observed, now: Timestamp) {
+    let Some((status, why, message)) = o.network.condition() else {
+        return;
+    };
+    if status != "True" || new.conditions.iter().any(|c| c.type_ == NETWORK_ENFORCED) {
+        let generation = o.sandbox.metadata.generation;
+        conditions::set_to(
+            &mut new.conditions,
+            NETWORK_ENFORCED,
+            status,
+            why,
+            message,
             generation,
             now,
         );

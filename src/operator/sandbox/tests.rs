@@ -4,6 +4,7 @@
 mod constraints;
 mod ending;
 mod lifecycle;
+mod network;
 mod outcomes;
 mod scheduling;
 mod writes;
@@ -22,6 +23,8 @@ use super::observed::{Observed, PolicyView, Session};
 use super::pod::{PodView, StartProblem};
 use super::status::status;
 use crate::api::{Sandbox, SandboxSession, SandboxStatus, State};
+use crate::operator::enforcement::NetworkView;
+use crate::resources::settings::EnforcementMode;
 use crate::resources::{Effective, Settings};
 
 fn at(second: i64) -> Timestamp {
@@ -96,6 +99,7 @@ struct Case {
     reported: Option<StartProblem>,
     poll_at: Option<Timestamp>,
     launch_failure: Option<LaunchFailure>,
+    network: NetworkView,
     first_seen: i64,
     now: i64,
 }
@@ -115,6 +119,7 @@ impl Default for Case {
             reported: None,
             poll_at: None,
             launch_failure: None,
+            network: NetworkView::new(EnforcementMode::Warn),
             first_seen: 100,
             now: 110,
         }
@@ -162,6 +167,7 @@ impl Case {
             service: None,
             namespace_is_full: self.namespace_is_full,
             launch_failure: self.launch_failure.clone(),
+            network: self.network.clone(),
             agent_image: "agent:1".into(),
         }
     }
