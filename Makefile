@@ -7,14 +7,14 @@ CLUSTER := hack/cluster/cluster
 # Sets KUBECONFIG and PATH for the cluster.
 ENV = eval "$$($(CLUSTER) env)"
 
-.PHONY: help run test unit lint generate binary image package cluster test-cluster cluster-down install e2e api sdk bench
+.PHONY: help run test unit lint generate binary image package cluster test-cluster cluster-down install e2e api network sdk bench
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 run: install ## Create a cluster if there is none, install the chart, run an example sandbox and an SDK script
 	@$(ENV); hack/run-example.sh deploy/examples/run-to-completion.yaml train; hack/run-script.sh deploy/sdk/hello.py
 
-test: unit lint api e2e sdk ## Run all checks and tests, as CI does
+test: unit lint api e2e network sdk ## Run all checks and tests, as CI does
 
 lint: ## Check format, clippy, generated files, dependencies and the chart; needs no cluster
 	cargo fmt --check
@@ -31,6 +31,9 @@ api: install test-cluster ## Test the custom resources and the chart against a r
 
 e2e: install test-cluster ## Run the end-to-end tests, with real pods
 	@$(ENV); cargo test --locked --test e2e -- --ignored --test-threads 1
+
+network: install test-cluster ## Attack the network from inside sandboxes
+	@$(ENV); tests/network/run.sh
 
 # Each benchmark measures memory, so each starts with a new process.
 bench: install test-cluster ## Measure speed and cost next to bare pods and kubectl exec; BENCH=--quick runs less
@@ -64,7 +67,7 @@ package: # the image of a binary that exists
 cluster: ## Create the cluster if there is none
 	@$(CLUSTER) up
 
-test-cluster: cluster ## Add to the cluster what only tests need: Redis, fake nodes, a second runtime handler
+test-cluster: cluster ## Add to the cluster what only tests need: Redis, fake nodes, NetworkPolicy, a stand-in for the internet
 	@$(CLUSTER) up --for-tests
 
 cluster-down: ## Delete the cluster
