@@ -79,3 +79,4 @@ refuses 'gateway.tls.secret: "My_Secret" is not the name of an object' --set gat
 refuses 'gateway.config.runners[1].id: "a" is the id of another runner' \
   --set gateway.config.runners[0].id=a,gateway.config.runners[0].nodeLabels.x=v,gateway.config.runners[1].id=a,gateway.config.runners[1].nodeLabels.x=w
 refuses 'serviceMonitor.interval: "30" is not a duration' --set-string serviceMonitor.interval=30
+refuses 'serviceMonitor.enabled: "true" needs networkPolicy.metricsFrom' --set serviceMonitor.enabled=true

@@ -1,11 +1,15 @@
 //! What every serving role has in common: its configuration file, its admin port, and its end.
 
+mod admin;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
 use std::path::Path;
+
+use crate::net;
 
 /// The configuration file is invalid.
 #[derive(Debug, thiserror::Error)]
@@ -81,5 +85,6 @@ pub async fn admin(
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics));
-    axum::serve(tokio::net::TcpListener::bind(address).await?, router).await
+    admin::serve(net::listen(address)?, router).await;
+    Ok(())
 }

@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("kube", &["telemetry"]),
     ("net", &["telemetry"]),
     ("network_probe", &[]),
-    ("process", &[]),
+    ("process", &["net"]),
     ("proto", &[]),
     ("telemetry", &[]),
     ("text", &[]),

@@ -32,6 +32,9 @@ reported at once.
 {{- if not (regexMatch "^([0-9]+(ms|[smhdwy]))+$" $v.serviceMonitor.interval) }}
 {{- include "validate.problem" (list $found "serviceMonitor.interval" $v.serviceMonitor.interval "is not a duration: write 30s or 1m, for instance") }}
 {{- end }}
+{{- if and $v.serviceMonitor.enabled $v.networkPolicy.enabled (not $v.networkPolicy.metricsFrom) }}
+{{- include "validate.problem" (list $found "serviceMonitor.enabled" true "needs networkPolicy.metricsFrom: write the peers that may read metrics, such as the namespace of Prometheus") }}
+{{- end }}
 
 {{- $defaults := $v.sandboxes.defaults }}
 {{- include "validate.image" (list $found "sandboxes.defaults.containerImage" $defaults.containerImage) }}
