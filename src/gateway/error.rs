@@ -60,6 +60,10 @@ pub(crate) mod reason {
     pub(crate) const FILE_TOO_LARGE: &str = "CWSANDBOX_FILE_TOO_LARGE";
     /// Reading or writing failed.
     pub(crate) const FILE_IO_FAILED: &str = "CWSANDBOX_FILE_IO_FAILED";
+    /// TLS endpoints are not supported.
+    pub(crate) const TLS_PASSTHROUGH_NOT_SUPPORTED: &str = "CWSANDBOX_TLS_PASSTHROUGH_ENDPOINTS_NOT_SUPPORTED";
+    /// HTTPS endpoints with a share token are not supported.
+    pub(crate) const SHARE_TOKEN_NOT_SUPPORTED: &str = "CWSANDBOX_HTTPS_SHARE_TOKEN_NOT_SUPPORTED";
     /// Snapshots are not supported.
     pub(crate) const SNAPSHOT_NOT_SUPPORTED: &str = "CWSANDBOX_FSS_NOT_SUPPORTED";
     /// No such volume.

@@ -2,12 +2,14 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, BTreeSet};
+use tonic::Code;
 
 use super::problems::Problems;
 use super::text::quoted;
 use crate::api::FieldPath;
 use crate::api::network::Protocol;
 use crate::api::{IngressRule, NetworkPort, Port};
+use crate::gateway::error::reason;
 use crate::proto::sandbox as pb;
 
 const MAX_SERVICES: usize = 32;
@@ -103,8 +105,19 @@ fn check_endpoint(path: &FieldPath, endpoint: pb::EndpointSpec, problems: &mut P
             problems.unsupported(&path.field("auth"), auth != 0);
             problems.unsupported(&path.field("request_timeout_seconds"), request_timeout_seconds != 0);
         }
-        Ok(pb::EndpointKind::Https | pb::EndpointKind::TlsPassthrough) => {
-            problems.not_implemented(&path.field("kind"), "HTTPS and TLS endpoints are not supported");
+        Ok(pb::EndpointKind::TlsPassthrough) => {
+            let (text, path) = ("TLS passthrough endpoints are not supported", path.field("kind"));
+            problems.refuse(Code::Unimplemented, reason::TLS_PASSTHROUGH_NOT_SUPPORTED, &path, text);
+        }
+        Ok(pb::EndpointKind::Https) if auth == i32::from(pb::EndpointAuth::ShareToken) => {
+            let (text, path) = (
+                "HTTPS endpoints with a share token are not supported",
+                path.field("auth"),
+            );
+            problems.refuse(Code::Unimplemented, reason::SHARE_TOKEN_NOT_SUPPORTED, &path, text);
+        }
+        Ok(pb::EndpointKind::Https) => {
+            problems.not_implemented(&path.field("kind"), "HTTPS endpoints are not supported");
         }
         Err(_) => problems.invalid(&path.field("kind"), "must be an EndpointKind"),
     }

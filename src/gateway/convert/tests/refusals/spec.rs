@@ -168,11 +168,12 @@ pub(super) fn what_this_cluster_does_not_have_is_refused_with_a_reason() {
     let mut two = with(|s| s.containers.push(container("b")));
     two.containers[0].resource_requirements = gpu(pb::gpu::Selector::Type("H100".into()));
     two.containers[1].resource_requirements = gpu(pb::gpu::Selector::Type("A10".into()));
-    let endpoint = |kind: pb::EndpointKind| {
+    let endpoint = |kind: pb::EndpointKind, auth: pb::EndpointAuth| {
         with(|s| {
             s.services = vec![pb::Service {
                 endpoint: Some(pb::EndpointSpec {
                     kind: kind.into(),
+                    auth: auth.into(),
                     ..pb::EndpointSpec::default()
                 }),
                 ..service(80, "a")
@@ -216,14 +217,19 @@ pub(super) fn what_this_cluster_does_not_have_is_refused_with_a_reason() {
         ),
         (by_name, Code::FailedPrecondition, "NO_SUITABLE_RUNNER"),
         (
-            endpoint(pb::EndpointKind::Https),
+            endpoint(pb::EndpointKind::Https, pb::EndpointAuth::Open),
             Code::Unimplemented,
             "NOT_IMPLEMENTED",
         ),
         (
-            endpoint(pb::EndpointKind::TlsPassthrough),
+            endpoint(pb::EndpointKind::Https, pb::EndpointAuth::ShareToken),
             Code::Unimplemented,
-            "NOT_IMPLEMENTED",
+            "HTTPS_SHARE_TOKEN_NOT_SUPPORTED",
+        ),
+        (
+            endpoint(pb::EndpointKind::TlsPassthrough, pb::EndpointAuth::Unspecified),
+            Code::Unimplemented,
+            "TLS_PASSTHROUGH_ENDPOINTS_NOT_SUPPORTED",
         ),
         (restore, Code::Unimplemented, "FSS_NOT_SUPPORTED"),
         (volume, Code::NotFound, "VOLUME_NOT_FOUND"),
