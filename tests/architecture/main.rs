@@ -85,6 +85,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "operator::runtime",
             "operator::session",
             "resources",
+            "telemetry",
             "text",
         ],
     ),

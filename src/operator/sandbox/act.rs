@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
+use std::net::IpAddr;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use super::cache::{CachedPod, reference};
 use super::context::Context;
@@ -13,11 +15,14 @@ use super::pod::{MainState, PodView, target};
 use super::policy::restore_policy;
 use super::stop::without_agent;
 use super::whole;
-use crate::agent_client;
+use crate::agent_client::{AgentClient, AgentEndpoint};
 use crate::api::Sandbox;
+use crate::operator::apply::Writer;
 use crate::operator::error::Error;
 use crate::resources::{names, service};
 
+/// Concurrent calls to agents.
+const MAX_STOPS: usize = 256;
 /// The shortest grace period with which a pod is deleted: with 0 it would be gone from the API before its processes
 /// have ended.
 const LEAST_GRACE: u32 = 1;
@@ -45,18 +50,21 @@ pub(super) async fn act(o: &Observed, action: &Action, ctx: &Context) -> Result<
         Action::Join => join(o, ctx).await?,
         Action::SetPolicyOwner(uid) => set_policy_owner(o, ctx, uid).await?,
         Action::StopAgent(pod, grace) => {
-            if let Err(error) = stop_agent(pod, *grace, ctx).await {
-                tracing::info!(
-                    pod = pod.name,
-                    namespace,
-                    error,
-                    "cannot call the agent to stop the main command"
-                );
-                end_pod(&namespace, &without_agent(o, pod, *grace), ctx).await?;
-            }
+            let stop = Stop {
+                endpoint: endpoint(pod, ctx.settings.agent.port),
+                grace: u32::try_from(*grace).unwrap_or_default(),
+                otherwise: without_agent(o, pod, *grace),
+                pod: pod.name.clone(),
+                namespace,
+                agents: ctx.agents.clone(),
+                writer: ctx.writer.clone(),
+            };
+            // A frozen agent answers late or never, and must not delay other sandboxes. The decision does not depend on
+            // the outcome: if the main command still runs a while later, its pod is ended.
+            tokio::spawn(stop.run());
         }
         Action::SetDeadline(..) | Action::DeletePod(_) | Action::KillPod(..) => {
-            end_pod(&namespace, action, ctx).await?
+            end_pod(&namespace, action, &ctx.writer).await?
         }
         Action::Delete => {
             ctx.writer
@@ -67,15 +75,13 @@ pub(super) async fn act(o: &Observed, action: &Action, ctx: &Context) -> Result<
     Ok(None)
 }
 
-async fn end_pod(namespace: &str, action: &Action, ctx: &Context) -> Result<(), Error> {
+async fn end_pod(namespace: &str, action: &Action, writer: &Writer) -> Result<(), Error> {
     match action {
-        Action::SetDeadline(pod, seconds) => ctx.writer.pod_deadline(target(namespace, pod), *seconds).await,
-        Action::DeletePod(pod) => ctx.writer.delete::<Pod>("Pod", target(namespace, pod)).await,
+        Action::SetDeadline(pod, seconds) => writer.pod_deadline(target(namespace, pod), *seconds).await,
+        Action::DeletePod(pod) => writer.delete::<Pod>("Pod", target(namespace, pod)).await,
         Action::KillPod(pod, grace) => {
             let grace = u32::try_from(*grace).unwrap_or_default().max(LEAST_GRACE);
-            ctx.writer
-                .delete_within::<Pod>("Pod", target(namespace, pod), grace)
-                .await
+            writer.delete_within::<Pod>("Pod", target(namespace, pod), grace).await
         }
         _ => Ok(()),
     }
@@ -123,21 +129,46 @@ async fn set_policy_owner(o: &Observed, ctx: &Context, policy_uid: &str) -> Resu
     ctx.writer.set_owners::<Pod>("Pod", &meta).await
 }
 
-async fn stop_agent(pod: &PodView, grace: i64, ctx: &Context) -> Result<(), String> {
-    let agent = agent_client::AgentEndpoint {
+/// A call to the agent to stop the main command, and what to do if that fails.
+struct Stop {
+    endpoint: Option<AgentEndpoint>,
+    grace: u32,
+    otherwise: Action,
+    pod: String,
+    namespace: String,
+    agents: AgentClient,
+    writer: Writer,
+}
+
+impl Stop {
+    async fn run(self) {
+        static PERMITS: Semaphore = Semaphore::const_new(MAX_STOPS);
+        // It is never closed.
+        let _permit = PERMITS.acquire().await;
+        let stopped = match &self.endpoint {
+            Some(endpoint) => self.agents.stop(endpoint, self.grace).await,
+            None => Err("the pod has no address".to_owned()),
+        };
+        let Err(error) = stopped else { return };
+        let Stop { pod, namespace, .. } = &self;
+        tracing::info!(pod, namespace, error, "cannot call the agent to stop the main command");
+        if let Err(error) = end_pod(namespace, &self.otherwise, &self.writer).await {
+            let error = crate::telemetry::chain(&error);
+            tracing::warn!(pod, namespace, error, "cannot end the pod of a sandbox that is stopped");
+        }
+    }
+}
+
+fn endpoint(pod: &PodView, port: u16) -> Option<AgentEndpoint> {
+    let ip: IpAddr = pod.ip.as_deref()?.parse().ok()?;
+    Some(AgentEndpoint {
         pod_uid: pod.uid.clone(),
-        ip: pod
-            .ip
-            .as_deref()
-            .unwrap_or_default()
-            .parse()
-            .map_err(|_| "the pod has no address".to_owned())?,
-        port: ctx.settings.agent.port,
+        ip,
+        port,
         key_id: pod.agent_key.clone().unwrap_or_default(),
         started_at: match pod.main {
             MainState::Running(since) => since,
             MainState::Waiting | MainState::Terminated(_) => None,
         },
-    };
-    ctx.agents.stop(&agent, u32::try_from(grace).unwrap_or_default()).await
+    })
 }

@@ -35,7 +35,10 @@ async fn connections_with_half_a_request_do_not_keep_a_probe_out() {
         idle.push(send(address, "GET /healthz HTTP/1.1\r\nhost:").await);
     }
     let answer = read(send(address, "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await).await;
-    assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"ok"), "{answer:?}");
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"ok"),
+        "{answer:?}"
+    );
     // The oldest was closed for a newer one.
     read(idle.swap_remove(0)).await;
 }
