@@ -42,6 +42,9 @@ pub const ANNOTATION_DISPLAY_NAME: &str = "sandbox-operator.dev/display-name";
 pub const ANNOTATION_TEMPLATE: &str = "sandbox-operator.dev/template";
 /// Annotation of a Sandbox created from a SandboxTemplate: the template's generation.
 pub const ANNOTATION_TEMPLATE_REVISION: &str = "sandbox-operator.dev/template-revision";
+/// Annotation of a Sandbox created through the gateway: the user who requested it, as the API server authenticated it.
+/// Only the gateway may set it.
+pub const ANNOTATION_CREATED_BY: &str = "sandbox-operator.dev/created-by";
 /// Kubernetes' own label for the tool that manages an object; our watches select on it.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`LABEL_MANAGED_BY`], and the field manager of every write.

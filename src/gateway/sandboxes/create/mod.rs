@@ -123,7 +123,7 @@ async fn create_sandbox(
     let stores = read_stores(creator, caller, &draft).await?;
     let spec_path = context.spec_path();
     let secrets = secrets::resolve(&spec_path.field("containers"), &draft.lookups, &stores)?;
-    let sandbox = objects::sandbox(&caller.namespace, &request, &spec_path, &draft, &secrets)?;
+    let sandbox = objects::sandbox(caller, &request, &spec_path, &draft, &secrets)?;
     check_usage(creator, &sandbox)?;
     let sandbox = create_or_read(creator, &request.key, sandbox).await?;
     let sandbox = complete(creator, sandbox, &draft, &secrets).await?;

@@ -10,12 +10,14 @@ use tonic::Status;
 use super::create_request::CreateRequest;
 use crate::api::FieldPath;
 use crate::api::{
-    ANNOTATION_DISPLAY_NAME, ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST, ANNOTATION_REQUEST_METADATA,
-    ANNOTATION_STORED_BYTES, ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Sandbox, SandboxSpec,
+    ANNOTATION_CREATED_BY, ANNOTATION_DISPLAY_NAME, ANNOTATION_HOLD, ANNOTATION_MAIN_NAME, ANNOTATION_REQUEST,
+    ANNOTATION_REQUEST_METADATA, ANNOTATION_STORED_BYTES, ANNOTATION_TEMPLATE, ANNOTATION_TEMPLATE_REVISION, Sandbox,
+    SandboxSpec,
 };
 use crate::gateway::convert::draft::Draft;
 use crate::gateway::convert::problems::Problems;
 use crate::gateway::convert::secrets::ResolvedSecrets;
+use crate::gateway::edge::caller::Caller;
 use crate::resources::names;
 
 /// Most bytes of a Sandbox: etcd accepts 1.5 MiB, and the operator adds a status.
@@ -27,7 +29,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// # Errors
 /// INVALID_ARGUMENT if it is larger than an object can be.
 pub(crate) fn sandbox(
-    namespace: &str,
+    caller: &Caller,
     request: &CreateRequest,
     spec_path: &FieldPath,
     draft: &Draft,
@@ -38,10 +40,11 @@ pub(crate) fn sandbox(
         ..SandboxSpec::default()
     };
     let mut sandbox = Sandbox::new(&request.key.name, spec);
-    sandbox.metadata.namespace = Some(namespace.into());
+    sandbox.metadata.namespace = Some(caller.namespace.clone());
     let is_held = !owned(draft, secrets).is_empty();
     let (template, revision) = request.template.clone().unzip();
     let annotations = [
+        (ANNOTATION_CREATED_BY, Some(caller.user.clone())),
         (ANNOTATION_REQUEST, Some(request.key.body_sha256.clone())),
         (ANNOTATION_REQUEST_METADATA, draft.metadata.annotation()),
         (ANNOTATION_MAIN_NAME, draft.main_name.clone()),

@@ -15,11 +15,12 @@ fn spec_path() -> FieldPath {
     FieldPath::root("sandbox").field("spec")
 }
 
+fn caller() -> Caller {
+    Caller::service_account("tenant", "bot")
+}
+
 fn request() -> CreateRequest {
-    let caller = Caller {
-        namespace: "tenant".into(),
-        ..Caller::default()
-    };
+    let caller = caller();
     let (mut request, _) = CreateRequest::from_create(&caller, pb::CreateSandboxRequest::default()).unwrap();
     request.key.name = NAME.into();
     request
@@ -36,7 +37,7 @@ fn stores() -> BTreeMap<String, StoreData> {
 fn objects_of(spec: pb::SandboxSpec) -> (Sandbox, Vec<Secret>) {
     let draft = draft(spec).unwrap();
     let resolved = lookups::resolve(&spec_path().field("containers"), &draft.lookups, &stores()).unwrap();
-    let mut sandbox = sandbox("tenant", &request(), &spec_path(), &draft, &resolved).unwrap();
+    let mut sandbox = sandbox(&caller(), &request(), &spec_path(), &draft, &resolved).unwrap();
     sandbox.metadata.uid = Some("01234567-89ab-cdef-0123-456789abcdef".into());
     let sandbox = serde_json::from_value(serde_json::to_value(&sandbox).unwrap()).unwrap();
     let secrets = secrets(&sandbox, &draft, &resolved);
@@ -48,6 +49,7 @@ fn a_sandbox_without_secrets_is_not_held() {
     let (sandbox, secrets) = objects_of(minimum());
     let annotations = sandbox.metadata.annotations.unwrap();
     assert!(!annotations.contains_key(ANNOTATION_HOLD) && annotations.contains_key(ANNOTATION_REQUEST));
+    assert_eq!(annotations[ANNOTATION_CREATED_BY], "system:serviceaccount:tenant:bot");
     assert_eq!(secrets, []);
 }
 
@@ -172,7 +174,7 @@ fn secrets_are_references_or_copies_and_are_never_returned() {
 #[test]
 pub(crate) fn a_sandbox_that_is_too_large_is_refused() {
     let draft = draft(with(|s| s.containers[0].args = vec!["x".repeat(131_000); 9])).unwrap();
-    let status = sandbox("tenant", &request(), &spec_path(), &draft, &ResolvedSecrets::default()).unwrap_err();
+    let status = sandbox(&caller(), &request(), &spec_path(), &draft, &ResolvedSecrets::default()).unwrap_err();
     assert!(
         status
             .message()
