@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::metrics::ApiMetrics;
 use super::readable::Readable;
+use super::shares::Shares;
 use super::{ClusterScoped, Namespaced};
 
 /// The manager in `metadata.managedFields`.
@@ -77,6 +78,7 @@ pub struct ApiClient {
     metrics: ApiMetrics,
     timeout: Duration,
     permits: Arc<Semaphore>,
+    shares: Option<Arc<Shares>>,
 }
 
 impl ApiClient {
@@ -87,6 +89,7 @@ impl ApiClient {
             metrics,
             timeout: TIMEOUT,
             permits: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            shares: None,
         }
     }
 
@@ -99,6 +102,15 @@ impl ApiClient {
     pub fn with_max_in_flight(self, calls: usize) -> ApiClient {
         ApiClient {
             permits: Arc::new(Semaphore::new(calls)),
+            ..self
+        }
+    }
+
+    /// The same client with a limit of calls in flight for each namespace: the calls of one namespace then delay those of
+    /// others only as much as their share. Calls without a namespace have a share of their own.
+    pub fn with_share_per_namespace(self, calls: usize) -> ApiClient {
+        ApiClient {
+            shares: Some(Arc::new(Shares::new(calls))),
             ..self
         }
     }
@@ -117,9 +129,15 @@ impl ApiClient {
     /// # Errors
     /// That of the API server, or that it did not answer in time.
     pub async fn create<K: Namespaced>(&self, object: &K) -> ::kube::Result<K> {
-        let api = self.namespaced::<K>(object.meta().namespace.as_deref().unwrap_or_default());
-        self.call("create", &K::kind(&()), api.create(&post_params(), object).boxed())
-            .await
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        let api = self.namespaced::<K>(namespace);
+        self.call_in(
+            namespace,
+            "create",
+            &K::kind(&()),
+            api.create(&post_params(), object).boxed(),
+        )
+        .await
     }
 
     /// Reads an object past all caches; `None` if it does not exist.
@@ -127,7 +145,7 @@ impl ApiClient {
     /// # Errors
     /// As [`ApiClient::create`].
     pub async fn get<K: Namespaced>(&self, namespace: &str, name: &str) -> ::kube::Result<Option<K>> {
-        self.get_from::<K>(self.namespaced(namespace), name).await
+        self.get_from::<K>(self.namespaced(namespace), namespace, name).await
     }
 
     /// [`ApiClient::get`] of a kind without namespaces.
@@ -135,16 +153,17 @@ impl ApiClient {
     /// # Errors
     /// As [`ApiClient::create`].
     pub async fn get_cluster_scoped<K: ClusterScoped>(&self, name: &str) -> ::kube::Result<Option<K>> {
-        self.get_from::<K>(Api::all(self.client.clone()), name).await
+        self.get_from::<K>(Api::all(self.client.clone()), "", name).await
     }
 
     async fn get_from<K: Resource<DynamicType = ()> + super::Object>(
         &self,
         api: Api<Readable<K>>,
+        namespace: &str,
         name: &str,
     ) -> ::kube::Result<Option<K>> {
         let get = async { api.get_opt(name).await?.map(Readable::into_result).transpose() };
-        self.call("get", &K::kind(&()), get.boxed()).await
+        self.call_in(namespace, "get", &K::kind(&()), get.boxed()).await
     }
 
     /// Lists objects of one namespace past all caches.
@@ -152,7 +171,8 @@ impl ApiClient {
     /// # Errors
     /// As [`ApiClient::create`].
     pub async fn list<K: Namespaced>(&self, namespace: &str, params: &ListParams) -> ::kube::Result<ObjectList<K>> {
-        self.call(
+        self.call_in(
+            namespace,
             "list",
             &K::kind(&()),
             self.namespaced::<K>(namespace).list(params).boxed(),
@@ -180,7 +200,8 @@ impl ApiClient {
     pub async fn replace<K: Namespaced>(&self, object: &K) -> ::kube::Result<K> {
         let Target { namespace, name, .. } = object.meta().into();
         let api = self.namespaced::<K>(namespace);
-        self.call(
+        self.call_in(
+            namespace,
             "update",
             &K::kind(&()),
             api.replace(name, &post_params(), object).boxed(),
@@ -196,7 +217,7 @@ impl ApiClient {
     pub async fn merge<K: Namespaced>(&self, namespace: &str, name: &str, patch: &Value) -> ::kube::Result<K> {
         let (api, params) = (self.namespaced::<Readable<K>>(namespace), patch_params());
         let patch = async { api.patch(name, &params, &Patch::Merge(patch)).await?.into_result() };
-        self.call("patch", &K::kind(&()), patch.boxed()).await
+        self.call_in(namespace, "patch", &K::kind(&()), patch.boxed()).await
     }
 
     /// [`ApiClient::merge`] of the status.
@@ -210,7 +231,7 @@ impl ApiClient {
                 .await?
                 .into_result()
         };
-        self.call("patch", &format!("{}/status", K::kind(&())), patch.boxed())
+        self.call_in(namespace, "patch", &format!("{}/status", K::kind(&())), patch.boxed())
             .await
     }
 
@@ -237,22 +258,21 @@ impl ApiClient {
             resource_version: None,
         });
         let api = self.namespaced::<K>(target.namespace);
-        match self
-            .call("delete", &K::kind(&()), api.delete(target.name, &params).boxed())
-            .await
-        {
+        let delete = api.delete(target.name, &params).boxed();
+        match self.call_in(target.namespace, "delete", &K::kind(&()), delete).await {
             Err(::kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
             other => other.map(drop),
         }
     }
 
-    /// Submits a review, such as a TokenReview or SubjectAccessReview.
+    /// Submits a review, such as a TokenReview or SubjectAccessReview, on behalf of a namespace, or of none yet.
     ///
     /// # Errors
     /// As [`ApiClient::create`].
-    pub async fn review<K: ClusterScoped>(&self, review: &K) -> ::kube::Result<K> {
+    pub async fn review<K: ClusterScoped>(&self, namespace: &str, review: &K) -> ::kube::Result<K> {
         let api: Api<K> = Api::all(self.client.clone());
-        self.call(
+        self.call_in(
+            namespace,
             "create",
             &K::kind(&()),
             api.create(&PostParams::default(), review).boxed(),
@@ -271,7 +291,8 @@ impl ApiClient {
         params: &LogParams,
     ) -> ::kube::Result<impl AsyncBufRead + Send + use<>> {
         let api: Api<Pod> = self.namespaced(namespace);
-        self.call("log", "Pod", api.log_stream(pod, params).boxed()).await
+        self.call_in(namespace, "log", "Pod", api.log_stream(pod, params).boxed())
+            .await
     }
 
     pub(super) fn namespaced<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
@@ -292,9 +313,24 @@ impl ApiClient {
         kind: &str,
         call: BoxFuture<'_, ::kube::Result<T>>,
     ) -> ::kube::Result<T> {
+        self.call_in("", verb, kind, call).await
+    }
+
+    async fn call_in<T>(
+        &self,
+        namespace: &str,
+        verb: &'static str,
+        kind: &str,
+        call: BoxFuture<'_, ::kube::Result<T>>,
+    ) -> ::kube::Result<T> {
         let start = Instant::now();
         let with_permit = async {
-            // The semaphore is never closed.
+            // The semaphores are never closed. The share comes first: a namespace that waits for itself delays no other.
+            let share = self.shares.as_ref().map(|shares| shares.of(namespace));
+            let _share = match &share {
+                Some(share) => share.acquire().await.ok(),
+                None => None,
+            };
             let _permit = self.permits.acquire().await.ok();
             call.await
         };
@@ -330,65 +366,4 @@ fn patch_params() -> PatchParams {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ::kube::client::Body;
-    use http::{Request, Response};
-    use prometheus_client::registry::Registry;
-
-    fn client<F: Future<Output = u16> + Send + 'static>(answer: fn() -> F) -> (ApiClient, Registry) {
-        let service = tower::service_fn(move |_: Request<Body>| async move {
-            let code = answer().await;
-            let status = serde_json::json!({"kind": "Status", "status": "Failure", "code": code, "reason": if code == 409 { "Conflict" } else { "NotFound" }});
-            Ok::<_, tower::BoxError>(
-                Response::builder()
-                    .status(code)
-                    .body(Body::from(status.to_string().into_bytes()))?,
-            )
-        });
-        let mut registry = Registry::default();
-        let metrics = ApiMetrics::register(&mut registry);
-        (ApiClient::new(Client::new(service, "default"), metrics), registry)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_without_an_answer_times_out_and_is_counted() {
-        let (client, registry) = client(std::future::pending);
-        let error = client.get::<Pod>("n", "p").await.unwrap_err();
-        assert!(timed_out(&error), "{error}");
-        assert_eq!(
-            crate::telemetry::chain(&error).matches("no answer within 15 s").count(),
-            1,
-            "{error}"
-        );
-        let text = crate::telemetry::metrics_text(&registry);
-        assert!(
-            text.contains(r#"api_request_seconds_count{verb="get",kind="Pod",code="408"} 1"#),
-            "{text}"
-        );
-    }
-
-    #[tokio::test]
-    async fn errors_of_the_api_server_are_no_timeouts_and_a_delete_ignores_a_successor() {
-        let (client, _) = client(|| std::future::ready(409));
-        assert!(!timed_out(&client.get::<Pod>("n", "p").await.unwrap_err()));
-        let target = Target {
-            namespace: "n",
-            name: "p",
-            uid: "u",
-        };
-        assert!(client.delete::<Pod>(target).await.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_limit_of_calls_in_flight_holds_and_the_wait_counts() {
-        let (client, _) = client(|| async {
-            tokio::time::sleep(Duration::from_secs(6)).await;
-            404
-        });
-        let client = client.with_max_in_flight(1).with_timeout(Duration::from_secs(10));
-        let (first, second) = tokio::join!(client.get::<Pod>("n", "p"), client.get::<Pod>("n", "p"));
-        assert_eq!(first.unwrap(), None);
-        assert!(timed_out(&second.unwrap_err()));
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ mod kinds;
 mod metrics;
 mod readable;
 mod refusal;
+mod shares;
 mod ttl_cache;
 mod watch;
 

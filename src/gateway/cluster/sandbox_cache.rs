@@ -103,6 +103,12 @@ impl SandboxCache {
         self.read().values().map(HashMap::len).sum()
     }
 
+    /// As an event of the watch.
+    #[cfg(test)]
+    pub(crate) fn put(&self, sandbox: Sandbox) {
+        insert(&mut self.write(), sandbox);
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0

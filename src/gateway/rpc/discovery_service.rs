@@ -1,4 +1,5 @@
-//! DiscoveryService: the runners, and the resources of their nodes.
+//! DiscoveryService: the runners, and the resources of their nodes. They are computed at most once in [`TTL`], since that
+//! reads all nodes and all sandboxes.
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -6,6 +7,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tonic::{Code, Request, Response, Status};
 
 use crate::api::Sandbox;
@@ -17,11 +19,13 @@ use crate::gateway::edge::caller::Permission;
 use crate::gateway::edge::identity::Identity;
 use crate::gateway::error::{Violation, invalid, of_kube, reason, status};
 use crate::gateway::rpc::authorize::authorize;
-use crate::kube::ApiClient;
+use crate::kube::{ApiClient, TtlCache};
 use crate::proto::sandbox as pb;
 use crate::proto::sandbox::discovery_service_server::DiscoveryService;
 use crate::resources::quantity::{thousandths, units};
 
+/// Time for which the runners are cached.
+const TTL: Duration = Duration::from_secs(1);
 /// The label in which the GPU operator puts the product name.
 const GPU_PRODUCT: &str = "nvidia.com/gpu.product";
 /// The visibilities that a service may have.
@@ -40,6 +44,8 @@ pub(crate) struct Discovery {
     pub(crate) runners: Runners,
     /// The configuration.
     pub(crate) config: Arc<Config>,
+    /// All runners, in the full view.
+    pub(crate) observed: Arc<TtlCache<(), Arc<Vec<pb::AvailableRunner>>>>,
 }
 
 #[tonic::async_trait]
@@ -57,12 +63,7 @@ impl DiscoveryService for Discovery {
             )]));
         }
         let observed = self.observe().await?;
-        let runners = self
-            .runners
-            .set()
-            .all()
-            .iter()
-            .map(|r| self.available(r, &observed, request.view));
+        let runners = observed.iter().map(|runner| in_view(runner, request.view));
         Ok(Response::new(pb::ListAvailableRunnersResponse {
             runners: runners.filter(|r| matches(r, &request)).collect(),
             next_page_token: String::new(),
@@ -76,45 +77,41 @@ impl DiscoveryService for Discovery {
         authorize(&self.identity, &request, Permission::List).await?;
         let request = request.into_inner();
         let ours = request.organization_id.is_empty() || request.organization_id == self.config.organization_id;
-        let Some(runner) = self.runners.set().find(&request.runner_id).filter(|_| ours) else {
+        let observed = self.observe().await?;
+        let runner = observed.iter().find(|runner| runner.runner_id == request.runner_id);
+        let Some(runner) = runner.filter(|_| ours) else {
             let text = format!("no runner {}", request.runner_id);
             return Err(status(Code::NotFound, reason::RUNNER_NOT_FOUND, text));
         };
-        Ok(Response::new(self.available(
-            runner,
-            &self.observe().await?,
-            request.view,
-        )))
+        Ok(Response::new(in_view(runner, request.view)))
     }
 }
 
-/// Nodes and sandboxes.
-type Observed = (Vec<Node>, Vec<Arc<Sandbox>>);
-
 impl Discovery {
-    async fn observe(&self) -> Result<Observed, Status> {
-        let nodes = self
-            .api
-            .list_cluster_scoped(&ListParams::default())
-            .await
-            .map_err(|e| of_kube("listing the nodes", &e))?;
-        Ok((nodes.items, self.cache.list_all()))
+    /// All runners, in the full view. Concurrent calls share one list of the nodes.
+    async fn observe(&self) -> Result<Arc<Vec<pb::AvailableRunner>>, Status> {
+        let observe = async {
+            let nodes = self.api.list_cluster_scoped::<Node>(&ListParams::default()).await;
+            let nodes = nodes.map_err(|e| of_kube("listing the nodes", &e))?.items;
+            let sandboxes = self.cache.list_all();
+            let runners = self.runners.set().all().iter().map(|runner| {
+                let has_node = |node: &&Node| self.runners.has_node(runner, node.labels());
+                let nodes: Vec<&Node> = nodes.iter().filter(has_node).collect();
+                available(&self.config, runner, &nodes, &sandboxes)
+            });
+            Ok::<_, Status>((Arc::new(runners.collect()), TTL))
+        };
+        self.observed.get_or_fetch(&(), Instant::now(), observe).await
     }
+}
 
-    /// A runner. In the full view with its free resources.
-    fn available(&self, runner: &Runner, (nodes, sandboxes): &Observed, view: i32) -> pb::AvailableRunner {
-        let nodes: Vec<&Node> = nodes
-            .iter()
-            .filter(|n| self.runners.has_node(runner, n.labels()))
-            .collect();
-        available(
-            &self.config,
-            runner,
-            &nodes,
-            sandboxes,
-            view == pb::RunnerView::Full as i32,
-        )
+/// A runner with what the view shows of it: its free resources only in the full one.
+fn in_view(runner: &pb::AvailableRunner, view: i32) -> pb::AvailableRunner {
+    let mut runner = runner.clone();
+    if view != pb::RunnerView::Full as i32 {
+        runner.resources = None;
     }
+    runner
 }
 
 fn matches(runner: &pb::AvailableRunner, request: &pb::ListAvailableRunnersRequest) -> bool {
@@ -130,13 +127,7 @@ fn matches(runner: &pb::AvailableRunner, request: &pb::ListAvailableRunnersReque
 }
 
 /// A runner with these nodes, as callers see it. Pure.
-fn available(
-    config: &Config,
-    runner: &Runner,
-    nodes: &[&Node],
-    sandboxes: &[Arc<Sandbox>],
-    full: bool,
-) -> pb::AvailableRunner {
+fn available(config: &Config, runner: &Runner, nodes: &[&Node], sandboxes: &[Arc<Sandbox>]) -> pb::AvailableRunner {
     let gpu = config.gpus.resource.as_str();
     let usable: Vec<&Node> = nodes
         .iter()
@@ -198,7 +189,7 @@ fn available(
             available_storage_classes: vec![],
             supported_service_visibilities: VISIBILITIES.iter().map(|v| *v as i32).collect(),
         }),
-        resources: full.then(|| pb::RunnerResourceSummary {
+        resources: Some(pb::RunnerResourceSummary {
             available_cpu_millicores: free("cpu", thousandths),
             available_memory_bytes: free("memory", units),
             available_gpu_count: free(gpu, units),
@@ -259,7 +250,7 @@ mod tests {
         ];
         let sandboxes = [sandbox("RUNNING"), sandbox("COMPLETED")];
         let all: Vec<&Node> = nodes.iter().collect();
-        let runner = available(&Config::default(), &runner(), &all, &sandboxes, true);
+        let runner = available(&Config::default(), &runner(), &all, &sandboxes);
         let (can, left) = (runner.capabilities.clone().unwrap(), runner.resources.unwrap());
         assert!(runner.healthy && !runner.organization_id.is_empty());
         assert_eq!(
@@ -279,7 +270,7 @@ mod tests {
             (5000, 15 << 30, 4)
         );
         assert_eq!(left.running_sandboxes, 1);
-        let gone = available(&Config::default(), &self::runner(), &all[2..], &sandboxes, true);
+        let gone = available(&Config::default(), &self::runner(), &all[2..], &sandboxes);
         assert!(!gone.healthy);
         assert_eq!(gone.resources.unwrap().running_sandboxes, 0, "they are on other nodes");
     }
@@ -291,7 +282,7 @@ mod tests {
         let nodes = [node("a", "True", "4"), tainted("fake", "True", "1000", taints)];
         let all: Vec<&Node> = nodes.iter().collect();
         let cpu = |runner: &Runner| {
-            let runner = available(&Config::default(), runner, &all, &[], true);
+            let runner = available(&Config::default(), runner, &all, &[]);
             let (max, free) = (
                 runner.capabilities.unwrap().max_cpu_millicores,
                 runner.resources.unwrap(),
@@ -309,7 +300,7 @@ mod tests {
 
     #[test]
     fn filters_use_capabilities() {
-        let runner = available(&Config::default(), &runner(), &[&node("a", "True", "4")], &[], false);
+        let runner = available(&Config::default(), &runner(), &[&node("a", "True", "4")], &[]);
         let asks = |ask: pb::ListAvailableRunnersRequest| matches(&runner, &ask);
         assert!(asks(pb::ListAvailableRunnersRequest::default()));
         let gpu = |kind: &str| pb::ListAvailableRunnersRequest {

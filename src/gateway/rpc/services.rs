@@ -16,7 +16,7 @@ use crate::gateway::sandboxes::create::Creator;
 use crate::gateway::sandboxes::lookup::SandboxLookup;
 use crate::gateway::sandboxes::public_endpoints::PublicEndpoints;
 use crate::gateway::sandboxes::view::SandboxView;
-use crate::kube::ApiClient;
+use crate::kube::{ApiClient, TtlCache};
 
 /// What all services share.
 pub struct Shared {
@@ -87,6 +87,7 @@ impl Services {
                 cache: cache.clone(),
                 runners: runners.clone(),
                 config,
+                observed: Arc::new(TtlCache::new(1)),
             },
             volumes: Volumes {
                 identity,

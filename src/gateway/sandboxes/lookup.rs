@@ -130,6 +130,33 @@ pub(crate) fn no_container(name: &str) -> Status {
     )])
 }
 
+/// For tests.
+#[cfg(test)]
+pub(crate) mod fake {
+    use super::*;
+    use crate::kube::ApiMetrics;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Lookups in a cluster without objects, and the number of requests to its API server.
+    pub(crate) fn empty_cluster() -> (SandboxLookup, Arc<AtomicU32>) {
+        let requests = Arc::new(AtomicU32::new(0));
+        let counted = requests.clone();
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let status = r#"{"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": ""}"#;
+            async move {
+                http::Response::builder()
+                    .status(404)
+                    .body(kube::client::Body::from(status.as_bytes().to_vec()))
+            }
+        });
+        let metrics = ApiMetrics::register(&mut prometheus_client::registry::Registry::default());
+        let api = ApiClient::new(kube::Client::new(service, "default"), metrics);
+        let cache = SandboxCache::new(&[]);
+        (SandboxLookup { cache, api }, requests)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,10 +9,11 @@ use tonic::{Code, Status};
 use super::log::{Entry, Log, TRUNCATED, error_entry, no_pod};
 use super::read_error::ReadError;
 use super::render::Start;
-use crate::api::Sandbox;
+use crate::api::{Sandbox, State};
 use crate::gateway::error::{of_kube, sandbox_not_found};
 use crate::gateway::sandboxes::lookup::{container_state, no_container};
 use crate::proto::sandbox as pb;
+use crate::resources::pod_containers::MAIN;
 
 /// Between two reads of the state of a container that has not started or has just ended.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -22,6 +23,10 @@ const FAILURES: u32 = 5;
 /// Between two checks whether the sandbox of a followed log has ended. Callers learn of the end of a stop later than
 /// that: see `Caches`.
 const END_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest time without a look at the pod of a container that has not started, while its sandbox does not change.
+const UNCHANGED: Duration = Duration::from_secs(10);
+/// The same for a sidecar.
+const UNCHANGED_SIDECAR: Duration = Duration::from_secs(3);
 /// The longest time from the end of a container's log to its end in the pod's status.
 const STATUS_DELAY: Duration = Duration::from_secs(10);
 
@@ -78,7 +83,14 @@ impl Log {
             let before = self.offset;
             let failed = match self.phase().await {
                 Ok(Phase::Gone) => return Ok(()),
-                Ok(Phase::NotStarted) => None,
+                Ok(Phase::NotStarted) => {
+                    failures = 0;
+                    pause = match self.change(pause).await {
+                        true => PAUSE,
+                        false => (pause * 2).min(LONGEST_PAUSE),
+                    };
+                    continue;
+                }
                 Ok(Phase::Running(pod)) if !self.is_final() => self.read_and_follow(&pod).await.err(),
                 Ok(Phase::Running(pod) | Phase::Ended(pod)) => match self.read(&pod).await {
                     // All of it only if that was nothing new: the end of a connection is not always the end of a log.
@@ -111,6 +123,28 @@ impl Log {
         }
     }
 
+    /// Waits for the start of the container, at least `pause`: while the cache has the sandbox as it was, and not as
+    /// running, it costs the API server no requests. Returns whether the sandbox has changed.
+    async fn change(&mut self, pause: Duration) -> bool {
+        let (begun, before) = (tokio::time::Instant::now(), self.sandbox.resource_version());
+        // The start of a sidecar does not change the sandbox.
+        let longest = if self.container == MAIN {
+            UNCHANGED
+        } else {
+            UNCHANGED_SIDECAR
+        };
+        tokio::time::sleep(pause).await;
+        loop {
+            let is_cached = self.refresh();
+            let has_changed = self.sandbox.resource_version() != before;
+            // A running sandbox's container starts at any moment.
+            if has_changed || !is_cached || self.sandbox.state() == State::Running || begun.elapsed() >= longest {
+                return has_changed;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Returns when the sandbox has ended, after a pause: kubelets end a log that is followed up to a second after they
     /// reported the end.
     pub(super) async fn end(&mut self) {
@@ -137,8 +171,8 @@ impl Log {
         self.is_final()
     }
 
-    /// Takes the sandbox from the cache.
-    fn refresh(&mut self) {
+    /// Takes the sandbox from the cache, if it is there.
+    fn refresh(&mut self) -> bool {
         let (namespace, name) = (self.sandbox.namespace().unwrap_or_default(), self.sandbox.name_any());
         if let Some(sandbox) = self
             .sandboxes
@@ -147,7 +181,9 @@ impl Log {
             .filter(|s| s.uid() == self.sandbox.uid())
         {
             self.sandbox = sandbox;
+            return true;
         }
+        false
     }
 
     async fn phase(&mut self) -> Result<Phase, Status> {
@@ -193,3 +229,6 @@ impl Log {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;
