@@ -11,6 +11,7 @@ use super::network::from_proto::NetworkContext;
 use super::problems::Problems;
 use super::text::quoted;
 use super::{constraints, containers, network, runtime_class, services, template, volumes};
+use crate::api::network::Dns;
 use crate::api::{FieldPath, Workload, limits};
 use crate::proto::sandbox as pb;
 use crate::resources::addresses::Lists;
@@ -174,6 +175,10 @@ fn apply_network(
             let network_context = NetworkContext {
                 agent_port,
                 never: &never,
+                dns_without_egress: match context.config.dns_with_deny_egress {
+                    true => Dns::Cluster,
+                    false => Dns::None,
+                },
                 custom_ports: &custom_ports,
                 service_rules,
             };

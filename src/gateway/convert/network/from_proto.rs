@@ -25,6 +25,8 @@ pub(crate) struct NetworkContext<'a> {
     pub(crate) agent_port: u16,
     /// The addresses that no sandbox can reach.
     pub(crate) never: &'a [IpNet],
+    /// Whether a sandbox whose egress is denied can resolve names, if its request does not say.
+    pub(crate) dns_without_egress: Dns,
     /// The ports that an ingress rule without ports opens.
     pub(crate) custom_ports: &'a [NetworkPort],
     /// The rules that the visibilities of the services stand for.
@@ -54,7 +56,8 @@ pub(crate) fn from_proto(
         problems.invalid(&path.field("deny_ingress"), text);
     }
     let dns = match pb::DnsEgressMode::try_from(dns_egress) {
-        Ok(pb::DnsEgressMode::Unspecified) => deny_egress.then_some(Dns::Cluster),
+        // Names are data that leaves, too. Without rules there is nothing for which to resolve one.
+        Ok(pb::DnsEgressMode::Unspecified) => deny_egress.then_some(context.dns_without_egress),
         Ok(pb::DnsEgressMode::Allow) => Some(Dns::Cluster),
         Ok(pb::DnsEgressMode::Deny) => Some(Dns::None),
         Err(_) => {

@@ -107,10 +107,10 @@ fn without_options_the_internet_is_reachable_and_no_one_can_connect() {
 }
 
 #[test]
-fn deny_egress_allows_dns_unless_it_is_denied_too() {
+fn deny_egress_denies_dns_unless_it_is_allowed() {
     use pb::DnsEgressMode::{Allow, Deny, Unspecified};
     for (deny_egress, dns_egress, mode, dns, returned) in [
-        (true, Unspecified, Some(EgressMode::None), Some(Dns::Cluster), Allow),
+        (true, Unspecified, Some(EgressMode::None), Some(Dns::None), Deny),
         (true, Deny, Some(EgressMode::None), Some(Dns::None), Deny),
         (true, Allow, Some(EgressMode::None), Some(Dns::Cluster), Allow),
         (false, Deny, None, Some(Dns::None), Deny),

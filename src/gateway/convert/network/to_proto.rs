@@ -21,7 +21,6 @@ pub(crate) fn to_proto(network: Option<&Network>, service_rules: &[IngressRule])
         deny_egress: denied.then_some(true),
         deny_ingress: None,
         dns_egress: match network.dns {
-            Some(Dns::Cluster) if denied => pb::DnsEgressMode::Unspecified,
             Some(Dns::Cluster) => pb::DnsEgressMode::Allow,
             Some(Dns::None) => pb::DnsEgressMode::Deny,
             None if denied => pb::DnsEgressMode::Deny,
