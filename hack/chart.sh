@@ -63,7 +63,7 @@ refuses 'sandboxes.constraints.podLabelKeys[0]: "*.example.com/*" is not a key: 
 refuses "at '/sandboxes/constraints/images': minItems: got 0, want 1" --set-json 'sandboxes.constraints.images=[]'
 refuses "additional properties 'runtimeClasses' not allowed" --set 'sandboxes.constraints.runtimeClasses={gvisor}'
 refuses 'resources.limits.memory: "lots" is not a quantity' --set resources.limits.memory=lots
-refuses 'gateway.resources.requests.memory: "2Gi" is above gateway.resources.limits.memory, 1Gi' --set gateway.resources.requests.memory=2Gi
+refuses 'gateway.resources.requests.memory: "3Gi" is above gateway.resources.limits.memory, 2Gi' --set gateway.resources.requests.memory=3Gi
 refuses 'sandboxes.network.never[0]: "10.0.0.1" is not an address range: write 10.0.0.1/32' --set 'sandboxes.network.never={10.0.0.1}'
 refuses 'sandboxes.network.never[0]: "10.1.2.129/25" has bits set behind its prefix: write 10.1.2.128/25' --set 'sandboxes.network.never={10.1.2.129/25}'
 refuses 'sandboxes.network.notByDefault[0]: "2001:db8::" is not an address range: write 2001:db8::/128' --set 'sandboxes.network.notByDefault={2001:db8::}'

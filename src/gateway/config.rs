@@ -40,6 +40,9 @@ pub struct Config {
     pub defaults: Defaults,
     /// What sandboxes may be. Must equal the operator's setting.
     pub constraints: Constraints,
+    /// Whether sandboxes with `deny_egress` can resolve names, if their request leaves `dns_egress` out. Names can carry
+    /// data out of a sandbox.
+    pub dns_with_deny_egress: bool,
     /// The GPUs of the nodes.
     pub gpus: Gpus,
     /// Seconds from SIGTERM until long streams are ended, at most 20. Short calls finish in that time.
@@ -121,7 +124,8 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// Limits of one replica. Those per caller hold for each ServiceAccount.
+/// Limits of one replica. Those of a caller hold for each ServiceAccount; a namespace has at most four times as much,
+/// however many ServiceAccounts it has.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
@@ -133,15 +137,23 @@ pub struct Limits {
     pub concurrent_calls: u32,
     /// Concurrent StreamExec and StreamLogs calls of a caller.
     pub concurrent_streams: u32,
-    /// Bytes in memory for large bodies (files, outputs) of all callers, of which one namespace gets at most half. At
-    /// least 200 MiB, so that the largest body fits into half of it.
+    /// Bytes in memory for bodies above 16 KiB (files, outputs) of all callers, of which one namespace gets at most half.
+    /// At least 200 MiB, so that the largest body fits into half of it.
     pub large_body_bytes: u32,
+    /// Bytes in flight of the streams of all callers, of which one namespace gets at most half. Each stream counts with
+    /// its HTTP/2 window, 256 KiB. At least 1 MiB.
+    pub stream_bytes: u32,
     /// Connections of all callers.
     pub connections: u32,
     /// Sandboxes in a namespace, ended ones included.
     pub sandboxes_per_namespace: u32,
     /// Bytes in etcd of a namespace's sandboxes and of the Secrets that they own.
     pub stored_bytes_per_namespace: u64,
+    /// Connections of the callers of one namespace.
+    pub connections_per_namespace: u32,
+    /// Connections of one source address; for IPv6, of its /64 prefix. Behind a proxy that hides the callers' addresses,
+    /// this limits all of them together.
+    pub connections_per_address: u32,
 }
 
 impl Default for Config {
@@ -161,6 +173,7 @@ impl Default for Config {
             never: Vec::new(),
             defaults: Defaults::default(),
             constraints: Constraints::default(),
+            dns_with_deny_egress: false,
             gpus: Gpus::default(),
             drain_seconds: 10,
         }
@@ -194,9 +207,12 @@ impl Default for Limits {
             concurrent_calls: 256,
             concurrent_streams: 1024,
             large_body_bytes: 256 << 20,
+            stream_bytes: 1 << 30,
             connections: 4096,
             sandboxes_per_namespace: 10_000,
             stored_bytes_per_namespace: 512 << 20,
+            connections_per_namespace: 2048,
+            connections_per_address: 2048,
         }
     }
 }
@@ -273,6 +289,7 @@ impl Config {
                 "at least 209715200",
                 limits.large_body_bytes >= 200 << 20,
             ),
+            ("limits.streamBytes", "at least 1048576", limits.stream_bytes >= 1 << 20),
             ("limits.connections", "positive", limits.connections > 0),
             (
                 "limits.sandboxesPerNamespace",
@@ -283,6 +300,16 @@ impl Config {
                 "limits.storedBytesPerNamespace",
                 "positive",
                 limits.stored_bytes_per_namespace > 0,
+            ),
+            (
+                "limits.connectionsPerNamespace",
+                "positive",
+                limits.connections_per_namespace > 0,
+            ),
+            (
+                "limits.connectionsPerAddress",
+                "positive",
+                limits.connections_per_address > 0,
             ),
         ];
         match rules.into_iter().find(|(.., holds)| !holds) {
@@ -315,6 +342,9 @@ mod tests {
             ("drainSeconds: 21", "drainSeconds"),
             ("limits: {burst: 0}", "limits.burst"),
             ("limits: {largeBodyBytes: 1}", "limits.largeBodyBytes"),
+            ("limits: {streamBytes: 1}", "limits.streamBytes"),
+            ("limits: {connectionsPerNamespace: 0}", "limits.connectionsPerNamespace"),
+            ("limits: {connectionsPerAddress: 0}", "limits.connectionsPerAddress"),
         ] {
             let config: Config = serde_saphyr::from_str(text).unwrap();
             assert_eq!(config.check().unwrap_err().field, field);

@@ -23,8 +23,10 @@ pub struct Metrics {
     cached_sandboxes: Gauge,
     /// Open connections.
     pub(crate) connections: Gauge,
-    /// Connections refused because their address had too many unauthenticated ones.
+    /// Connections refused because their address had too many.
     pub(crate) connections_refused: Counter,
+    /// Lines of refused calls that the access log left out.
+    pub(crate) access_log_left_out: Counter,
 }
 
 impl Default for Metrics {
@@ -40,6 +42,7 @@ impl Default for Metrics {
             cached_sandboxes: Gauge::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            access_log_left_out: Counter::default(),
         };
         registry.register(
             "rpc_seconds",
@@ -51,8 +54,13 @@ impl Default for Metrics {
         registry.register("connections", "Open connections", m.connections.clone());
         registry.register(
             "connections_refused",
-            "Connections refused because their address had too many unauthenticated ones",
+            "Connections refused because their address had too many",
             m.connections_refused.clone(),
+        );
+        registry.register(
+            "access_log_left_out",
+            "Lines of refused calls that the access log left out, since there were too many",
+            m.access_log_left_out.clone(),
         );
         m.registry = Arc::new(root);
         m

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::api::api_client;
@@ -26,7 +26,7 @@ use self::cluster::runners::Runners;
 use self::cluster::sandbox_cache::SandboxCache;
 use self::config::Config;
 use self::edge::auth::AuthLayer;
-use self::edge::connection::{self, Connection};
+use self::edge::connection::{self, AUTHENTICATION_TIMEOUT, Connection, ConnectionSlots};
 use self::edge::identity::Identity;
 use self::edge::limits::Limits;
 use self::edge::{access_log, server};
@@ -228,13 +228,13 @@ async fn listen(
     stop: &CancellationToken,
 ) -> Result<mpsc::Receiver<std::io::Result<Connection>>, Failure> {
     let (send, connections) = mpsc::channel(64);
-    let permits = Arc::new(Semaphore::new(config.limits.connections as usize));
+    let slots = ConnectionSlots::new(&config.limits, AUTHENTICATION_TIMEOUT);
     let open = async |address, acceptor| {
         let listener = net::listen(address)?;
         let accept = connection::accept(
             listener,
             acceptor,
-            permits.clone(),
+            slots.clone(),
             metrics.clone(),
             send.clone(),
             stop.clone(),

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
+use super::keyed_limit::KeyedLimit;
 use super::unauthenticated::{Authenticated, UnauthenticatedConn};
 
 /// The other end of a connection. Each request of the connection has it in its extensions.
@@ -25,6 +26,12 @@ impl Peer {
     /// An authenticated call has arrived: the connection may stay.
     pub fn mark_authenticated(&self) {
         self.authenticated.set();
+    }
+
+    /// As [`Peer::mark_authenticated`], unless `owner` has `max` connections already: then false. The connection counts
+    /// for the owner of its first such call.
+    pub fn mark_authenticated_for(&self, owner: &str, limit: &KeyedLimit<String>, max: usize) -> bool {
+        self.authenticated.set_for(owner, limit, max)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Limits for connections that have not carried an authenticated call yet: their number and their time are bounded, so
 //! that they cannot take all connections of a server.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
@@ -12,17 +11,40 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// Whether a connection has carried an authenticated call.
+use super::keyed_limit::{KeyedLimit, KeyedSlot};
+
+/// Whether a connection has carried an authenticated call, and for whom it counts since then.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Authenticated(Arc<AtomicBool>);
+pub(super) struct Authenticated(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_set: AtomicBool,
+    owner: Mutex<Option<KeyedSlot<String>>>,
+}
 
 impl Authenticated {
     pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_set.store(true, Ordering::Release);
+    }
+
+    /// Sets it unless `owner` has `max` connections already. The first owner counts.
+    pub(super) fn set_for(&self, owner: &str, limit: &KeyedLimit<String>, max: usize) -> bool {
+        if self.is_set() {
+            return true;
+        }
+        let mut slot = self.0.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            *slot = limit.acquire(owner.to_owned(), max);
+        }
+        if slot.is_some() {
+            self.set();
+        }
+        slot.is_some()
     }
 
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_set.load(Ordering::Acquire)
     }
 }
 
@@ -31,12 +53,12 @@ pub struct UnauthenticatedConn {
     authenticated: Authenticated,
     /// None once it has passed.
     deadline: Option<Pin<Box<Sleep>>>,
-    slot: Option<UnauthenticatedSlot>,
+    slot: Option<KeyedSlot<IpAddr>>,
 }
 
 impl UnauthenticatedConn {
     /// The time starts now. `slot` is released with the first authenticated call.
-    pub fn new(timeout: Duration, slot: Option<UnauthenticatedSlot>) -> UnauthenticatedConn {
+    pub fn new(timeout: Duration, slot: Option<KeyedSlot<IpAddr>>) -> UnauthenticatedConn {
         UnauthenticatedConn {
             authenticated: Authenticated::default(),
             deadline: Some(Box::pin(tokio::time::sleep(timeout))),
@@ -67,53 +89,6 @@ impl UnauthenticatedConn {
             io::ErrorKind::TimedOut,
             "no authenticated call arrived on this connection in time",
         ))
-    }
-}
-
-/// Counts the unauthenticated connections of each address.
-#[derive(Clone, Default)]
-pub struct UnauthenticatedLimit(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-impl UnauthenticatedLimit {
-    /// Counts one more connection from `address`, unless there are `max` already.
-    pub fn acquire(&self, address: IpAddr, max: usize) -> Option<UnauthenticatedSlot> {
-        let network = network(address);
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(network).or_default();
-        if *count >= max {
-            return None;
-        }
-        *count += 1;
-        Some(UnauthenticatedSlot {
-            limit: self.clone(),
-            network,
-        })
-    }
-}
-
-/// One counted connection, until this is dropped.
-pub struct UnauthenticatedSlot {
-    limit: UnauthenticatedLimit,
-    network: IpAddr,
-}
-
-impl Drop for UnauthenticatedSlot {
-    fn drop(&mut self) {
-        let mut counts = self.limit.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.network);
-            }
-        }
-    }
-}
-
-/// The address, or its /64 prefix for IPv6: a client that has one address there has 2⁶⁴ of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & (u128::MAX << 64)).into()),
-        v4 => v4,
     }
 }
 
@@ -150,21 +125,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_cannot_take_the_connections_of_others() {
-        let limit = UnauthenticatedLimit::default();
-        let acquire = |address: &str| limit.acquire(address.parse().unwrap(), 2);
-        let (one, two) = (acquire("10.0.0.1"), acquire("::ffff:10.0.0.1"));
-        assert!(acquire("10.0.0.1").is_none() && acquire("10.0.0.2").is_some());
-        let six = (acquire("2001:db8::1"), acquire("2001:db8::2"));
-        assert!(acquire("2001:db8::3").is_none() && acquire("2001:db8:0:1::3").is_some());
-        let mut conn = UnauthenticatedConn::new(TIMEOUT, one);
-        conn.authenticated().set();
-        assert!(check(&mut conn).is_ok());
+    async fn an_authenticated_connection_counts_for_its_owner_instead_of_its_network() {
+        let (networks, owners) = (KeyedLimit::default(), KeyedLimit::default());
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let mut conn = UnauthenticatedConn::new(TIMEOUT, networks.acquire(address, 1));
+        assert!(networks.acquire(address, 1).is_none());
+        assert!(conn.authenticated().set_for("team-a", &owners, 1));
         assert!(
-            acquire("10.0.0.1").is_some(),
-            "an authenticated connection is not counted"
+            conn.authenticated().set_for("team-b", &owners, 0),
+            "the first owner counts"
         );
-        drop((two, six, conn));
-        assert!(limit.0.lock().unwrap().is_empty());
+        assert!(check(&mut conn).is_ok());
+        assert!(networks.acquire(address, 1).is_some());
+        let other = UnauthenticatedConn::new(TIMEOUT, None);
+        assert!(!other.authenticated().set_for("team-a", &owners, 1));
+        drop(conn);
+        assert!(other.authenticated().set_for("team-a", &owners, 1));
     }
 }

@@ -361,3 +361,41 @@ async fn a_container_without_an_agent_needs_a_setting() {
     assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
     assert!(status.message().contains("gateway.execViaApiServer"), "{status:?}");
 }
+
+#[tokio::test]
+async fn a_command_that_runs_does_not_hold_the_memory_of_its_request() {
+    let (world, agent) = (World::new(), RunningAgent::start());
+    let limits = sandbox_operator::gateway::config::Limits {
+        large_body_bytes: 512 << 10,
+        ..Default::default()
+    };
+    let replica = Replica::with_limits(&world, &agent, limits).await;
+    // Each takes most of the tenant's half.
+    let large = |script: &str| pb::ExecRequest {
+        sandbox_id: "box".into(),
+        command: words(script)
+            .into_iter()
+            .chain(["x".repeat(100 << 10), "y".repeat(100 << 10)])
+            .collect(),
+        ..pb::ExecRequest::default()
+    };
+    let run = |request| {
+        let mut client = replica.client.clone();
+        async move { client.exec(request).await.map(|done| done.into_inner().exit_code) }
+    };
+    let waiting = (0..3).map(|i| {
+        tokio::spawn(run(large(&format!(
+            "touch started-{i}; until [ -e go ]; do sleep 0.05; done"
+        ))))
+    });
+    let waiting: Vec<_> = waiting.collect();
+    eventually("all commands run", || {
+        (0..3).all(|i| agent.folder.join(format!("started-{i}")).exists())
+    })
+    .await;
+    assert_eq!(run(large("exit 3")).await.unwrap(), 3);
+    std::fs::write(agent.folder.join("go"), "").unwrap();
+    for done in waiting {
+        assert_eq!(done.await.unwrap().unwrap(), 0);
+    }
+}

@@ -25,7 +25,7 @@ use sandbox_operator::api::GROUP;
 use sandbox_operator::gateway::cluster::api::api_client;
 use sandbox_operator::gateway::cluster::runners::Runners;
 use sandbox_operator::gateway::cluster::sandbox_cache::SandboxCache;
-use sandbox_operator::gateway::config::Config;
+use sandbox_operator::gateway::config::{self, Config};
 use sandbox_operator::gateway::edge::auth::AuthLayer;
 use sandbox_operator::gateway::edge::identity::Identity;
 use sandbox_operator::gateway::edge::limits::Limits;
@@ -248,16 +248,26 @@ impl Replica {
     pub async fn with_agent(world: &World, agent: &RunningAgent) -> Replica {
         let keys = KeyRing::default();
         keys.insert(KEY_ID, &agent.pkcs8).unwrap();
-        Replica::start(world, keys, agent.port).await
+        Replica::start(world, keys, agent.port, config::Limits::default()).await
+    }
+
+    /// One before an agent, with these limits.
+    pub async fn with_limits(world: &World, agent: &RunningAgent, limits: config::Limits) -> Replica {
+        let keys = KeyRing::default();
+        keys.insert(KEY_ID, &agent.pkcs8).unwrap();
+        Replica::start(world, keys, agent.port, limits).await
     }
 
     /// One that needs no agent: for logs.
     pub async fn new(world: &World) -> Replica {
-        Replica::start(world, KeyRing::default(), 1).await
+        Replica::start(world, KeyRing::default(), 1, config::Limits::default()).await
     }
 
-    async fn start(world: &World, keys: KeyRing, port: u16) -> Replica {
-        let mut config = Config::default();
+    async fn start(world: &World, keys: KeyRing, port: u16, limits: config::Limits) -> Replica {
+        let mut config = Config {
+            limits,
+            ..Config::default()
+        };
         config.agents.port = port;
         config.max_file_bytes = 1 << 20;
         let metrics = Metrics::default();

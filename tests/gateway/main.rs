@@ -1,6 +1,7 @@
 //! The gateway's edge, over a real port with a gRPC client. The API server is a fake.
 #![allow(clippy::unwrap_used)]
 
+mod fairness;
 mod support;
 
 use sandbox_operator::gateway::config::{Authentication, Config, Limits};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use support::{AUDIENCE, good, start, token, with, with_key};
+use support::{AUDIENCE, Running, good, start, token, with, with_key};
 
 /// The reason in the status details.
 fn reason(status: &Status) -> String {
@@ -100,8 +101,8 @@ async fn a_token_is_reviewed_once_and_new_ones_are_refused_while_the_api_server_
     );
 }
 
-#[tokio::test]
-async fn an_api_key_identifies_the_service_account_in_its_file() {
+/// A gateway with the API key `s3cret` of team-b/runner, and the directory of its keys.
+async fn with_api_key() -> (Running, std::path::PathBuf) {
     let directory = std::env::temp_dir().join(format!("api-keys-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&directory).unwrap();
     let name: String = Sha256::digest("s3cret").iter().map(|b| format!("{b:02x}")).collect();
@@ -110,11 +111,16 @@ async fn an_api_key_identifies_the_service_account_in_its_file() {
         api_keys: Some(directory.clone()),
         ..Authentication::default()
     };
-    let gateway = start(Config {
+    let config = Config {
         authentication,
         ..Config::default()
-    })
-    .await;
+    };
+    (start(config).await, directory)
+}
+
+#[tokio::test]
+async fn an_api_key_identifies_the_service_account_in_its_file() {
+    let (gateway, directory) = with_api_key().await;
     let channel = gateway.channel().await;
     assert!(is_admitted(&call(with_key(channel.clone(), "s3cret")).await));
     assert_eq!(call(with_key(channel, "other")).await.code(), Code::Unauthenticated);

@@ -10,7 +10,7 @@ use sandbox_operator::gateway::cluster::runners::Runners;
 use sandbox_operator::gateway::cluster::sandbox_cache::SandboxCache;
 use sandbox_operator::gateway::config::Config;
 use sandbox_operator::gateway::edge::auth::AuthLayer;
-use sandbox_operator::gateway::edge::connection;
+use sandbox_operator::gateway::edge::connection::{self, AUTHENTICATION_TIMEOUT, ConnectionSlots};
 use sandbox_operator::gateway::edge::identity::Identity;
 use sandbox_operator::gateway::edge::limits::Limits;
 use sandbox_operator::gateway::edge::server;
@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
@@ -45,6 +45,9 @@ pub struct Api {
     /// A resource that callers have no right to.
     pub denied_resource: Mutex<&'static str>,
     pub slow: AtomicBool,
+    pub node_lists: AtomicU32,
+    /// Whether the ServiceAccount of the API key is deleted.
+    pub account_is_deleted: AtomicBool,
 }
 
 impl Api {
@@ -75,6 +78,13 @@ impl Api {
             review.status =
                 serde_json::from_value(json!({"allowed": !denied && !self.denies.load(Ordering::Relaxed)}))?;
             (201, serde_json::to_value(review)?)
+        } else if path.ends_with("/nodes") {
+            self.node_lists.fetch_add(1, Ordering::Relaxed);
+            let list =
+                json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []});
+            (200, list)
+        } else if path.ends_with("/serviceaccounts/runner") && !self.account_is_deleted.load(Ordering::Relaxed) {
+            (200, json!({"metadata": {"name": "runner", "namespace": "team-b"}}))
         } else {
             (
                 404,
@@ -122,6 +132,11 @@ pub struct Running {
 
 /// Starts a gateway with this configuration.
 pub async fn start(config: Config) -> Running {
+    start_with(config, AUTHENTICATION_TIMEOUT).await
+}
+
+/// [`start`], with the time in which a call on a new connection must be granted a right.
+pub async fn start_with(config: Config, authentication_timeout: Duration) -> Running {
     let api = Arc::new(Api::default());
     let shared = api.clone();
     let service = tower::service_fn(move |request| {
@@ -130,7 +145,7 @@ pub async fn start(config: Config) -> Running {
     });
     let metrics = Metrics::default();
     let client = api_client(kube::Client::new(service, "default"), &metrics);
-    let permits = Arc::new(Semaphore::new(config.limits.connections as usize));
+    let slots = ConnectionSlots::new(&config.limits, authentication_timeout);
     let identity = Arc::new(Identity::new(client.clone(), &config));
     let limits = Arc::new(Limits::new(&config.limits));
     let services = Services::new(Shared {
@@ -158,7 +173,7 @@ pub async fn start(config: Config) -> Running {
     tokio::spawn(connection::accept(
         listener,
         None,
-        permits,
+        slots,
         metrics.clone(),
         send,
         stop.clone(),

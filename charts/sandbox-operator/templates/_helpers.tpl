@@ -99,6 +99,12 @@ app.kubernetes.io/component: operator
 - apiGroups: [""]
   resources: [pods, pods/log, services]
   verbs: [get]
+{{- if .Values.gateway.apiKeysSecret }}
+# An API key is valid only while its ServiceAccount exists.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get]
+{{- end }}
 {{- if .Values.gateway.execViaApiServer }}
 - apiGroups: [""]
   resources: [pods/exec]

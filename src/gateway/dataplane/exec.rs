@@ -15,7 +15,7 @@ use crate::gateway::dataplane::exec_check::check;
 use crate::gateway::dataplane::exec_input::{request as agent_request, requests, terminal_size};
 use crate::gateway::dataplane::response_stream::ResponseStream;
 use crate::gateway::edge::access_log::record_sandbox;
-use crate::gateway::edge::body_budget::BodyBudget;
+use crate::gateway::edge::body_budget::{BodyBudget, SMALL_BODY};
 use crate::gateway::edge::request_body::Aborted;
 use crate::gateway::error::{Violation, draining, invalid};
 use crate::proto::agent::exec_request::Message as RequestMsg;
@@ -28,6 +28,8 @@ use pb::exec_stream_response::Message as OutputMsg;
 
 /// Bytes of stdout, and of stderr, in a response unless the request sets a limit.
 const DEFAULT_OUTPUT: usize = 4 << 20;
+/// Longest wait for memory for output. It is short: calls that wait have a part of their memory, and block each other.
+const OUTPUT_WAIT: Duration = Duration::from_secs(1);
 /// Largest limit that a request can set.
 const MAX_OUTPUT: usize = 32 << 20;
 
@@ -65,9 +67,24 @@ pub(crate) async fn exec(
             Ok(responses) => responses.into_inner(),
             Err(error) => return Err(handle.to_caller_error(&error).await),
         };
+        // The agent has it: the command may run for hours.
+        if let Some(budget) = &budget {
+            budget.release_request();
+        }
         let (mut stdout, mut stderr) = (Collected::default(), Collected::default());
         let exit_code = loop {
-            match next(&mut responses, &handle).await? {
+            let response = tokio::select! {
+                response = next(&mut responses, &handle) => response?,
+                // Others wait for the memory, and the command may still run for hours: its output is truncated.
+                () = BodyBudget::revoked(budget.as_ref()), if limit > 0 => {
+                    limit = 0;
+                    stdout.truncate(SMALL_BODY / 2);
+                    stderr.truncate(SMALL_BODY / 2);
+                    budget.iter().for_each(BodyBudget::release_response);
+                    continue;
+                }
+            };
+            match response {
                 ResponseMsg::Ready(_) => {}
                 ResponseMsg::Stdout(data) => stdout.add(&data, limit),
                 ResponseMsg::Stderr(data) => stderr.add(&data, limit),
@@ -78,9 +95,9 @@ pub(crate) async fn exec(
                     break error.exit_code;
                 }
             }
-            // The command has started: without memory for its output the output is truncated, and marked so.
+            // The command has started: if there is no memory for its output, the output is truncated, and marked so.
             let kept = stdout.kept.len() + stderr.kept.len();
-            if BodyBudget::reserve_response(budget.as_ref(), kept, Duration::ZERO)
+            if BodyBudget::reserve_response(budget.as_ref(), kept, OUTPUT_WAIT)
                 .await
                 .is_err()
             {
@@ -115,6 +132,7 @@ pub(crate) async fn stream_exec(
 ) -> Result<ResponseStream<pb::ExecStreamResponse>, Status> {
     let deadline = Deadline::of(request.metadata());
     let aborted = Aborted::of(&request);
+    let budget = BodyBudget::of(&request);
     let mut inputs = request.into_inner();
     let work = async {
         let first = inputs.message().await?.and_then(|first| first.message);
@@ -130,7 +148,7 @@ pub(crate) async fn stream_exec(
         let mut handle = agents.handle(namespace, &init.sandbox_id, &init.container).await?;
         let start = start(init.command, init.env, terminal);
         let (errors, input_errors) = mpsc::channel(1);
-        let mut request = Request::new(requests(start, inputs, aborted, errors));
+        let mut request = Request::new(requests(start, inputs, aborted, budget, errors));
         let reset = CancellationToken::new();
         request.extensions_mut().insert(ResetToken(reset.clone()));
         let reset = reset.drop_guard();
@@ -242,6 +260,11 @@ impl Collected {
         let take = limit.saturating_sub(self.kept.len()).min(data.len());
         self.kept.extend_from_slice(&data[..take]);
         self.produced += i64::try_from(data.len()).unwrap_or(i64::MAX);
+    }
+
+    fn truncate(&mut self, limit: usize) {
+        self.kept.truncate(limit);
+        self.kept.shrink_to_fit();
     }
 
     fn truncated(&self) -> bool {

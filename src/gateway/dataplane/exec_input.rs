@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::agent_client::MAX_PIECE;
+use crate::gateway::edge::body_budget::BodyBudget;
 use crate::gateway::edge::request_body::Aborted;
 use crate::gateway::error::{Violation, invalid};
 use crate::proto::agent::exec_request::Message as RequestMsg;
@@ -22,6 +23,7 @@ pub(crate) fn requests<S>(
     start: ExecStart,
     inputs: S,
     aborted: Aborted,
+    budget: Option<BodyBudget>,
     errors: mpsc::Sender<Status>,
 ) -> impl Stream<Item = ExecRequest> + Send + 'static
 where
@@ -32,6 +34,7 @@ where
         data: Bytes::new(),
         ended: false,
         aborted,
+        budget,
         errors,
     };
     let input = stream::unfold(input, |mut input| async { Some((request(input.next().await?), input)) });
@@ -46,6 +49,8 @@ struct Input<S> {
     /// Whether the agent was sent the end of stdin.
     ended: bool,
     aborted: Aborted,
+    /// The memory of the message that is being sent.
+    budget: Option<BodyBudget>,
     errors: mpsc::Sender<Status>,
 }
 
@@ -57,6 +62,7 @@ impl<S: Stream<Item = Result<pb::ExecStreamRequest, Status>> + Unpin> Input<S> {
             if !self.data.is_empty() {
                 return Some(RequestMsg::Stdin(self.data.split_to(self.data.len().min(MAX_PIECE))));
             }
+            self.budget.iter().for_each(BodyBudget::release_request);
             if self.ended {
                 return None;
             }
@@ -129,6 +135,7 @@ mod tests {
             ExecStart::default(),
             stream::iter(inputs),
             Aborted::default(),
+            None,
             errors,
         ));
         let mut sent = vec![];

@@ -2,13 +2,15 @@
 
 use bytes::{Bytes, BytesMut};
 use futures::stream;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::agent_client::MAX_PIECE;
 use crate::gateway::dataplane::agent_handle::{AgentHandle, Agents};
-use crate::gateway::edge::body_budget::{BodyBudget, MAX_WAIT};
-use crate::gateway::error::{Violation, invalid, reason, with_metadata};
+use crate::gateway::edge::body_budget::{BodyBudget, MAX_WAIT, SMALL_BODY, transfer_time};
+use crate::gateway::error::{Violation, invalid, reason, retry, with_metadata};
 use crate::proto::agent::write_file_request::Message;
 use crate::proto::agent::{ReadFileRequest, WriteFileRequest, WriteFileStart};
 use crate::proto::sandbox as pb;
@@ -44,13 +46,20 @@ pub(crate) async fn read(
         Err(error) => return Err(error_of(&handle, &error, &path, max_bytes).await),
     };
     let mut content = BytesMut::new();
+    let (mut is_large, begun) = (false, Instant::now());
     loop {
-        match chunks.message().await {
+        let next = match is_large {
+            true => timeout_at(begun + transfer_time(content.len()), chunks.message()).await,
+            false => Ok(chunks.message().await),
+        };
+        match next.map_err(|_| stalled())? {
             Ok(Some(chunk)) => {
-                // The first chunk announces the size. It is not trusted: what arrives is counted.
+                // The first chunk announces the size, so that reads do not block each other when each has a part of its
+                // memory. It is not trusted: what arrives is counted, and must keep coming.
                 let size = usize::try_from(chunk.size.min(max_bytes)).unwrap_or_default();
-                BodyBudget::reserve_response(budget.as_ref(), size.max(content.len() + chunk.data.len()), MAX_WAIT)
-                    .await?;
+                let size = size.max(content.len() + chunk.data.len());
+                BodyBudget::reserve_response(budget.as_ref(), size, MAX_WAIT).await?;
+                is_large |= size > SMALL_BODY;
                 content.extend_from_slice(&chunk.data);
             }
             Ok(None) => break,
@@ -87,14 +96,26 @@ pub(crate) async fn write(
         return Err(too_large(&path, max_bytes, Some(content.len() as u64)));
     }
     let mut handle = agents.handle(namespace, &sandbox_id, &container).await?;
-    match handle
-        .agent
-        .write_file(stream::iter(messages(path.clone(), content)))
-        .await
-    {
+    let time = match content.len() {
+        ..=SMALL_BODY => Duration::MAX,
+        bytes => transfer_time(bytes),
+    };
+    let write = handle.agent.write_file(stream::iter(messages(path.clone(), content)));
+    match tokio::time::timeout(time, write).await.map_err(|_| stalled())? {
         Ok(_) => Ok(pb::WriteFileResponse {}),
         Err(error) => Err(error_of(&handle, &error, &path, max_bytes).await),
     }
+}
+
+/// UNAVAILABLE: others wait for the memory.
+fn stalled() -> Status {
+    let text = "the sandbox's agent takes too long to transfer the file";
+    retry(
+        Code::Unavailable,
+        reason::BACKEND_UNAVAILABLE,
+        text,
+        Duration::from_secs(1),
+    )
 }
 
 /// A file in chunks of the agent's maximum size.

@@ -1,5 +1,6 @@
 //! The access log, which is also the audit log: one line of JSON per call on stdout, whatever the log filter is. It
-//! holds no secrets and no payloads.
+//! holds no secrets and no payloads. Lines of calls that were not admitted are limited, so that they cannot flush those
+//! of the others: the next line says how many were left out.
 
 use http::HeaderMap;
 use serde::Serialize;
@@ -12,6 +13,7 @@ use tonic_types::StatusExt;
 
 use crate::gateway::edge::caller::Caller;
 use crate::gateway::edge::methods::Method;
+use crate::gateway::edge::refusals::Refusals;
 use crate::gateway::metrics::Metrics;
 
 /// Longest sandbox id in a line; callers may send anything.
@@ -49,6 +51,8 @@ pub(crate) struct Record {
     started: Instant,
     metrics: Metrics,
     sink: Sink,
+    refusals: Arc<Refusals>,
+    admitted: bool,
 }
 
 /// A line of the log.
@@ -69,11 +73,25 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'a str,
     duration_ms: u128,
+    /// Lines of refused calls that were left out before this one.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Record {
     /// Starts the record of a call.
-    pub(crate) fn start(method: &'static Method, peer: IpAddr, metrics: &Metrics, sink: &Sink) -> Record {
+    pub(crate) fn start(
+        method: &'static Method,
+        peer: IpAddr,
+        metrics: &Metrics,
+        sink: &Sink,
+        refusals: Arc<Refusals>,
+    ) -> Record {
         metrics.rpc_started(&method.name);
         Record {
             method,
@@ -84,7 +102,14 @@ impl Record {
             started: Instant::now(),
             metrics: metrics.clone(),
             sink: sink.clone(),
+            refusals,
+            admitted: false,
         }
+    }
+
+    /// The call was admitted: its line is written in any case.
+    pub(crate) fn set_admitted(&mut self) {
+        self.admitted = true;
     }
 
     /// Runs the handler of the call, which may call [`record_sandbox`].
@@ -116,6 +141,10 @@ impl Drop for Record {
         if self.method.unauthenticated {
             return;
         }
+        let Some(left_out) = self.refusals.line(self.peer, self.admitted) else {
+            self.metrics.access_log_left_out.inc();
+            return;
+        };
         let line = Line {
             log: "access",
             time: jiff::Timestamp::now(),
@@ -127,6 +156,7 @@ impl Drop for Record {
             code,
             reason: &reason,
             duration_ms: duration.as_millis(),
+            left_out,
         };
         if let Ok(line) = serde_json::to_string(&line) {
             (self.sink)(&line);
@@ -170,7 +200,8 @@ mod tests {
     }
 
     fn start(path: &str, sink: &Sink) -> Record {
-        Record::start(Method::of(path), IpAddr::from([10, 0, 0, 7]), &Metrics::default(), sink)
+        let peer = IpAddr::from([10, 0, 0, 7]);
+        Record::start(Method::of(path), peer, &Metrics::default(), sink, Arc::default())
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::gateway::edge::access_log::{Record, Sink};
+use crate::gateway::edge::body_budget::BodyBudget;
 use crate::gateway::edge::credentials::API_KEY_HEADER;
 use crate::gateway::edge::identity::Identity;
 use crate::gateway::edge::limits::{Admission, Limits};
@@ -88,30 +89,12 @@ impl AuthLayer {
     {
         let method = Method::of(request.uri().path());
         let peer = request.extensions().get::<Peer>().cloned();
-        let mut record = Record::start(method, address(peer.as_ref()), &self.metrics, &self.sink);
+        let refusals = self.limits.refusals.clone();
+        let mut record = Record::start(method, address(peer.as_ref()), &self.metrics, &self.sink, refusals);
         let (admission, mut response) = match self.admit(method, peer.as_ref(), &mut request, &mut record).await {
             Err(status) => (None, status.into_http()),
             Ok(admission) => {
-                // A panic ends only its own call, with an error.
-                let handler = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
-                let limited = method.unauthenticated && !method.streaming;
-                let timeout = if limited {
-                    UNAUTHENTICATED_TIMEOUT
-                } else {
-                    Duration::MAX
-                };
-                let response = match tokio::time::timeout(timeout, record.scope(handler)).await {
-                    Ok(Ok(Ok(response))) => response,
-                    Ok(Err(_panic)) => {
-                        status(Code::Internal, "CWSANDBOX_INTERNAL", "internal error of the gateway").into_http()
-                    }
-                    Err(_) => status(
-                        Code::DeadlineExceeded,
-                        reason::INVALID_REQUEST,
-                        "the request took too long",
-                    )
-                    .into_http(),
-                };
+                let response = self.call(inner, request, method, &admission.budget, &record).await;
                 (Some(admission), response)
             }
         };
@@ -137,6 +120,40 @@ impl AuthLayer {
         response.map(|body| Body::new(TrackedBody::new(body, record, admission)))
     }
 
+    /// Runs the handler within its limits of time and memory.
+    async fn call<S>(
+        &self,
+        inner: S,
+        request: Request<Body>,
+        method: &Method,
+        budget: &BodyBudget,
+        record: &Record,
+    ) -> Response<Body>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send,
+        S::Future: Send,
+    {
+        // A panic ends only its own call, with an error.
+        let handler = AssertUnwindSafe(inner.oneshot(request)).catch_unwind();
+        let timeout = if method.unauthenticated && !method.streaming {
+            UNAUTHENTICATED_TIMEOUT
+        } else {
+            Duration::MAX
+        };
+        let ended = tokio::select! {
+            ended = record.scope(handler) => ended,
+            () = tokio::time::sleep(timeout) => {
+                let text = "the request took too long";
+                return status(Code::DeadlineExceeded, reason::INVALID_REQUEST, text).into_http();
+            }
+            overdue = budget.clone().overdue() => return overdue.into_http(),
+        };
+        match ended {
+            Ok(Ok(response)) => response,
+            Err(_panic) => status(Code::Internal, "CWSANDBOX_INTERNAL", "internal error of the gateway").into_http(),
+        }
+    }
+
     async fn admit(
         &self,
         method: &'static Method,
@@ -150,11 +167,14 @@ impl AuthLayer {
             return Ok(admission);
         }
         let caller = self.identity.authenticate(request.headers(), address(peer)).await?;
-        if let Some(peer) = peer {
-            peer.mark_authenticated();
-        }
         record.caller = Some(caller.clone());
         let admission = self.limits.admit(&caller.user, &caller.namespace, method.streaming)?;
+        record.set_admitted();
+        // Before the body: without the right a caller gets neither memory for it nor a connection that stays.
+        if let Some(permission) = method.permission {
+            self.identity.authorize(&caller, permission).await?;
+            self.limits.admit_connection(peer, &caller.namespace)?;
+        }
         meter(request, method, &admission);
         // No service needs the credentials, so none can leak them.
         for header in [AUTHORIZATION.as_str(), API_KEY_HEADER] {

@@ -1,9 +1,12 @@
 //! Memory for large request and response bodies. A call reserves it from its tenant's share and from the replica's
-//! total.
+//! total. A call that has held memory for long gives it up when others wait for it: neither a
+//! client nor a sandbox that stalls can hold it for ever.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use crate::gateway::error::rate_limited;
@@ -11,21 +14,152 @@ use crate::gateway::error::rate_limited;
 /// Longest wait for a reservation.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Bodies up to this size need no reservation.
-pub(crate) const SMALL_BODY: usize = 256 << 10;
+pub(crate) const SMALL_BODY: usize = 16 << 10;
+/// Longest transfer of a large body, from its reservation on.
+pub(crate) const MAX_TRANSFER: Duration = Duration::from_secs(120);
+/// How long the transfer of a large body may stall. Beyond that it must keep up [`MIN_RATE`], since other calls wait for
+/// its memory.
+const MAX_STALL: Duration = Duration::from_secs(10);
+/// Bytes per second.
+const MIN_RATE: usize = 256 << 10;
+/// How long a call holds memory for which others wait.
+const MAX_HOLD: Duration = Duration::from_secs(60);
+/// Interval at which a waiting call looks for memory that was held for too long.
+const REVOKE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time that a handler has to release revoked memory by itself.
+const GRACE: Duration = Duration::from_secs(2);
+/// Calls in the list of holders before those that have ended are dropped.
+const MIN_HOLDERS: usize = 256;
+
+/// The time in which the next bytes of a large body must have come, when `arrived` bytes have.
+pub(crate) fn transfer_time(arrived: usize) -> Duration {
+    (MAX_STALL + Duration::from_secs((arrived / MIN_RATE) as u64)).min(MAX_TRANSFER)
+}
+
+/// The memory of this replica.
+pub(crate) struct BodyMemory {
+    total: Arc<Semaphore>,
+    tenant_limit: u32,
+    holders: Mutex<Holders>,
+}
+
+#[derive(Default)]
+struct Holders {
+    calls: Vec<Weak<Call>>,
+    /// The length at which ended calls are dropped.
+    prune_at: usize,
+}
+
+impl BodyMemory {
+    /// Memory of `bytes`, of which each tenant gets at most half.
+    pub(crate) fn new(bytes: u32) -> Arc<BodyMemory> {
+        Arc::new(BodyMemory {
+            total: Arc::new(Semaphore::new(bytes as usize)),
+            tenant_limit: bytes / 2,
+            holders: Mutex::default(),
+        })
+    }
+
+    /// All that a tenant ever has.
+    pub(crate) fn tenant_limit(&self) -> u32 {
+        self.tenant_limit
+    }
+
+    /// Bytes that are not reserved.
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.total.available_permits()
+    }
+
+    fn add_holder(&self, call: &Arc<Call>) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if holders.calls.len() >= holders.prune_at {
+            holders.calls.retain(|call| call.strong_count() > 0);
+            holders.prune_at = (2 * holders.calls.len()).max(MIN_HOLDERS);
+        }
+        holders.calls.push(Arc::downgrade(call));
+    }
+
+    /// Revokes about `bytes` from the calls that have held memory for the longest time, beyond [`MAX_HOLD`].
+    fn revoke(&self, bytes: usize, is_candidate: impl Fn(&Call) -> bool) {
+        let now = Instant::now();
+        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut old: Vec<(Instant, usize, Arc<Call>)> = holders
+            .calls
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|call| is_candidate(call) && !call.revoked.is_cancelled())
+            .filter_map(|call| {
+                let (since, held) = call.reserved().held()?;
+                (now.duration_since(since) >= MAX_HOLD).then_some((since, held, call))
+            })
+            .collect();
+        old.sort_by_key(|(since, ..)| *since);
+        let mut revoked = 0;
+        for (_, held, call) in old {
+            if revoked >= bytes {
+                break;
+            }
+            revoked += held;
+            call.revoked.cancel();
+        }
+    }
+}
 
 /// The budget for large bodies of one call. What it reserved is released with its last clone.
 #[derive(Clone)]
 pub(crate) struct BodyBudget {
+    memory: Arc<BodyMemory>,
+    call: Arc<Call>,
+}
+
+struct Call {
     tenant: Arc<Semaphore>,
-    tenant_limit: u32,
-    total: Arc<Semaphore>,
-    reserved: Arc<Mutex<Reserved>>,
+    reserved: Mutex<Reserved>,
+    revoked: CancellationToken,
+}
+
+impl Call {
+    fn reserved(&self) -> MutexGuard<'_, Reserved> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Default)]
 struct Reserved {
     request: Option<Reservation>,
     response: Option<Reservation>,
+    /// Since when there has been any.
+    since: Option<Instant>,
+    /// Whether the call is in the list of holders.
+    is_listed: bool,
+}
+
+impl Reserved {
+    fn held(&self) -> Option<(Instant, usize)> {
+        let both = [&self.request, &self.response];
+        Some((self.since?, both.into_iter().flatten().map(Reservation::bytes).sum()))
+    }
+
+    fn part(&mut self, part: Part) -> &mut Option<Reservation> {
+        match part {
+            Part::Request => &mut self.request,
+            Part::Response => &mut self.response,
+        }
+    }
+
+    fn release(&mut self, part: Part) {
+        *self.part(part) = None;
+        if self.request.is_none() && self.response.is_none() {
+            self.since = None;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Request,
+    Response,
 }
 
 struct Reservation {
@@ -33,15 +167,22 @@ struct Reservation {
     total: OwnedSemaphorePermit,
 }
 
+impl Reservation {
+    fn bytes(&self) -> usize {
+        self.tenant.num_permits()
+    }
+}
+
 impl BodyBudget {
-    /// A budget of which nothing is reserved. `tenant` and `total` hold a permit per byte; `tenant_limit` is all that
-    /// `tenant` ever has.
-    pub(crate) fn new(tenant: Arc<Semaphore>, tenant_limit: u32, total: Arc<Semaphore>) -> BodyBudget {
+    /// A budget of which nothing is reserved. `tenant` has a permit per byte.
+    pub(crate) fn new(tenant: Arc<Semaphore>, memory: Arc<BodyMemory>) -> BodyBudget {
         BodyBudget {
-            tenant,
-            tenant_limit,
-            total,
-            reserved: Arc::default(),
+            memory,
+            call: Arc::new(Call {
+                tenant,
+                reserved: Mutex::default(),
+                revoked: CancellationToken::new(),
+            }),
         }
     }
 
@@ -50,18 +191,15 @@ impl BodyBudget {
         request.extensions().get().cloned()
     }
 
-    /// Reserves memory for a message of the request. Replaces the reservation of the message before it, which was
-    /// passed on.
+    /// Reserves memory for a message of the request.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED if other calls hold the memory for too long.
     pub(crate) async fn reserve_request(self, bytes: usize) -> Result<(), Status> {
-        self.release_request();
-        if bytes > SMALL_BODY {
-            let reservation = self.acquire(bytes, MAX_WAIT).await?;
-            self.reserved().request = Some(reservation);
+        if bytes <= SMALL_BODY {
+            return Ok(());
         }
-        Ok(())
+        self.grow(Part::Request, |_| bytes, MAX_WAIT).await
     }
 
     /// Reserves memory for a response that has grown to `bytes`, twice: encoding copies it. Small responses need none.
@@ -74,48 +212,80 @@ impl BodyBudget {
         bytes: usize,
         wait: Duration,
     ) -> Result<(), Status> {
-        let Some(budget) = budget.filter(|_| bytes > SMALL_BODY) else {
-            return Ok(());
-        };
-        let limit = budget.tenant_limit as usize;
-        let have = budget
-            .reserved()
-            .response
-            .as_ref()
-            .map_or(0, |r| r.tenant.num_permits());
-        let wanted = 2 * bytes;
-        if wanted <= have || have >= limit {
-            return Ok(());
-        }
-        // Doubles, so that a response that grows in small steps does not reserve at each of them.
-        let more = budget.acquire(wanted.max(2 * have).min(limit) - have, wait).await?;
-        let mut reserved = budget.reserved();
-        match &mut reserved.response {
-            Some(response) => {
-                response.tenant.merge(more.tenant);
-                response.total.merge(more.total);
+        match budget.filter(|_| bytes > SMALL_BODY) {
+            // Doubles, so that a response that grows in small steps does not reserve at each of them.
+            Some(budget) => {
+                let wanted = |have| {
+                    if 2 * bytes > have {
+                        (2 * bytes).max(2 * have)
+                    } else {
+                        have
+                    }
+                };
+                budget.grow(Part::Response, wanted, wait).await
             }
-            none => *none = Some(more),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The last message of the request was passed on.
     pub(crate) fn release_request(&self) {
-        self.reserved().request = None;
+        self.call.reserved().release(Part::Request);
     }
 
     /// The response is no longer in memory.
     pub(crate) fn release_response(&self) {
-        self.reserved().response = None;
+        self.call.reserved().release(Part::Response);
+    }
+
+    /// Completes when others wait for what this call has held for too long.
+    pub(crate) async fn revoked(budget: Option<&BodyBudget>) {
+        match budget {
+            Some(budget) => budget.call.revoked.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// As [`BodyBudget::revoked`], unless the call's handler has released the memory by itself. Then the call must end.
+    pub(crate) async fn overdue(self) -> Status {
+        self.call.revoked.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+        if self.call.reserved().since.is_none() {
+            std::future::pending::<()>().await;
+        }
+        rate_limited("the call held memory for a large body for too long, while others waited for it")
+    }
+
+    /// Grows a reservation to what is wanted, by what there is. No call gets more than its tenant ever has.
+    async fn grow(&self, part: Part, wanted: impl Fn(usize) -> usize, wait: Duration) -> Result<(), Status> {
+        let have = self.call.reserved().part(part).as_ref().map_or(0, Reservation::bytes);
+        let wanted = wanted(have).min(self.memory.tenant_limit as usize);
+        if wanted <= have {
+            return Ok(());
+        }
+        let more = self.acquire(wanted - have, wait).await?;
+        let mut reserved = self.call.reserved();
+        match reserved.part(part) {
+            Some(reservation) => {
+                reservation.tenant.merge(more.tenant);
+                reservation.total.merge(more.total);
+            }
+            none => *none = Some(more),
+        }
+        reserved.since.get_or_insert_with(Instant::now);
+        if !std::mem::replace(&mut reserved.is_listed, true) {
+            drop(reserved);
+            self.memory.add_holder(&self.call);
+        }
+        Ok(())
     }
 
     /// Takes from the tenant's share first, so that a tenant that waits for itself delays nobody else.
     async fn acquire(&self, bytes: usize, wait: Duration) -> Result<Reservation, Status> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.tenant_limit);
         let both = async {
-            let tenant = self.tenant.clone().acquire_many_owned(bytes).await.ok()?;
-            let total = self.total.clone().acquire_many_owned(bytes).await.ok()?;
+            let same_tenant = |call: &Call| Arc::ptr_eq(&call.tenant, &self.call.tenant);
+            let tenant = self.acquire_from(&self.call.tenant, bytes, same_tenant).await?;
+            let total = self.acquire_from(&self.memory.total, bytes, |_| true).await?;
             Some(Reservation { tenant, total })
         };
         let both = tokio::time::timeout(wait, both).await;
@@ -124,8 +294,24 @@ impl BodyBudget {
             .ok_or_else(|| rate_limited("too many large bodies at once"))
     }
 
-    fn reserved(&self) -> MutexGuard<'_, Reserved> {
-        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for permits. What calls other than this one have held for too long is revoked meanwhile.
+    async fn acquire_from(
+        &self,
+        permits: &Arc<Semaphore>,
+        bytes: usize,
+        is_candidate: impl Fn(&Call) -> bool,
+    ) -> Option<OwnedSemaphorePermit> {
+        let count = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let mut acquire = std::pin::pin!(permits.clone().acquire_many_owned(count));
+        loop {
+            tokio::select! {
+                biased;
+                acquired = &mut acquire => return acquired.ok(),
+                () = tokio::time::sleep(REVOKE_INTERVAL) => self.memory.revoke(bytes, |call| {
+                    is_candidate(call) && !std::ptr::eq(call, Arc::as_ptr(&self.call))
+                }),
+            }
+        }
     }
 }
 

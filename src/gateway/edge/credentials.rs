@@ -7,8 +7,6 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::gateway::edge::caller::Caller;
-
 /// Header of a key in the W&B form.
 pub(crate) const API_KEY_HEADER: &str = "x-wandb-api-key";
 
@@ -31,15 +29,19 @@ impl Credentials<'_> {
         }
         headers.get(API_KEY_HEADER)?.to_str().ok().map(Credentials::ApiKey)
     }
-}
 
-/// The cache key of credentials: a hash of their form and value.
-pub(crate) fn digest(form: u8, secret: &str) -> [u8; 32] {
-    Sha256::new()
-        .chain_update([form])
-        .chain_update(secret)
-        .finalize()
-        .into()
+    /// The key of caches: a hash of form and value.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let (form, secret) = match self {
+            Credentials::Token(token) => (b't', token),
+            Credentials::ApiKey(key) => (b'k', key),
+        };
+        Sha256::new()
+            .chain_update([form])
+            .chain_update(secret)
+            .finalize()
+            .into()
+    }
 }
 
 /// File name of an API key: its SHA-256 in hex.
@@ -76,13 +78,12 @@ pub(crate) fn time_left(token: &str, audience: &str, now: SystemTime) -> Option<
     left.filter(|_| has_audience)
 }
 
-/// The caller of an API key's file, which contains `namespace/serviceaccount`.
-pub(crate) fn service_account(text: &str) -> Option<Caller> {
+/// Namespace and name in an API key's file, which contains `namespace/serviceaccount`.
+pub(crate) fn service_account(text: &str) -> Option<(&str, &str)> {
     let is_name = |text: &str| {
         !text.is_empty() && text.len() <= 253 && text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-' | '.'))
     };
-    let (namespace, name) = text.split_once('/').filter(|(ns, sa)| is_name(ns) && is_name(sa))?;
-    Some(Caller::service_account(namespace, name))
+    text.split_once('/').filter(|(ns, sa)| is_name(ns) && is_name(sa))
 }
 
 #[cfg(test)]
@@ -143,15 +144,12 @@ mod tests {
         assert_eq!(of(&[("x-wandb-api-key", "abc"), ("authorization", "Basic t")]), None);
         assert_eq!(of(&[("authorization", "abc")]), None);
         assert_eq!(of(&[]), None);
-        assert_ne!(digest(b't', "x"), digest(b'k', "x"));
+        assert_ne!(Credentials::Token("x").digest(), Credentials::ApiKey("x").digest());
     }
 
     #[test]
     fn an_api_key_file_names_a_service_account() {
-        assert_eq!(
-            service_account("team-a/bot"),
-            Some(Caller::service_account("team-a", "bot"))
-        );
+        assert_eq!(service_account("team-a/bot"), Some(("team-a", "bot")));
         for text in ["", "bot", "/bot", "team-a/", "team-a/bot:x", "team-a/b/c", "team a/bot"] {
             assert_eq!(service_account(text), None, "{text}");
         }

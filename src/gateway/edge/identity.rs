@@ -1,34 +1,36 @@
 //! Authentication and authorization. The API server decides both, by TokenReview and SubjectAccessReview; results are
-//! cached for seconds.
+//! cached for seconds. Callers and refused credentials are cached apart, so that random credentials evict no caller.
 
-use governor::DefaultKeyedRateLimiter;
+use futures::FutureExt;
 use http::HeaderMap;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tonic::{Code, Status};
 
 use crate::gateway::config::Config;
 use crate::gateway::edge::caller::{Caller, Permission, SERVICE_ACCOUNT_PREFIX};
-use crate::gateway::edge::credentials::{Credentials, digest, file_name, service_account, time_left};
+use crate::gateway::edge::credentials::{Credentials, file_name, service_account, time_left};
+use crate::gateway::edge::failures::{ExpiringSet, FailureLimit};
 use crate::gateway::error::{rate_limited, reason, retry, status, with_metadata};
 use crate::kube::{ApiClient, TtlCache};
+use crate::net::source_network;
 
-/// Longest time for which a valid token is cached: a deleted ServiceAccount keeps its access that long.
-const VALID_TOKEN_TTL: Duration = Duration::from_secs(60);
+/// Longest time for which a valid token is cached, and that a ServiceAccount of an API key exists: a deleted
+/// ServiceAccount keeps its access that long.
+const VALID_TTL: Duration = Duration::from_secs(60);
 /// Time for which refused credentials and API keys are cached.
 const SHORT_TTL: Duration = Duration::from_secs(5);
+/// How long credentials that were valid are checked again whatever else fails from the same address.
+const RECENTLY_VALID: Duration = Duration::from_secs(3600);
 /// Time for which a granted permission is cached, and a denied one: somebody may be about to grant it.
 const ALLOWED_TTL: Duration = Duration::from_secs(10);
 const DENIED_TTL: Duration = Duration::from_secs(3);
-/// Largest number of cached credentials, and of cached permissions.
+/// Largest number of cached callers, of refused credentials, and of permissions.
 const CAPACITY: usize = 10_000;
-/// Credentials per address that are not cached. Each costs a TokenReview before the caller is authenticated.
-const REVIEWS_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
-const REVIEWS_BURST: NonZeroU32 = NonZeroU32::new(200).unwrap();
 
 /// Checks credentials and permissions with the API server.
 pub struct Identity {
@@ -36,9 +38,12 @@ pub struct Identity {
     audience: String,
     api_keys: Option<PathBuf>,
     namespaces: Vec<String>,
-    callers: TtlCache<[u8; 32], Option<Caller>>,
+    callers: TtlCache<[u8; 32], Caller>,
+    refused: ExpiringSet<[u8; 32]>,
+    recently_valid: ExpiringSet<[u8; 32]>,
+    failures: FailureLimit,
+    service_accounts: TtlCache<(String, String), bool>,
     permissions: TtlCache<(Caller, Permission), bool>,
-    reviews_by_address: DefaultKeyedRateLimiter<IpAddr>,
 }
 
 impl Identity {
@@ -50,10 +55,11 @@ impl Identity {
             api_keys: config.authentication.api_keys.clone(),
             namespaces: config.watch_namespaces.clone(),
             callers: TtlCache::new(CAPACITY),
+            refused: ExpiringSet::new(CAPACITY, SHORT_TTL),
+            recently_valid: ExpiringSet::new(CAPACITY, RECENTLY_VALID),
+            failures: FailureLimit::default(),
+            service_accounts: TtlCache::new(CAPACITY),
             permissions: TtlCache::new(CAPACITY),
-            reviews_by_address: DefaultKeyedRateLimiter::keyed(
-                governor::Quota::per_second(REVIEWS_PER_SECOND).allow_burst(REVIEWS_BURST),
-            ),
         }
     }
 
@@ -61,32 +67,47 @@ impl Identity {
     ///
     /// # Errors
     /// UNAUTHENTICATED; PERMISSION_DENIED for a namespace that is not served; UNAVAILABLE if the API server does not
-    /// answer; RESOURCE_EXHAUSTED for too many unknown credentials.
+    /// answer; RESOURCE_EXHAUSTED after too many invalid credentials from the same address.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Caller, Status> {
+        self.authenticate_at(headers, peer, Instant::now()).await
+    }
+
+    async fn authenticate_at(&self, headers: &HeaderMap, peer: IpAddr, now: Instant) -> Result<Caller, Status> {
         let credentials = Credentials::of(headers).ok_or_else(|| {
             unauthenticated("no credentials: set CWSANDBOX_API_KEY to a ServiceAccount token from `kubectl create token --audience`")
         })?;
-        let now = Instant::now();
-        let caller = match credentials {
-            Credentials::Token(token) => {
-                let review = async {
-                    self.limit_reviews(peer)?;
-                    self.review_token(token).await
-                };
-                self.callers.get_or_fetch(&digest(b't', token), now, review).await?
-            }
-            Credentials::ApiKey(key) => {
-                self.callers
-                    .get_or_fetch(&digest(b'k', key), now, self.find_api_key(key))
-                    .await?
-            }
+        let left = match credentials {
+            Credentials::Token(token) => time_left(token, &self.audience, SystemTime::now()),
+            Credentials::ApiKey(_) => self.api_keys.as_ref().map(|_| SHORT_TTL),
         };
-        let caller = caller.ok_or_else(|| {
-            unauthenticated(format!(
-                "the credentials are not valid: use a ServiceAccount token for audience {} that has not expired",
-                self.audience
-            ))
-        })?;
+        // What cannot be valid costs nothing.
+        let left = left.ok_or_else(|| self.invalid())?;
+        let key = credentials.digest();
+        let check = async {
+            if self.refused.contains(&key, now) {
+                return Err(self.invalid());
+            }
+            let network = source_network(peer);
+            let mut attempt = match self.recently_valid.contains(&key, now) {
+                true => None,
+                false => Some(self.failures.attempt(network, now).ok_or_else(too_many_failures)?),
+            };
+            let (caller, ttl) = match credentials {
+                Credentials::Token(token) => (self.review_token(token).boxed().await?, left.min(VALID_TTL)),
+                Credentials::ApiKey(key) => (self.find_api_key(key, now).boxed().await?, SHORT_TTL),
+            };
+            let Some(caller) = caller else {
+                if let Some(attempt) = &mut attempt {
+                    attempt.set_failed();
+                }
+                self.recently_valid.remove(&key);
+                self.refused.insert(key, now);
+                return Err(self.invalid());
+            };
+            self.recently_valid.insert(key, now);
+            Ok((caller, ttl))
+        };
+        let caller = self.callers.get_or_fetch(&key, now, check).await?;
         if !self.namespaces.is_empty() && !self.namespaces.contains(&caller.namespace) {
             let message = format!("this gateway does not serve namespace {}", caller.namespace);
             return Err(status(Code::PermissionDenied, reason::PERMISSION_DENIED, message));
@@ -100,7 +121,8 @@ impl Identity {
     /// PERMISSION_DENIED, or UNAVAILABLE if the API server does not answer.
     pub(crate) async fn authorize(&self, caller: &Caller, permission: Permission) -> Result<(), Status> {
         let review = async {
-            let review = self.api.review(&access_review(caller, permission)).await;
+            let review = access_review(caller, permission);
+            let review = self.api.review(&caller.namespace, &review).await;
             let review = review.map_err(|e| unavailable("permissions", &e))?;
             let allowed = review.status.is_some_and(|s| s.allowed);
             Ok::<_, Status>((allowed, if allowed { ALLOWED_TTL } else { DENIED_TTL }))
@@ -129,23 +151,19 @@ impl Identity {
         ))
     }
 
-    /// Drops the rates of idle addresses.
+    /// Drops failures that are forgotten.
     pub(crate) fn prune(&self) {
-        self.reviews_by_address.retain_recent();
-        self.reviews_by_address.shrink_to_fit();
+        self.failures.prune(Instant::now());
     }
 
-    fn limit_reviews(&self, peer: IpAddr) -> Result<(), Status> {
-        self.reviews_by_address
-            .check_key(&peer)
-            .map_err(|_| rate_limited("too many unknown credentials from this address"))
+    fn invalid(&self) -> Status {
+        unauthenticated(format!(
+            "the credentials are not valid: use a ServiceAccount token for audience {} that has not expired",
+            self.audience
+        ))
     }
 
-    async fn review_token(&self, token: &str) -> Result<(Option<Caller>, Duration), Status> {
-        // A token that cannot be valid costs no TokenReview.
-        let Some(left) = time_left(token, &self.audience, SystemTime::now()) else {
-            return Ok((None, SHORT_TTL));
-        };
+    async fn review_token(&self, token: &str) -> Result<Option<Caller>, Status> {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 audiences: Some(vec![self.audience.clone()]),
@@ -155,30 +173,40 @@ impl Identity {
         };
         let review = self
             .api
-            .review(&review)
+            .review("", &review)
             .await
             .map_err(|e| unavailable("credentials", &e))?;
-        let caller = review.status.and_then(|s| caller_of(s, &self.audience));
-        let ttl = if caller.is_some() {
-            left.min(VALID_TOKEN_TTL)
-        } else {
-            SHORT_TTL
-        };
-        Ok((caller, ttl))
+        Ok(review.status.and_then(|s| caller_of(s, &self.audience)))
     }
 
-    /// The directory is a mounted Secret, whose files the kubelet replaces when it changes.
-    async fn find_api_key(&self, key: &str) -> Result<(Option<Caller>, Duration), Status> {
+    /// The directory is a mounted Secret, whose files the kubelet replaces when it changes. A key is valid only while
+    /// its ServiceAccount exists.
+    async fn find_api_key(&self, key: &str, now: Instant) -> Result<Option<Caller>, Status> {
         let Some(directory) = &self.api_keys else {
-            return Ok((None, SHORT_TTL));
+            return Ok(None);
         };
         let text = match tokio::fs::read_to_string(directory.join(file_name(key))).await {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((None, SHORT_TTL)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unavailable("API keys", &error)),
         };
-        Ok((service_account(text.trim()), SHORT_TTL))
+        let Some((namespace, name)) = service_account(text.trim()) else {
+            return Ok(None);
+        };
+        let read = async {
+            let found = self.api.get::<ServiceAccount>(namespace, name).await;
+            let found = found.map_err(|e| unavailable("API keys", &e))?;
+            let exists = found.is_some_and(|account| account.metadata.deletion_timestamp.is_none());
+            Ok::<_, Status>((exists, if exists { VALID_TTL } else { SHORT_TTL }))
+        };
+        let account = (namespace.to_owned(), name.to_owned());
+        let exists = self.service_accounts.get_or_fetch(&account, now, read).await?;
+        Ok(exists.then(|| Caller::service_account(namespace, name)))
     }
+}
+
+fn too_many_failures() -> Status {
+    rate_limited("too many invalid credentials from this address")
 }
 
 /// The caller that a TokenReview authenticated for `audience`. An authenticator without support for audiences returns
@@ -239,45 +267,5 @@ fn unavailable(what: &str, error: &dyn std::error::Error) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::api::authentication::v1::UserInfo;
-    use std::collections::BTreeMap;
-
-    const AUDIENCE: &str = "sandbox-operator.dev";
-
-    #[test]
-    fn only_a_service_account_authenticated_for_our_audience_is_a_caller() {
-        let review = |authenticated, audiences: &[&str], name: &str| {
-            let status = TokenReviewStatus {
-                authenticated: Some(authenticated),
-                audiences: Some(audiences.iter().map(ToString::to_string).collect()),
-                user: Some(UserInfo {
-                    username: Some(name.into()),
-                    groups: Some(vec!["g".into()]),
-                    extra: Some(BTreeMap::from([("k".into(), vec!["v".into()])])),
-                    uid: None,
-                }),
-                error: None,
-            };
-            caller_of(status, AUDIENCE)
-        };
-        let caller = review(true, &[AUDIENCE], "system:serviceaccount:team-a:bot").unwrap();
-        assert_eq!(
-            (caller.namespace.as_str(), caller.groups.len(), caller.extra.len()),
-            ("team-a", 1, 1)
-        );
-        assert_eq!(review(false, &[AUDIENCE], "system:serviceaccount:team-a:bot"), None);
-        assert_eq!(review(true, &[], "system:serviceaccount:team-a:bot"), None);
-        assert_eq!(review(true, &["other"], "system:serviceaccount:team-a:bot"), None);
-        for name in [
-            "alice",
-            "system:node:n1",
-            "system:serviceaccount::bot",
-            "system:serviceaccount:team-a:",
-        ] {
-            assert_eq!(review(true, &[AUDIENCE], name), None, "{name}");
-        }
-        assert_eq!(caller_of(TokenReviewStatus::default(), AUDIENCE), None);
-    }
-}
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,4 +1,5 @@
-//! Limits on what one caller may use of this replica, so that it cannot starve the others.
+//! Limits on what one caller and one tenant may use of this replica, so that they cannot starve the others. A tenant can
+//! create as many ServiceAccounts as it likes, so each limit of a caller has one of its tenant beside it.
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
@@ -9,10 +10,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 use crate::gateway::config;
-use crate::gateway::edge::body_budget::BodyBudget;
+use crate::gateway::edge::body_budget::{BodyBudget, BodyMemory};
 use crate::gateway::edge::log_search::LogSearchPermits;
+use crate::gateway::edge::refusals::Refusals;
 use crate::gateway::error::{rate_limited, reason, retry};
+use crate::net::{KeyedLimit, Peer};
 
+/// Bytes in flight of one call: its HTTP/2 window.
+pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
 /// Entries above which those without a call in flight are dropped.
 const MAX_IDLE: usize = 1024;
 /// Concurrent calls without credentials, over all peers: health checks, and streams (health watches, reflection).
@@ -20,16 +25,23 @@ const UNAUTHENTICATED_CALLS: usize = 512;
 const UNAUTHENTICATED_STREAMS: usize = 128;
 /// Concurrent log searches of one tenant.
 const LOG_SEARCHES: usize = 4;
+/// How many callers' worth of calls a tenant has.
+const CALLERS_PER_TENANT: u32 = 4;
 
 /// The limits of this replica, and their use.
 pub struct Limits {
     rate: DefaultKeyedRateLimiter<String>,
+    tenant_rate: DefaultKeyedRateLimiter<String>,
     clock: DefaultClock,
     users: Mutex<HashMap<String, Arc<User>>>,
     tenants: Mutex<HashMap<String, Arc<Tenant>>>,
-    body_bytes: Arc<Semaphore>,
+    connections: KeyedLimit<String>,
+    windows: Arc<Semaphore>,
+    bodies: Arc<BodyMemory>,
     unauthenticated_calls: Arc<Semaphore>,
     unauthenticated_streams: Arc<Semaphore>,
+    /// Limits the access log's lines of refused calls.
+    pub(crate) refusals: Arc<Refusals>,
     config: config::Limits,
 }
 
@@ -40,8 +52,10 @@ struct User {
     tenant: Arc<Tenant>,
 }
 
-/// What all users of a tenant share: a tenant can create as many ServiceAccounts as it likes.
+/// What all users of a tenant share.
 struct Tenant {
+    calls: Arc<Semaphore>,
+    windows: Arc<Semaphore>,
     body_bytes: Arc<Semaphore>,
     log_searches: LogSearchPermits,
 }
@@ -53,22 +67,29 @@ pub(crate) struct Admission {
     /// Permits to search logs.
     pub(crate) log_searches: LogSearchPermits,
     _user: Arc<User>,
-    _permit: OwnedSemaphorePermit,
+    _permits: Vec<OwnedSemaphorePermit>,
 }
 
 impl Limits {
     /// Limits of which nothing is used.
     pub fn new(config: &config::Limits) -> Limits {
         let positive = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(positive(config.requests_per_second)).allow_burst(positive(config.burst));
+        let quota = |callers: u32| {
+            Quota::per_second(positive(config.requests_per_second.saturating_mul(callers)))
+                .allow_burst(positive(config.burst.saturating_mul(callers)))
+        };
         Limits {
-            rate: DefaultKeyedRateLimiter::keyed(quota),
+            rate: DefaultKeyedRateLimiter::keyed(quota(1)),
+            tenant_rate: DefaultKeyedRateLimiter::keyed(quota(CALLERS_PER_TENANT)),
             clock: DefaultClock::default(),
             users: Mutex::default(),
             tenants: Mutex::default(),
+            connections: KeyedLimit::default(),
+            windows: semaphore((config.stream_bytes / STREAM_WINDOW).max(2)),
+            bodies: BodyMemory::new(config.large_body_bytes),
             unauthenticated_calls: Arc::new(Semaphore::new(UNAUTHENTICATED_CALLS)),
             unauthenticated_streams: Arc::new(Semaphore::new(UNAUTHENTICATED_STREAMS)),
-            body_bytes: semaphore(config.large_body_bytes),
+            refusals: Arc::default(),
             config: config.clone(),
         }
     }
@@ -78,20 +99,54 @@ impl Limits {
     /// # Errors
     /// RESOURCE_EXHAUSTED with a retry delay.
     pub(crate) fn admit(&self, user: &str, tenant: &str, streaming: bool) -> Result<Admission, Status> {
-        self.rate.check_key(&user.to_owned()).map_err(|until| {
-            let text = format!("more than {} calls per second", self.config.requests_per_second);
-            let delay = until.wait_time_from(self.clock.now());
-            retry(Code::ResourceExhausted, reason::RATE_LIMITED, text, delay)
-        })?;
+        for (rate, key, per_second) in [
+            (&self.rate, user, self.config.requests_per_second),
+            (
+                &self.tenant_rate,
+                tenant,
+                self.config.requests_per_second.saturating_mul(CALLERS_PER_TENANT),
+            ),
+        ] {
+            rate.check_key(&key.to_owned()).map_err(|until| {
+                let text = format!("more than {per_second} calls per second of {key}");
+                let delay = until.wait_time_from(self.clock.now());
+                retry(Code::ResourceExhausted, reason::RATE_LIMITED, text, delay)
+            })?;
+        }
         let user = self.user(user, tenant);
-        let (permits, limit, what) = if streaming {
-            (&user.streams, self.config.concurrent_streams, "streams")
-        } else {
-            (&user.calls, self.config.concurrent_calls, "calls")
+        let take = |permits: &Arc<Semaphore>, limit: u32, what: &str| {
+            let permit = permits.clone().try_acquire_owned();
+            permit.map_err(|_| rate_limited(format!("more than {limit} concurrent {what}")))
         };
-        let permit = permits.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| rate_limited(format!("more than {limit} concurrent {what}")))?;
-        Ok(self.admission(user, permit))
+        let permits = if streaming {
+            let (windows, limit) = (&user.tenant.windows, self.tenant_windows());
+            vec![
+                take(&user.streams, self.config.concurrent_streams, "streams")?,
+                take(windows, limit, "streams of the namespace")?,
+                take(&self.windows, 2 * limit, "streams of all namespaces")?,
+            ]
+        } else {
+            let limit = self.tenant_calls();
+            vec![
+                take(&user.calls, self.config.concurrent_calls, "calls")?,
+                take(&user.tenant.calls, limit, "calls of the namespace")?,
+            ]
+        };
+        Ok(self.admission(user, permits))
+    }
+
+    /// Lets the connection of an authorized call stay. It counts for the tenant of its first such call.
+    ///
+    /// # Errors
+    /// As [`Limits::admit`].
+    pub(crate) fn admit_connection(&self, peer: Option<&Peer>, tenant: &str) -> Result<(), Status> {
+        let limit = self.config.connections_per_namespace;
+        match peer {
+            Some(peer) if !peer.mark_authenticated_for(tenant, &self.connections, limit as usize) => {
+                Err(rate_limited(format!("more than {limit} connections of the namespace")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Admits a call of a method that needs no credentials.
@@ -106,36 +161,40 @@ impl Limits {
         };
         let permit = permits.clone().try_acquire_owned();
         let permit = permit.map_err(|_| rate_limited("too many concurrent calls without credentials"))?;
-        Ok(self.admission(self.user("", ""), permit))
+        Ok(self.admission(self.user("", ""), vec![permit]))
     }
 
-    fn admission(&self, user: Arc<User>, permit: OwnedSemaphorePermit) -> Admission {
-        let Tenant {
-            body_bytes,
-            log_searches,
-        } = &*user.tenant;
+    fn admission(&self, user: Arc<User>, permits: Vec<OwnedSemaphorePermit>) -> Admission {
         Admission {
-            budget: BodyBudget::new(body_bytes.clone(), self.tenant_body_bytes(), self.body_bytes.clone()),
-            log_searches: log_searches.clone(),
+            budget: BodyBudget::new(user.tenant.body_bytes.clone(), self.bodies.clone()),
+            log_searches: user.tenant.log_searches.clone(),
             _user: user,
-            _permit: permit,
+            _permits: permits,
         }
     }
 
     /// Drops the rates of users that are idle.
     pub(crate) fn prune(&self) {
-        self.rate.retain_recent();
-        self.rate.shrink_to_fit();
+        for rate in [&self.rate, &self.tenant_rate] {
+            rate.retain_recent();
+            rate.shrink_to_fit();
+        }
+        self.refusals.prune();
     }
 
     /// Bytes for large bodies that are not reserved.
     #[cfg(test)]
     pub(crate) fn free_body_bytes(&self) -> usize {
-        self.body_bytes.available_permits()
+        self.bodies.free()
     }
 
-    fn tenant_body_bytes(&self) -> u32 {
-        self.config.large_body_bytes / 2
+    /// At least one, so that a small configuration serves somebody.
+    fn tenant_windows(&self) -> u32 {
+        (self.config.stream_bytes / STREAM_WINDOW / 2).max(1)
+    }
+
+    fn tenant_calls(&self) -> u32 {
+        self.config.concurrent_calls.saturating_mul(CALLERS_PER_TENANT)
     }
 
     fn user(&self, user: &str, tenant: &str) -> Arc<User> {
@@ -143,7 +202,9 @@ impl Limits {
             calls: semaphore(self.config.concurrent_calls),
             streams: semaphore(self.config.concurrent_streams),
             tenant: get_or_insert(&self.tenants, tenant, || Tenant {
-                body_bytes: semaphore(self.tenant_body_bytes()),
+                calls: semaphore(self.tenant_calls()),
+                windows: semaphore(self.tenant_windows()),
+                body_bytes: semaphore(self.bodies.tenant_limit()),
                 log_searches: LogSearchPermits::new(LOG_SEARCHES),
             }),
         })

@@ -5,6 +5,7 @@ use prost_types::FileDescriptorSet;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::gateway::edge::caller::Permission;
 use crate::proto::DESCRIPTORS;
 
 /// The package of the gateway's services.
@@ -25,6 +26,8 @@ pub(crate) struct Method {
     pub(crate) name: String,
     /// Whether it needs no credentials.
     pub(crate) unauthenticated: bool,
+    /// What its caller must be permitted. Services check it again. None for methods that are not implemented.
+    pub(crate) permission: Option<Permission>,
     /// Whether the request or the response is a stream.
     pub(crate) streaming: bool,
     /// Largest request message in bytes.
@@ -35,6 +38,7 @@ static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| methods(&de
 static UNKNOWN: LazyLock<Method> = LazyLock::new(|| Method {
     name: "unknown".into(),
     unauthenticated: false,
+    permission: None,
     streaming: false,
     max_message: MAX_OTHER_MESSAGE,
 });
@@ -59,6 +63,7 @@ fn unauthenticated(name: &str, streaming: bool) -> Method {
     Method {
         name: name.into(),
         unauthenticated: true,
+        permission: None,
         streaming,
         max_message: MAX_UNAUTHENTICATED_MESSAGE,
     }
@@ -77,6 +82,7 @@ fn methods(set: &FileDescriptorSet) -> HashMap<String, Method> {
         let method = Method {
             name: format!("{service}/{}", m.name()),
             unauthenticated: false,
+            permission: permission(m.name()),
             streaming: m.client_streaming() || m.server_streaming(),
             max_message: match m.name() {
                 "CreateSandbox" | "CreateSandboxFromTemplate" => MAX_MESSAGE,
@@ -87,6 +93,22 @@ fn methods(set: &FileDescriptorSet) -> HashMap<String, Method> {
         (format!("/{PACKAGE}.{service}/{}", m.name()), method)
     })
     .collect()
+}
+
+fn permission(method: &str) -> Option<Permission> {
+    Some(match method {
+        "CreateSandbox" | "CreateSandboxFromTemplate" => Permission::Create,
+        "GetSandbox" => Permission::Get,
+        "ListSandboxes" | "ListAvailableRunners" | "GetAvailableRunner" => Permission::List,
+        "DeleteSandbox" => Permission::Delete,
+        "Exec" | "StreamExec" => Permission::Exec,
+        "StreamLogs" => Permission::Logs,
+        "ReadFile" => Permission::ReadFiles,
+        "WriteFile" => Permission::WriteFiles,
+        "GetVolume" | "ListVolumes" | "ValidateVolume" => Permission::GetVolumes,
+        "CreateVolume" | "UpdateVolume" | "DeleteVolume" => Permission::RegisterVolumes,
+        _ => return None,
+    })
 }
 
 /// The descriptors for reflection: the `served` services, and no internal ones.
@@ -141,6 +163,38 @@ mod tests {
         ] {
             assert_eq!(of(other), ("unknown", false, false, 4), "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_implemented_requires_a_permission() {
+        let implemented = [
+            "SandboxService",
+            "SandboxDataPlaneService",
+            "DiscoveryService",
+            "VolumeService",
+        ];
+        let mut open: Vec<&str> = METHODS
+            .values()
+            .filter(|m| m.permission.is_none())
+            .filter_map(|m| m.name.split_once('/'))
+            .filter(|(service, _)| implemented.contains(service))
+            .map(|(_, method)| method)
+            .collect();
+        open.sort_unstable();
+        assert_eq!(
+            open,
+            [
+                "ConnectSandbox",
+                "CreateFileSystemSnapshot",
+                "CreateSandboxFromFile",
+                "DeleteFileSystemSnapshot",
+                "GetFileSystemSnapshot",
+                "GetSandboxBuildLogs",
+                "ListFileSystemSnapshots",
+                "PurgeSandboxes",
+            ]
+        );
+        assert_eq!(HEALTH.permission, None);
     }
 
     #[test]

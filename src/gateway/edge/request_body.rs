@@ -1,5 +1,5 @@
-//! Request bodies: messages are limited by their announced size, and large ones reserve memory before they are
-//! buffered.
+//! Request bodies: messages are limited by their announced size, and large ones reserve memory before
+//! they are buffered.
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -9,21 +9,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
-use crate::gateway::edge::body_budget::{BodyBudget, SMALL_BODY};
+use crate::gateway::edge::body_budget::{BodyBudget, MAX_TRANSFER, SMALL_BODY, transfer_time};
 use crate::gateway::error::{reason, status};
 
-/// Longest duration of the upload of a large message, from its reservation on.
-const MAX_UPLOAD: Duration = Duration::from_secs(120);
-/// How long the upload of a large message may stall. Beyond that it must arrive at [`MIN_RATE`], since other calls wait
-/// for its memory.
-const MAX_STALL: Duration = Duration::from_secs(10);
-/// Bytes per second.
-const MIN_RATE: usize = 256 << 10;
+/// Of larger messages, [`LARGE_ARRIVED`] bytes arrive before they reserve memory, of others [`SMALL_BODY`].
+const MEDIUM_BODY: usize = 1 << 20;
+const LARGE_ARRIVED: usize = 256 << 10;
 
 /// In a request's extensions: whether its body ended because the client aborted the call.
 #[derive(Clone, Debug, Default)]
@@ -45,8 +40,7 @@ impl Aborted {
 type Pending = (BoxFuture<'static, Result<(), Status>>, Frame<Bytes>);
 
 /// A request body. gRPC announces the size of each message, so that too large ones end before they are read. A large
-/// message reserves memory once more of it has arrived than a small message has; HTTP/2's flow control holds the sender
-/// back meanwhile.
+/// message reserves memory once a part of it has arrived; HTTP/2's flow control holds the sender back meanwhile.
 pub(crate) struct MeteredBody {
     body: Body,
     lengths: Lengths,
@@ -60,7 +54,7 @@ pub(crate) struct MeteredBody {
 /// A message that has arrived in part.
 struct Incoming {
     bytes: usize,
-    /// Whether it has its reservation, or needs none.
+    /// Whether it has its reservation.
     reserved: bool,
     since: Instant,
     /// Ends the call if the rest has not arrived.
@@ -71,25 +65,33 @@ impl Incoming {
     fn new(bytes: usize) -> Incoming {
         Incoming {
             bytes,
-            reserved: bytes <= SMALL_BODY,
+            reserved: false,
             since: Instant::now(),
-            deadline: Box::pin(tokio::time::sleep(MAX_UPLOAD)),
+            deadline: Box::pin(tokio::time::sleep(MAX_TRANSFER)),
         }
+    }
+
+    /// How many bytes to reserve once `arrived` have arrived: all, since calls that hold a part and wait for the rest
+    /// would block each other. Much must have arrived of a message for which much is reserved.
+    fn to_reserve(&self, arrived: usize) -> Option<usize> {
+        let free = if self.bytes > MEDIUM_BODY {
+            LARGE_ARRIVED
+        } else {
+            SMALL_BODY
+        };
+        (!self.reserved && arrived > free).then_some(self.bytes)
     }
 
     /// Its upload time starts with the reservation.
     fn set_reserved(&mut self) {
         (self.reserved, self.since) = (true, Instant::now());
-        self.deadline.as_mut().reset(self.since + MAX_STALL);
+        self.deadline.as_mut().reset(self.since + transfer_time(0));
     }
 
     /// Extends the deadline by what has arrived.
     fn extend_deadline(&mut self, arrived: usize) {
-        if self.reserved && self.bytes > SMALL_BODY {
-            let earned = Duration::from_secs((arrived / MIN_RATE) as u64);
-            self.deadline
-                .as_mut()
-                .reset(self.since + (MAX_STALL + earned).min(MAX_UPLOAD));
+        if self.reserved {
+            self.deadline.as_mut().reset(self.since + transfer_time(arrived));
         }
     }
 }
@@ -135,14 +137,14 @@ impl MeteredBody {
         if announced > 0 {
             // The message before it was passed on.
             self.budget.release_request();
-            self.incoming = (left > 0).then(|| Incoming::new(self.lengths.last));
+            self.incoming = (left > 0 || self.lengths.last > SMALL_BODY).then(|| Incoming::new(self.lengths.last));
         }
         let Some(incoming) = &mut self.incoming else {
             return Ok(None);
         };
         let arrived = incoming.bytes - left;
-        if !incoming.reserved && arrived > SMALL_BODY {
-            return Ok(Some(incoming.bytes));
+        if let Some(bytes) = incoming.to_reserve(arrived) {
+            return Ok(Some(bytes));
         }
         incoming.extend_deadline(arrived);
         if left == 0 {

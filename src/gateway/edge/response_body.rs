@@ -1,6 +1,8 @@
 //! Response bodies: tracked to their end, and large ones sent in chunks within a time limit.
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,12 +13,14 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::gateway::edge::access_log::Record;
-use crate::gateway::edge::body_budget::{BodyBudget, SMALL_BODY};
+use crate::gateway::edge::body_budget::BodyBudget;
 use crate::gateway::edge::limits::Admission;
 use crate::gateway::error::{reason, status};
 
 /// Time in which the client must read a large response.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// Messages above this size are sent in chunks.
+const LARGE: usize = 256 << 10;
 /// Bytes of a chunk of a large response.
 const CHUNK: usize = 64 << 10;
 
@@ -26,6 +30,8 @@ pub(crate) struct TrackedBody {
     record: Record,
     admission: Option<Admission>,
     large: Option<Large>,
+    /// Completes when the call must end, since it has held memory for too long.
+    overdue: Option<BoxFuture<'static, Status>>,
 }
 
 /// A large message. A client that does not read it in time gets no more of it, so that other calls get the memory.
@@ -72,11 +78,13 @@ impl Large {
 impl TrackedBody {
     /// Tracks `body` to the end of its call, when the admission is released.
     pub(crate) fn new(body: Body, record: Record, admission: Option<Admission>) -> TrackedBody {
+        let overdue = admission.as_ref().map(|a| a.budget.clone().overdue().boxed());
         TrackedBody {
             body,
             record,
             admission,
             large: None,
+            overdue,
         }
     }
 
@@ -89,7 +97,7 @@ impl TrackedBody {
         }
         let next = ready!(http_body::Body::poll_frame(Pin::new(&mut self.body), cx));
         match next {
-            Some(Ok(frame)) if frame.data_ref().is_some_and(|data| data.len() > SMALL_BODY) => {
+            Some(Ok(frame)) if frame.data_ref().is_some_and(|data| data.len() > LARGE) => {
                 let data = frame.into_data().unwrap_or_default();
                 self.large = Some(Large::new(data, self.admission.as_ref().map(|a| a.budget.clone())));
                 self.poll_inner(cx)
@@ -104,7 +112,17 @@ impl http_body::Body for TrackedBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let next = ready!(self.poll_inner(cx));
+        let next = match self.poll_inner(cx) {
+            Poll::Ready(next) => next,
+            Poll::Pending => {
+                let Some(overdue) = &mut self.overdue else {
+                    return Poll::Pending;
+                };
+                let status = ready!(overdue.poll_unpin(cx));
+                self.overdue = None;
+                Some(Err(status))
+            }
+        };
         match &next {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {

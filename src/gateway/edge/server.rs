@@ -10,6 +10,7 @@ use tonic::transport::Server;
 
 use crate::gateway::edge::auth::AuthLayer;
 use crate::gateway::edge::connection::Connection;
+use crate::gateway::edge::limits::STREAM_WINDOW;
 
 /// Pings on every connection: long streams are idle, and a connection whose peer is gone must end.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -19,8 +20,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 /// Concurrent calls on one connection.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
-/// Bytes in flight of one call and of one connection.
-const STREAM_WINDOW: u32 = 256 << 10;
+/// Bytes in flight of one connection.
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of request headers, of which credentials are the largest.
 const MAX_HEADERS: u32 = 32 << 10;

@@ -2,6 +2,7 @@ use super::*;
 use crate::gateway::edge::body_budget::SMALL_BODY;
 use futures::FutureExt;
 use std::time::Duration;
+use tonic::transport::server::Connected;
 use tonic_types::StatusExt;
 
 fn limits(requests_per_second: u32, burst: u32) -> Limits {
@@ -11,7 +12,6 @@ fn limits(requests_per_second: u32, burst: u32) -> Limits {
         concurrent_calls: 2,
         concurrent_streams: 1,
         large_body_bytes: 100,
-        connections: 1,
         ..config::Limits::default()
     })
 }
@@ -115,4 +115,62 @@ fn users_without_calls_are_dropped() {
     );
     assert!(limits.users.lock().unwrap().contains_key("kept"));
     drop(kept);
+}
+
+#[test]
+fn many_accounts_of_a_tenant_have_four_times_what_one_has() {
+    let limits = limits(10, 10);
+    let calls: Vec<_> = (0..8)
+        .map(|i| limits.admit(&format!("a{i}"), "t", false).unwrap())
+        .collect();
+    assert!(limits.admit("b", "t", false).is_err() && limits.admit("e", "u", false).is_ok());
+    drop(calls);
+    let admitted = (0..100)
+        .filter(|i| limits.admit(&format!("c{i}"), "t", false).is_ok())
+        .count();
+    assert!(admitted < 40, "{admitted} calls, four times the burst of one account");
+    assert!(limits.admit("d", "u", false).is_ok());
+}
+
+#[test]
+fn a_tenant_has_half_of_the_memory_for_the_windows_of_streams() {
+    let limits = Limits::new(&config::Limits {
+        stream_bytes: 8 * STREAM_WINDOW,
+        ..config::Limits::default()
+    });
+    let admit = |tenant: &str, count: u32| -> Vec<Admission> {
+        let accounts = (0..count).map(|i| format!("{tenant}{i}"));
+        accounts
+            .map_while(|account| limits.admit(&account, tenant, true).ok())
+            .collect()
+    };
+    let (a, b) = (admit("a", 10), admit("b", 10));
+    assert_eq!((a.len(), b.len()), (4, 4));
+    assert!(admit("c", 1).is_empty(), "all of it is in use");
+    drop(a);
+    assert_eq!(admit("c", 10).len(), 4);
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_connections() {
+    let limits = Limits::new(&config::Limits {
+        connections_per_namespace: 1,
+        ..config::Limits::default()
+    });
+    let connection = || {
+        let unauthenticated = crate::net::UnauthenticatedConn::new(Duration::from_secs(10), None);
+        crate::net::Connection::new((), ([10, 0, 0, 1], 1).into(), unauthenticated, ())
+    };
+    let peer = |connection: &crate::net::Connection<(), ()>| Connected::connect_info(connection);
+    let (first, second) = (connection(), connection());
+    assert!(limits.admit_connection(Some(&peer(&first)), "a").is_ok());
+    assert!(
+        limits.admit_connection(Some(&peer(&first)), "a").is_ok(),
+        "another call"
+    );
+    assert!(limits.admit_connection(Some(&peer(&second)), "a").is_err());
+    assert!(limits.admit_connection(Some(&peer(&second)), "b").is_ok());
+    drop(first);
+    assert!(limits.admit_connection(Some(&peer(&connection())), "a").is_ok());
+    assert!(limits.admit_connection(None, "a").is_ok());
 }

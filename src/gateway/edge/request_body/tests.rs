@@ -1,6 +1,7 @@
 use super::*;
 use crate::gateway::config;
 use crate::gateway::edge::limits::Limits;
+use std::time::Duration;
 
 #[test]
 fn lengths_are_found_wherever_the_data_is_split() {
@@ -62,15 +63,15 @@ impl http_body::Body for Stalling {
     }
 }
 
-/// Bytes reserved for a message of 1 MiB of which `arrived` bytes have come, and how the call ends if no more do.
-async fn stalled_after(arrived: usize) -> (usize, Option<Code>) {
-    let total = 4 << 20;
+/// Bytes reserved for a message of this size of which `arrived` bytes have come, and how the call ends if no more do.
+async fn stalled_after(size: usize, arrived: usize) -> (usize, Option<Code>) {
+    let total = 8 << 20;
     let limits = Limits::new(&config::Limits {
         large_body_bytes: total,
         ..Default::default()
     });
     let mut message = vec![0];
-    message.extend((1_u32 << 20).to_be_bytes());
+    message.extend(u32::try_from(size).unwrap().to_be_bytes());
     message.extend(vec![0; arrived]);
     let frames = message.chunks(16 << 10).map(Bytes::copy_from_slice).collect();
     let admission = limits.admit("a", "t", false).unwrap();
@@ -85,16 +86,31 @@ async fn stalled_after(arrived: usize) -> (usize, Option<Code>) {
         frame.unwrap().unwrap();
     }
     let reserved = total as usize - limits.free_body_bytes();
-    let end = tokio::time::timeout(2 * MAX_STALL, next()).await;
+    let end = tokio::time::timeout(2 * transfer_time(0), next()).await;
     (reserved, end.ok().map(|end| end.unwrap().unwrap_err().code()))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_message_reserves_memory_once_much_of_it_has_arrived_and_must_not_stall_then() {
-    assert_eq!(stalled_after(100).await, (0, None), "only announced");
+async fn a_large_message_reserves_memory_once_a_part_has_arrived_and_must_not_stall_then() {
+    assert_eq!(stalled_after(1 << 20, 100).await, (0, None), "only announced");
     assert_eq!(
-        stalled_after(SMALL_BODY + 1).await,
+        stalled_after(1 << 20, SMALL_BODY + 1).await,
         (1 << 20, Some(Code::DeadlineExceeded))
     );
-    assert_eq!(stalled_after(1 << 20).await, (1 << 20, None), "it is complete");
+    assert_eq!(
+        stalled_after(2 << 20, LARGE_ARRIVED).await,
+        (0, None),
+        "too little of it"
+    );
+    assert_eq!(
+        stalled_after(2 << 20, LARGE_ARRIVED + 1).await,
+        (2 << 20, Some(Code::DeadlineExceeded))
+    );
+    assert_eq!(stalled_after(1 << 20, 1 << 20).await, (1 << 20, None), "it is complete");
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_above_16_kib_reserve_memory() {
+    assert_eq!(stalled_after(SMALL_BODY, SMALL_BODY).await, (0, None));
+    assert_eq!(stalled_after(100_000, 100_000).await, (100_000, None));
 }
