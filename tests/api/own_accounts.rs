@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::fmt::Debug;
 
 use crate::server::Server;
+use sandbox_operator::api::Sandbox;
 
 const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 const OPERATOR: &str = "sandbox-operator";
@@ -376,4 +377,23 @@ async fn the_gateway_executes_nothing_but_the_agent() {
     );
     assert!(denied(&shell), "{shell:?}");
     assert!(denied(&other_pod), "{other_pod:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster"]
+async fn only_the_gateway_records_who_requested_a_sandbox() {
+    let server = Server::new("created-by").await;
+    let gateway = Account::new(GATEWAY, server.namespace()).await;
+    let client = Client::try_default().await.unwrap();
+    let namespace = server.namespace().into();
+    let tenant = Account { client, namespace };
+    let sandbox = |annotations: Value| json!({"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox", "spec": {}, "metadata": {"name": "a", "annotations": annotations}});
+    let forged = sandbox(json!({"sandbox-operator.dev/created-by": "system:serviceaccount:a:b"}));
+    assert_eq!(gateway.create::<Sandbox>(&forged).await, Ok(()));
+    assert_eq!(tenant.create::<Sandbox>(&sandbox(json!({}))).await, Ok(()));
+    let refused = tenant.create::<Sandbox>(&forged).await.unwrap_err();
+    assert!(
+        refused.contains("sandbox-operator.dev/created-by is set by the gateway"),
+        "{refused}"
+    );
 }
