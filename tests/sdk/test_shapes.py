@@ -176,6 +176,7 @@ def test_commands_run_as_the_requested_user(defaults):
         ({"environment_variables": {"NOT A NAME": "x"}}, "environment_variables"),
         ({"max_lifetime_seconds": 2_592_001}, "max_lifetime_seconds"),
         ({"annotations": {"sandbox-operator.dev/x": "y"}}, "annotations"),
+        ({"annotations": {"vault.hashicorp.com/agent-inject": "true"}}, r"must be a key that matches one of \*.*sandboxes.constraints.podAnnotationKeys"),
         ({"mounted_files": [{"mount_path": "../../etc/passwd", "file_content": b"x"}]}, "files"),
         ({"network": NetworkOptions(egress=[EgressRule(cidr="10.0.0.1/8")])}, r"egress\[0\].cidr.cidr: must have no bits .* write 10.0.0.0/8"),
         ({"network": NetworkOptions(egress=[EgressRule(cidr="169.254.169.254/32")])}, r"egress\[0\].cidr.cidr: must contain an address"),
