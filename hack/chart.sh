@@ -51,6 +51,12 @@ check --set podAnnotations.build=7,sandboxes.defaults.limits.cpu=1,sandboxes.con
 # With the values of an older chart (helm upgrade --reuse-values).
 check --set sandboxes.constraints=null,admissionPolicies=null
 
+# The programs refuse null where they expect a list.
+if quiet_helm template chart-test "$chart" --namespace default | grep -E '^    +(never|notByDefault|apiServer|nat64Prefixes|watchNamespaces): null'; then
+  echo "a list of a configuration is null" >&2
+  exit 1
+fi
+
 refuses "additional properties 'nonsense' not allowed" --set nonsense=1
 refuses 'sandboxes.defaults.limits.memory: "2GB" is not a quantity: write 2G for powers of 1000, or 2Gi' --set sandboxes.defaults.limits.memory=2GB
 refuses 'sandboxes.defaults.sharedMemory: "64MB" is not a quantity: write 64M for powers of 1000, or 64Mi' --set sandboxes.defaults.sharedMemory=64MB
