@@ -1,7 +1,7 @@
 //! How a sandbox ends, and every way in which one does not start: each documented reason by a real case.
 
 use crate::nodes::FakeNode;
-use crate::support::{Case, Scene, light, outcome, sh, with};
+use crate::support::{Case, TestNamespace, light, outcome, sh, with};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
@@ -120,63 +120,54 @@ fn cases() -> Vec<Case> {
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn every_ending_has_its_state_reason_and_exit_code() {
-    let scene = Scene::new("endings").await;
-    let wrong = scene.run_all(cases()).await;
+    let ns = TestNamespace::new("endings").await;
+    let wrong = ns.run_all(cases()).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    scene.end().await;
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn what_a_sandbox_waits_for_is_shown() {
-    let scene = Scene::new("waiting").await;
-    let node = FakeNode::silent(&scene).await;
-    scene
-        .sandbox("scheduling", json!({"nodeSelector": {"no-node": "has-this"}}))
+    let ns = TestNamespace::new("waiting").await;
+    let node = FakeNode::silent(&ns).await;
+    ns.sandbox("scheduling", json!({"nodeSelector": {"no-node": "has-this"}}))
         .await;
-    scene.sandbox("starting", node.take(json!({}))).await;
-    let unschedulable = scene.waits_for("scheduling", "Unschedulable").await;
+    ns.sandbox("starting", node.take(json!({}))).await;
+    let unschedulable = ns.waits_for("scheduling", "Unschedulable").await;
     // What a scheduler says that is itself in trouble.
     let condition = json!({"type": "PodScheduled", "status": "False", "reason": "SchedulerError"});
-    scene
-        .patch_status::<Pod>(&unschedulable.pod_name.unwrap(), json!({"conditions": [condition]}))
+    ns.patch_status::<Pod>(&unschedulable.pod_name.unwrap(), json!({"conditions": [condition]}))
         .await;
-    assert_eq!(
-        scene.waits_for("scheduling", "Scheduling").await.state.as_str(),
-        "PENDING"
-    );
-    assert_eq!(scene.waits_for("starting", "Starting").await.state.as_str(), "CREATING");
+    assert_eq!(ns.waits_for("scheduling", "Scheduling").await.state.as_str(), "PENDING");
+    assert_eq!(ns.waits_for("starting", "Starting").await.state.as_str(), "CREATING");
     // A kubelet that says nothing.
-    scene
-        .sandbox("silent", node.take(json!({"startTimeoutSeconds": 5})))
-        .await;
-    assert_eq!(outcome(&scene.ended("silent").await), ("FAILED", "StartTimeout", None));
+    ns.sandbox("silent", node.take(json!({"startTimeoutSeconds": 5}))).await;
+    assert_eq!(outcome(&ns.ended("silent").await), ("FAILED", "StartTimeout", None));
     node.end().await;
-    scene.end().await;
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_volume_without_its_source_is_reported_and_mounted_once_that_exists() {
-    let scene = Scene::new("volume").await;
+    let ns = TestNamespace::new("volume").await;
     let file = json!({"path": "/f", "configMapKeyRef": {"name": "late", "key": "k"}});
-    scene
-        .sandbox("a", light(with(sh("cat /f"), json!({"files": [file]}))))
+    ns.sandbox("a", light(with(sh("cat /f"), json!({"files": [file]}))))
         .await;
-    let status = scene.waits_for("a", "VolumeNotReady").await;
+    let status = ns.waits_for("a", "VolumeNotReady").await;
     assert_eq!(status.state.as_str(), "CREATING");
     assert!(status.message.unwrap().contains("\"late\" not found"));
-    scene
-        .create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}}))
+    ns.create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}}))
         .await;
-    assert_eq!(outcome(&scene.ended("a").await), ("COMPLETED", "Completed", Some(0)));
-    scene.end().await;
+    assert_eq!(outcome(&ns.ended("a").await), ("COMPLETED", "Completed", Some(0)));
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_secret_of_the_environment_may_be_created_later() {
-    let scene = Scene::new("env").await;
+    let ns = TestNamespace::new("env").await;
     let from = |kind: &str| json!({"envFrom": [{kind: {"name": "late"}}]});
     let key = json!({"env": [{"name": "k", "valueFrom": {"secretKeyRef": {"name": "late", "key": "k"}}}]});
     let cases = [
@@ -185,64 +176,60 @@ async fn a_secret_of_the_environment_may_be_created_later() {
         ("key", key),
     ];
     for (name, spec) in cases.clone() {
-        scene.sandbox(name, light(with(sh("test $k = v"), spec))).await;
+        ns.sandbox(name, light(with(sh("test $k = v"), spec))).await;
     }
     for (name, _) in &cases {
-        let status = scene.waits_for(name, "CreateContainerConfigError").await;
+        let status = ns.waits_for(name, "CreateContainerConfigError").await;
         assert_eq!(status.state.as_str(), "CREATING");
         assert!(status.message.unwrap().contains("\"late\" not found"));
     }
-    scene
-        .create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}}))
+    ns.create::<ConfigMap>(json!({"metadata": {"name": "late"}, "data": {"k": "v"}}))
         .await;
-    scene
-        .create::<Secret>(json!({"metadata": {"name": "late"}, "stringData": {"k": "v"}}))
+    ns.create::<Secret>(json!({"metadata": {"name": "late"}, "stringData": {"k": "v"}}))
         .await;
     for (name, _) in cases {
         assert_eq!(
-            outcome(&scene.ended(name).await),
+            outcome(&ns.ended(name).await),
             ("COMPLETED", "Completed", Some(0)),
             "{name}"
         );
     }
-    scene.end().await;
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn each_end_is_an_event() {
-    let scene = Scene::new("events").await;
-    scene.sandbox("completed", light(sh("true"))).await;
-    scene.sandbox("failed", light(sh("exit 3"))).await;
-    scene.sandbox("stopped", light(json!({}))).await;
-    scene
-        .sandbox("expired", light(with(json!({}), json!({"maxLifetimeSeconds": 5}))))
+    let ns = TestNamespace::new("events").await;
+    ns.sandbox("completed", light(sh("true"))).await;
+    ns.sandbox("failed", light(sh("exit 3"))).await;
+    ns.sandbox("stopped", light(json!({}))).await;
+    ns.sandbox("expired", light(with(json!({}), json!({"maxLifetimeSeconds": 5}))))
         .await;
-    scene.running("stopped").await;
-    scene.stop("stopped").await;
-    scene
-        .eventually("four events", || async {
-            let events = scene.api::<Event>().list(&ListParams::default()).await.unwrap();
-            let of_end = |e: Event| Some((e.regarding?.name?, e.type_?, e.reason?));
-            let mut seen: Vec<_> = events.into_iter().filter(is_of_sandbox).filter_map(of_end).collect();
-            seen.sort();
-            let wanted = [
-                ("completed", "Normal", "Completed"),
-                ("expired", "Normal", "LifetimeExceeded"),
-                ("failed", "Warning", "Error"),
-                ("stopped", "Normal", "Stopped"),
-            ];
-            let wanted: Vec<_> = wanted
-                .map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
-                .into();
-            if seen == wanted {
-                Ok(())
-            } else {
-                Err(format!("{seen:?}"))
-            }
-        })
-        .await;
-    scene.end().await;
+    ns.running("stopped").await;
+    ns.stop("stopped").await;
+    ns.eventually("four events", || async {
+        let events = ns.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let of_end = |e: Event| Some((e.regarding?.name?, e.type_?, e.reason?));
+        let mut seen: Vec<_> = events.into_iter().filter(is_of_sandbox).filter_map(of_end).collect();
+        seen.sort();
+        let wanted = [
+            ("completed", "Normal", "Completed"),
+            ("expired", "Normal", "LifetimeExceeded"),
+            ("failed", "Warning", "Error"),
+            ("stopped", "Normal", "Stopped"),
+        ];
+        let wanted: Vec<_> = wanted
+            .map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+            .into();
+        if seen == wanted {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    })
+    .await;
+    ns.end().await;
 }
 
 fn is_of_sandbox(event: &Event) -> bool {
@@ -255,120 +242,101 @@ fn is_of_sandbox(event: &Event) -> bool {
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_pod_that_never_ran_is_deleted_and_its_record_is_kept() {
-    let scene = Scene::new("never-ran").await;
+    let ns = TestNamespace::new("never-ran").await;
     let image = json!({"containerImage": "registry.invalid/nothing:1"});
-    scene.sandbox("stopped", light(image.clone())).await;
-    scene
-        .sandbox("expired", light(with(image, json!({"maxLifetimeSeconds": 30}))))
+    ns.sandbox("stopped", light(image.clone())).await;
+    ns.sandbox("expired", light(with(image, json!({"maxLifetimeSeconds": 30}))))
         .await;
-    scene.waits_for("stopped", "ImagePullError").await;
-    scene.stop("stopped").await;
-    assert_eq!(outcome(&scene.ended("stopped").await), ("TERMINATED", "Stopped", None));
-    assert_eq!(
-        outcome(&scene.ended("expired").await),
-        ("FAILED", "ImagePullError", None)
-    );
-    scene
-        .eventually("both pods to go", || async {
-            let pods = scene.count::<Pod>().await;
-            if pods == 0 { Ok(()) } else { Err(format!("{pods} pods")) }
-        })
-        .await;
-    assert_eq!(scene.count::<sandbox_operator::api::Sandbox>().await, 2);
-    scene.end().await;
+    ns.waits_for("stopped", "ImagePullError").await;
+    ns.stop("stopped").await;
+    assert_eq!(outcome(&ns.ended("stopped").await), ("TERMINATED", "Stopped", None));
+    assert_eq!(outcome(&ns.ended("expired").await), ("FAILED", "ImagePullError", None));
+    ns.eventually("both pods to go", || async {
+        let pods = ns.count::<Pod>().await;
+        if pods == 0 { Ok(()) } else { Err(format!("{pods} pods")) }
+    })
+    .await;
+    assert_eq!(ns.count::<sandbox_operator::api::Sandbox>().await, 2);
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_record_keeps_times_pod_and_logs() {
-    let scene = Scene::new("record").await;
-    scene.sandbox("record", sh("echo out; echo err >&2; exit 4")).await;
-    let status = scene.ended("record").await;
+    let ns = TestNamespace::new("record").await;
+    ns.sandbox("record", sh("echo out; echo err >&2; exit 4")).await;
+    let status = ns.ended("record").await;
     let (started, finished) = (status.started_at.unwrap().0, status.finished_at.unwrap().0);
     assert!(started <= finished);
     assert!(status.expires_at.unwrap().0 > finished);
-    let logs = scene.logs(&status.pod_name.unwrap()).await;
+    let logs = ns.logs(&status.pod_name.unwrap()).await;
     assert!(logs.contains("out\n") && logs.contains("err\n"), "{logs}");
-    scene.end().await;
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_sandbox_waits_for_quota() {
-    let scene = Scene::new("quota").await;
-    scene
-        .create::<ResourceQuota>(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}))
+    let ns = TestNamespace::new("quota").await;
+    ns.create::<ResourceQuota>(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}))
         .await;
-    scene
-        .eventually("the quota to be in force", || async {
-            let quota = scene
-                .api::<ResourceQuota>()
-                .get("none")
-                .await
-                .map_err(|e| e.to_string())?;
-            quota
-                .status
-                .and_then(|s| s.hard)
-                .map(drop)
-                .ok_or_else(|| "no status".into())
-        })
-        .await;
-    scene.sandbox("quota", sh("true")).await;
-    let status = scene.waits_for("quota", "QuotaExceeded").await;
+    ns.eventually("the quota to be in force", || async {
+        let quota = ns.api::<ResourceQuota>().get("none").await.map_err(|e| e.to_string())?;
+        quota
+            .status
+            .and_then(|s| s.hard)
+            .map(drop)
+            .ok_or_else(|| "no status".into())
+    })
+    .await;
+    ns.sandbox("quota", sh("true")).await;
+    let status = ns.waits_for("quota", "QuotaExceeded").await;
     assert_eq!(status.state.as_str(), "PENDING");
-    scene
-        .patch::<ResourceQuota>("none", json!({"spec": {"hard": {"pods": "5"}}}))
+    ns.patch::<ResourceQuota>("none", json!({"spec": {"hard": {"pods": "5"}}}))
         .await;
-    assert_eq!(
-        outcome(&scene.ended("quota").await),
-        ("COMPLETED", "Completed", Some(0))
-    );
-    scene.end().await;
+    assert_eq!(outcome(&ns.ended("quota").await), ("COMPLETED", "Completed", Some(0)));
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn pod_security_refuses_baseline_and_admits_restricted() {
-    let scene = Scene::labelled("security", json!({"pod-security.kubernetes.io/enforce": "restricted"})).await;
+    let ns = TestNamespace::labelled("security", json!({"pod-security.kubernetes.io/enforce": "restricted"})).await;
     let rootless = json!({"hostUsers": true, "runAsUser": 1000});
-    scene
-        .sandbox("refused", with(sh("true"), json!({"hostUsers": true})))
+    ns.sandbox("refused", with(sh("true"), json!({"hostUsers": true})))
         .await;
-    scene
-        .sandbox(
-            "admitted",
-            with(
-                with(sh("id -u"), rootless),
-                json!({"securityProfile": "Restricted", "readOnlyRootFilesystem": true}),
-            ),
-        )
-        .await;
-    let refused = scene.ended("refused").await;
+    ns.sandbox(
+        "admitted",
+        with(
+            with(sh("id -u"), rootless),
+            json!({"securityProfile": "Restricted", "readOnlyRootFilesystem": true}),
+        ),
+    )
+    .await;
+    let refused = ns.ended("refused").await;
     assert_eq!(outcome(&refused), ("FAILED", "PolicyRejected", None));
     assert!(refused.message.unwrap().contains("violates PodSecurity"));
-    let admitted = scene.ended("admitted").await;
+    let admitted = ns.ended("admitted").await;
     assert_eq!(
         outcome(&admitted),
         ("COMPLETED", "Completed", Some(0)),
         "{:?}",
         admitted.message
     );
-    scene.end().await;
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_record_is_deleted_after_its_time_to_live() {
-    let scene = Scene::new("ttl").await;
-    scene
-        .sandbox("ttl", with(sh("true"), json!({"ttlSecondsAfterFinished": 0})))
+    let ns = TestNamespace::new("ttl").await;
+    ns.sandbox("ttl", with(sh("true"), json!({"ttlSecondsAfterFinished": 0})))
         .await;
-    scene.gone::<sandbox_operator::api::Sandbox>("ttl").await;
-    scene
-        .eventually("its children to go", || async {
-            let pods = scene.count::<Pod>().await;
-            if pods == 0 { Ok(()) } else { Err(format!("{pods} pods")) }
-        })
-        .await;
-    scene.end().await;
+    ns.gone::<sandbox_operator::api::Sandbox>("ttl").await;
+    ns.eventually("its children to go", || async {
+        let pods = ns.count::<Pod>().await;
+        if pods == 0 { Ok(()) } else { Err(format!("{pods} pods")) }
+    })
+    .await;
+    ns.end().await;
 }

@@ -1,6 +1,6 @@
 //! Files and directories of containers whose user is not root.
 
-use crate::support::{Case, Scene, light, outcome, with};
+use crate::support::{Case, TestNamespace, light, outcome, with};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
@@ -26,9 +26,9 @@ fn completed(name: &'static str, spec: Value, text: &str) -> Case {
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn files_belong_to_the_user_of_their_container() {
-    let scene = Scene::new("files").await;
+    let ns = TestNamespace::new("files").await;
     let secret = json!({"metadata": {"name": "ssh"}, "stringData": {"key": "secret"}});
-    scene.create::<Secret>(secret).await;
+    ns.create::<Secret>(secret).await;
     let modes = [("a", 0o400), ("b", 0o600), ("c", 0o755), ("d", 0o644)];
     let absolute = modes.map(|(name, mode)| file(&format!("/home/me/.ssh/{name}"), mode));
     let relative = modes.map(|(name, mode)| file(&format!("sub/{name}"), mode));
@@ -44,7 +44,7 @@ async fn files_belong_to_the_user_of_their_container() {
         "mounts": [{"name": "work", "mountPath": "/work"}], "workingDir": "/work",
         "command": ["sh", "-c", format!("({CHECK} check /etc/side/key 2000:0 400; check rel 2000:0 400; echo fine) > /work/seen 2>&1; sleep 1000")]});
     let restricted = json!({"securityProfile": "Restricted", "readOnlyRootFilesystem": true});
-    let wrong = scene
+    let wrong = ns
         .run_all([
             completed("absolute", user(json!({"files": absolute})), &checks("/home/me/.ssh", "1000:100")),
             completed(
@@ -97,10 +97,10 @@ async fn files_belong_to_the_user_of_their_container() {
         script("true"),
         json!({"files": [file("rel", 0o400)], "workingDir": "/etc"}),
     ));
-    scene.sandbox("not-writable", spec).await;
-    let status = scene.ended("not-writable").await;
+    ns.sandbox("not-writable", spec).await;
+    let status = ns.ended("not-writable").await;
     assert_eq!(outcome(&status), ("FAILED", "Error", Some(126)));
     let message = status.message.unwrap_or_default();
     assert!(message.contains("./rel: Permission denied"), "{message}");
-    scene.end().await;
+    ns.end().await;
 }

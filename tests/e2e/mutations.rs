@@ -1,84 +1,55 @@
 //! Pods that the cluster's admission changes, as service meshes and queues do.
 
-use crate::support::{Scene, light, outcome, sh, with};
+use crate::support::{TestNamespace, light, outcome, sh, with};
 use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::PostParams;
+use kube::{Api, Resource};
 use serde_json::json;
 
-/// Changes every pod that is created in one namespace.
-struct Mutation {
-    policies: Api<MutatingAdmissionPolicy>,
-    bindings: Api<MutatingAdmissionPolicyBinding>,
-    name: String,
-}
-
-impl Mutation {
-    /// Returns once a pod is as `is_mutated` says.
-    async fn new(scene: &Scene, mutation: serde_json::Value, is_mutated: fn(&PodSpec) -> bool) -> Mutation {
-        let name = scene.namespace.clone();
-        let created = Mutation {
-            policies: Api::all(scene.client.clone()),
-            bindings: Api::all(scene.client.clone()),
-            name: name.clone(),
-        };
-        let policy = json!({"metadata": {"name": name}, "spec": {
-            "failurePolicy": "Fail", "reinvocationPolicy": "Never",
-            "matchConstraints": {
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
-                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-            },
-            "mutations": [mutation],
-        }});
-        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
-        let create = PostParams::default();
-        created
-            .policies
-            .create(&create, &serde_json::from_value(policy).unwrap())
+/// Changes every pod that is created in the namespace, and goes with it. Returns once a pod is as `is_mutated` says.
+async fn mutate_pods(ns: &TestNamespace, mutation: serde_json::Value, is_mutated: fn(&PodSpec) -> bool) {
+    let name = &ns.namespace;
+    let owner = Api::<Namespace>::all(ns.client.clone()).get(name).await.unwrap();
+    let metadata = json!({"name": name, "ownerReferences": [owner.owner_ref(&())]});
+    let policy = json!({"metadata": metadata, "spec": {
+        "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+            "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+        },
+        "mutations": [mutation],
+    }});
+    let binding = json!({"metadata": metadata, "spec": {"policyName": name}});
+    let policies = Api::<MutatingAdmissionPolicy>::all(ns.client.clone());
+    let bindings = Api::<MutatingAdmissionPolicyBinding>::all(ns.client.clone());
+    let create = PostParams::default();
+    let policy = serde_json::from_value(policy).unwrap();
+    policies.create(&create, &policy).await.unwrap();
+    let binding = serde_json::from_value(binding).unwrap();
+    bindings.create(&create, &binding).await.unwrap();
+    let probe =
+        json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "main", "image": "python:3.11"}]}});
+    let probe: Pod = serde_json::from_value(probe).unwrap();
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    ns.eventually("the mutation to be in force", || async {
+        let pod = ns
+            .api::<Pod>()
+            .create(&dry_run, &probe)
             .await
-            .unwrap();
-        created
-            .bindings
-            .create(&create, &serde_json::from_value(binding).unwrap())
-            .await
-            .unwrap();
-        let probe =
-            json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "main", "image": "python:3.11"}]}});
-        let probe: Pod = serde_json::from_value(probe).unwrap();
-        let dry_run = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        scene
-            .eventually("the mutation to be in force", || async {
-                let pod = scene
-                    .api::<Pod>()
-                    .create(&dry_run, &probe)
-                    .await
-                    .map_err(|e| e.to_string())?;
-                let spec = pod.spec.unwrap();
-                if is_mutated(&spec) {
-                    Ok(())
-                } else {
-                    Err(format!("{spec:?}"))
-                }
-            })
-            .await;
-        created
-    }
-
-    async fn end(self) {
-        self.bindings
-            .delete(&self.name, &DeleteParams::default())
-            .await
-            .unwrap();
-        self.policies
-            .delete(&self.name, &DeleteParams::default())
-            .await
-            .unwrap();
-    }
+            .map_err(|e| e.to_string())?;
+        let spec = pod.spec.unwrap();
+        if is_mutated(&spec) {
+            Ok(())
+        } else {
+            Err(format!("{spec:?}"))
+        }
+    })
+    .await;
 }
 
 /// What a service mesh adds: an ordinary container that never ends by itself. (An apply configuration may not set a
@@ -116,19 +87,19 @@ fn ends(pod: &Pod) -> Vec<(String, Option<End>)> {
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
-    let scene = Scene::new("mesh").await;
-    let mutation = Mutation::new(&scene, mesh(), |spec| spec.containers.len() == 2).await;
+    let ns = TestNamespace::new("mesh").await;
+    mutate_pods(&ns, mesh(), |spec| spec.containers.len() == 2).await;
     for (name, script, wanted) in [
         ("completed", "echo out", ("COMPLETED", "Completed", Some(0))),
         ("failed", "echo out; exit 3", ("FAILED", "Error", Some(3))),
     ] {
-        scene.sandbox(name, light(sh(script))).await;
-        let before = scene.ended(name).await;
+        ns.sandbox(name, light(sh(script))).await;
+        let before = ns.ended(name).await;
         assert_eq!(outcome(&before), wanted, "{:?}", before.message);
         let pod = before.pod_name.clone().unwrap();
-        let ends = scene
+        let ends = ns
             .eventually("every container to end", || async {
-                let ends = ends(&scene.api::<Pod>().get(&pod).await.unwrap());
+                let ends = ends(&ns.api::<Pod>().get(&pod).await.unwrap());
                 let all = ends.len() == 2 && ends.iter().all(|(_, end)| end.is_some());
                 if all { Ok(ends) } else { Err(format!("{ends:?}")) }
             })
@@ -137,8 +108,8 @@ async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
         assert_eq!(main.0, wanted.2.unwrap(), "the exit code stays");
         let lag = mesh.1.unwrap().0.duration_since(main.1.unwrap().0).as_secs();
         assert!(lag <= 20, "the mesh's container ran {lag} s longer");
-        assert_eq!(scene.logs(&pod).await, "out\n");
-        let after = scene
+        assert_eq!(ns.logs(&pod).await, "out\n");
+        let after = ns
             .api::<sandbox_operator::api::Sandbox>()
             .get(name)
             .await
@@ -147,30 +118,29 @@ async fn a_container_that_a_webhook_added_does_not_outlive_the_sandbox() {
             .unwrap();
         assert_eq!(after, before, "the outcome stays as it was");
     }
-    scene.sandbox("stopped", light(json!({}))).await;
-    scene.running("stopped").await;
-    scene.stop("stopped").await;
-    let status = scene.ended("stopped").await;
-    let ends = ends(&scene.api::<Pod>().get(&status.pod_name.clone().unwrap()).await.unwrap());
+    ns.sandbox("stopped", light(json!({}))).await;
+    ns.running("stopped").await;
+    ns.stop("stopped").await;
+    let status = ns.ended("stopped").await;
+    let ends = ends(&ns.api::<Pod>().get(&status.pod_name.clone().unwrap()).await.unwrap());
     assert!(
         ends.iter().all(|(_, end)| end.is_some()),
         "TERMINATED while a container runs: {ends:?}"
     );
     assert_eq!(outcome(&status), ("TERMINATED", "Stopped", Some(0)));
-    mutation.end().await;
-    scene.end().await;
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_gated_pod_is_shown_and_its_start_timeout_does_not_run() {
-    let scene = Scene::new("gated").await;
-    let mutation = Mutation::new(&scene, gate(), |spec| spec.scheduling_gates.is_some()).await;
+    let ns = TestNamespace::new("gated").await;
+    mutate_pods(&ns, gate(), |spec| spec.scheduling_gates.is_some()).await;
     let timeout = 10;
     let spec = json!({"startTimeoutSeconds": timeout});
-    let made = scene.sandbox("a", light(with(sh("true"), spec.clone()))).await;
-    scene.sandbox("stopped", light(spec)).await;
-    let status = scene.waits_for("a", "SchedulingGated").await;
+    let made = ns.sandbox("a", light(with(sh("true"), spec.clone()))).await;
+    ns.sandbox("stopped", light(spec)).await;
+    let status = ns.waits_for("a", "SchedulingGated").await;
     assert_eq!(status.state.as_str(), "PENDING");
     assert!(status.message.unwrap().contains("example.com/queue"));
     let condition = status.conditions.iter().find(|c| c.type_ == "PodScheduled").unwrap();
@@ -178,31 +148,27 @@ async fn a_gated_pod_is_shown_and_its_start_timeout_does_not_run() {
         (condition.status.as_str(), condition.reason.as_str()),
         ("False", "SchedulingGated")
     );
-    scene.waits_for("stopped", "SchedulingGated").await;
-    scene.stop("stopped").await;
-    assert_eq!(outcome(&scene.ended("stopped").await), ("TERMINATED", "Stopped", None));
+    ns.waits_for("stopped", "SchedulingGated").await;
+    ns.stop("stopped").await;
+    assert_eq!(outcome(&ns.ended("stopped").await), ("TERMINATED", "Stopped", None));
     let created = made.metadata.creation_timestamp.unwrap().0;
-    scene
-        .eventually("the start timeout to be over", || async {
-            let age = jiff::Timestamp::now().duration_since(created).as_secs();
-            if age > timeout + 5 {
-                Ok(())
-            } else {
-                Err(format!("{age} s"))
-            }
-        })
-        .await;
-    let pod = scene.waits_for("a", "SchedulingGated").await.pod_name.unwrap();
-    scene
-        .patch::<Pod>(&pod, json!({"spec": {"schedulingGates": null}}))
-        .await;
-    let status = scene.ended("a").await;
+    ns.eventually("the start timeout to be over", || async {
+        let age = jiff::Timestamp::now().duration_since(created).as_secs();
+        if age > timeout + 5 {
+            Ok(())
+        } else {
+            Err(format!("{age} s"))
+        }
+    })
+    .await;
+    let pod = ns.waits_for("a", "SchedulingGated").await.pod_name.unwrap();
+    ns.patch::<Pod>(&pod, json!({"spec": {"schedulingGates": null}})).await;
+    let status = ns.ended("a").await;
     assert_eq!(
         outcome(&status),
         ("COMPLETED", "Completed", Some(0)),
         "{:?}",
         status.message
     );
-    mutation.end().await;
-    scene.end().await;
+    ns.end().await;
 }

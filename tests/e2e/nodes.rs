@@ -1,12 +1,12 @@
 //! Nodes that are not there: what the API knows of them, and nothing else.
 
-use crate::support::{Scene, with};
+use crate::support::{TestNamespace, with};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
-/// A node for one scene's sandboxes only.
+/// A node for one ns's sandboxes only.
 pub struct FakeNode {
     api: Api<Node>,
     name: String,
@@ -14,18 +14,18 @@ pub struct FakeNode {
 
 impl FakeNode {
     /// One of kwok: pods become Running and go when they are deleted.
-    pub async fn new(scene: &Scene) -> FakeNode {
-        FakeNode::annotated(scene, json!({"kwok.x-k8s.io/node": "fake"})).await
+    pub async fn new(ns: &TestNamespace) -> FakeNode {
+        FakeNode::annotated(ns, json!({"kwok.x-k8s.io/node": "fake"})).await
     }
 
     /// One whose kubelet is silent: nothing happens to the pods.
-    pub async fn silent(scene: &Scene) -> FakeNode {
-        FakeNode::annotated(scene, json!({})).await
+    pub async fn silent(ns: &TestNamespace) -> FakeNode {
+        FakeNode::annotated(ns, json!({})).await
     }
 
-    async fn annotated(scene: &Scene, annotations: Value) -> FakeNode {
-        let api: Api<Node> = Api::all(scene.client.clone());
-        let name = format!("fake-{}", scene.namespace);
+    async fn annotated(ns: &TestNamespace, annotations: Value) -> FakeNode {
+        let api: Api<Node> = Api::all(ns.client.clone());
+        let name = format!("fake-{}", ns.namespace);
         let taint = json!([{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]);
         let room = json!({"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"});
         let node: Value = json!({

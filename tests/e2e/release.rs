@@ -1,6 +1,6 @@
 //! The installed chart: Helm, the operator's Deployment, its lease.
 
-use crate::support::Scene;
+use crate::support::TestNamespace;
 use futures::FutureExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -33,11 +33,8 @@ pub fn helm(args: &[&str]) -> String {
 }
 
 /// The operator's image, as the main release has it.
-pub async fn image(scene: &Scene) -> String {
-    let deployment = deployments(scene, MAIN)
-        .get(MAIN)
-        .await
-        .expect("the chart is installed");
+pub async fn image(ns: &TestNamespace) -> String {
+    let deployment = deployments(ns, MAIN).get(MAIN).await.expect("the chart is installed");
     let containers = deployment
         .spec
         .and_then(|s| s.template.spec)
@@ -47,44 +44,43 @@ pub async fn image(scene: &Scene) -> String {
 }
 
 /// The Deployments of a release's namespace.
-pub fn deployments(scene: &Scene, namespace: &str) -> Api<Deployment> {
-    Api::namespaced(scene.client.clone(), namespace)
+pub fn deployments(ns: &TestNamespace, namespace: &str) -> Api<Deployment> {
+    Api::namespaced(ns.client.clone(), namespace)
 }
 
 /// Does `work` without the main release's operator, which is there again afterwards, even if `work` fails. Tests run
 /// one at a time.
-pub async fn without_operator<T>(scene: &Scene, work: impl Future<Output = T>) -> T {
-    scale(scene, 0).await;
+pub async fn without_operator<T>(ns: &TestNamespace, work: impl Future<Output = T>) -> T {
+    scale(ns, 0).await;
     let done = AssertUnwindSafe(work).catch_unwind().await;
-    scale(scene, REPLICAS).await;
+    scale(ns, REPLICAS).await;
     done.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-async fn scale(scene: &Scene, replicas: i32) {
-    let deployments = deployments(scene, MAIN);
+async fn scale(ns: &TestNamespace, replicas: i32) {
+    let deployments = deployments(ns, MAIN);
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
     deployments
         .patch(MAIN, &PatchParams::default(), &patch)
         .await
         .expect("scaled");
-    scene
-        .eventually("the operator to be scaled", || async {
-            let status = deployments.get(MAIN).await.expect("get").status.unwrap_or_default();
-            let seen = (
-                status.replicas.unwrap_or_default(),
-                status.ready_replicas.unwrap_or_default(),
-            );
-            if seen == (replicas, replicas) {
-                Ok(())
-            } else {
-                Err(format!("{seen:?}"))
-            }
-        })
-        .await;
+    ns.eventually("the operator to be scaled", || async {
+        let status = deployments.get(MAIN).await.expect("get").status.unwrap_or_default();
+        let seen = (
+            status.replicas.unwrap_or_default(),
+            status.ready_replicas.unwrap_or_default(),
+        );
+        if seen == (replicas, replicas) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    })
+    .await;
 }
 
 /// The main release's lease.
-pub async fn lease(scene: &Scene) -> LeaseSpec {
-    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), MAIN);
+pub async fn lease(ns: &TestNamespace) -> LeaseSpec {
+    let leases: Api<Lease> = Api::namespaced(ns.client.clone(), MAIN);
     leases.get(MAIN).await.expect("a lease").spec.unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 
 use crate::release::{chart, deployments, helm, image, without_operator};
 use crate::shapes::agent_cases;
-use crate::support::{Scene, light, outcome, sh};
+use crate::support::{TestNamespace, light, outcome, sh};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::events::v1::Event;
@@ -16,9 +16,9 @@ use std::process::Command;
 #[ignore = "needs a cluster"]
 async fn an_operator_of_one_namespace_serves_it_and_no_other() {
     let (home, watched, other) = (
-        Scene::new("home").await,
-        Scene::new("watched").await,
-        Scene::new("other").await,
+        TestNamespace::new("home").await,
+        TestNamespace::new("watched").await,
+        TestNamespace::new("other").await,
     );
     let image = image(&home).await;
     without_operator(&home, async {
@@ -65,14 +65,14 @@ async fn an_operator_of_one_namespace_serves_it_and_no_other() {
     .await;
     // It was only waiting for its own operator.
     assert_eq!(outcome(&other.ended("a").await), ("COMPLETED", "Completed", Some(0)));
-    for scene in [home, watched, other] {
-        scene.end().await;
+    for ns in [home, watched, other] {
+        ns.end().await;
     }
 }
 
 /// The release is named like its namespace: the chart also makes roles of the whole cluster, whose names must not be
 /// taken.
-fn install(home: &Scene, watched: &Scene, image: &str) {
+fn install(home: &TestNamespace, watched: &TestNamespace, image: &str) {
     let (repository, tag) = image.rsplit_once(':').unwrap();
     let values = json!({
         "image": {"repository": repository, "tag": tag}, "replicas": 1, "crds": {"install": false}, "watchNamespaces": [watched.namespace],
@@ -100,7 +100,7 @@ fn install(home: &Scene, watched: &Scene, image: &str) {
 
 /// Where the cluster enforces NetworkPolicy, sandboxes start. Where it does not, they wait, and start when the operator no
 /// longer requires it.
-async fn enforcement(home: &Scene, watched: &Scene) {
+async fn enforcement(home: &TestNamespace, watched: &TestNamespace) {
     watched.sandbox("held", light(sh("true"))).await;
     let name = &home.namespace;
     let result = home
@@ -160,7 +160,7 @@ async fn enforcement(home: &Scene, watched: &Scene) {
 }
 
 /// The reasons of the events about the network check.
-async fn events(home: &Scene) -> Vec<String> {
+async fn events(home: &TestNamespace) -> Vec<String> {
     let name = format!("{}-network", home.namespace);
     let events = home.api::<Event>().list(&ListParams::default()).await.unwrap();
     let about = |event: &Event| event.regarding.as_ref().is_some_and(|r| r.name.as_ref() == Some(&name));
@@ -172,10 +172,10 @@ async fn events(home: &Scene) -> Vec<String> {
         .collect()
 }
 
-async fn may_make_pods(home: &Scene, scene: &Scene) -> bool {
+async fn may_make_pods(home: &TestNamespace, ns: &TestNamespace) -> bool {
     let review = json!({"spec": {
         "user": format!("system:serviceaccount:{0}:{0}", home.namespace),
-        "resourceAttributes": {"namespace": scene.namespace, "verb": "create", "resource": "pods"},
+        "resourceAttributes": {"namespace": ns.namespace, "verb": "create", "resource": "pods"},
     }});
     let reviews: Api<SubjectAccessReview> = Api::all(home.client.clone());
     let review = serde_json::from_value(review).unwrap();
@@ -189,7 +189,7 @@ async fn may_make_pods(home: &Scene, scene: &Scene) -> bool {
 }
 
 /// Names an image in the configuration that no node has, allows one active sandbox, and has the operator read it.
-async fn lose_agent_image(home: &Scene, image: &str) {
+async fn lose_agent_image(home: &TestNamespace, image: &str) {
     let name = &home.namespace;
     let config = home.api::<ConfigMap>().get(name).await.unwrap().data.unwrap()["config.yaml"].clone();
     let lost = config

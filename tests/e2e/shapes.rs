@@ -1,7 +1,7 @@
 //! What a sandbox is like inside, seen from inside.
 
 use crate::release::image;
-use crate::support::{Case, Scene, light, outcome, sh, with};
+use crate::support::{Case, TestNamespace, light, outcome, sh, with};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use serde_json::{Value, json};
 
@@ -148,74 +148,68 @@ fn cases() -> Vec<(&'static str, Value)> {
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn it_is_inside_as_the_spec_says() {
-    let scene = Scene::new("shapes").await;
-    let image = image(&scene).await;
-    let wrong = scene
+    let ns = TestNamespace::new("shapes").await;
+    let image = image(&ns).await;
+    let wrong = ns
         .run_all(cases().into_iter().map(succeeds).chain(agent_cases(&image)))
         .await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    scene.end().await;
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn a_claim_binds_and_a_declared_port_gets_a_service() {
-    let scene = Scene::new("claim").await;
-    scene
-        .create::<PersistentVolumeClaim>(json!({
-            "metadata": {"name": "data"},
-            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}},
-        }))
-        .await;
+    let ns = TestNamespace::new("claim").await;
+    ns.create::<PersistentVolumeClaim>(json!({
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}},
+    }))
+    .await;
     let volumes = json!([{"name": "data", "mountPath": "/data", "persistentVolumeClaim": {"claimName": "data"}}]);
-    scene
-        .sandbox(
-            "writer",
-            with(sh("echo kept > /data/file"), json!({"volumes": volumes})),
-        )
-        .await;
-    assert_eq!(
-        outcome(&scene.ended("writer").await),
-        ("COMPLETED", "Completed", Some(0))
-    );
+    ns.sandbox(
+        "writer",
+        with(sh("echo kept > /data/file"), json!({"volumes": volumes})),
+    )
+    .await;
+    assert_eq!(outcome(&ns.ended("writer").await), ("COMPLETED", "Completed", Some(0)));
     let ports = json!([{"name": "http", "port": 8000}]);
-    scene
-        .sandbox(
-            "reader",
-            with(sh("grep kept /data/file"), json!({"volumes": volumes, "ports": ports})),
-        )
-        .await;
-    let status = scene.ended("reader").await;
+    ns.sandbox(
+        "reader",
+        with(sh("grep kept /data/file"), json!({"volumes": volumes, "ports": ports})),
+    )
+    .await;
+    let status = ns.ended("reader").await;
     assert_eq!(outcome(&status), ("COMPLETED", "Completed", Some(0)));
-    let service = scene.api::<Service>().get("reader").await.unwrap();
+    let service = ns.api::<Service>().get("reader").await.unwrap();
     assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, 8000);
-    scene.end().await;
+    ns.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster"]
 async fn the_status_names_the_service_and_its_urls_and_a_foreign_service_is_left_alone() {
-    let scene = Scene::new("service").await;
-    let foreign: Service = scene
+    let ns = TestNamespace::new("service").await;
+    let foreign: Service = ns
         .create(json!({"metadata": {"name": "taken"}, "spec": {"ports": [{"port": 1}]}}))
         .await;
     let ports = json!({"ports": [{"name": "http", "port": 8000}, {"name": "dns", "port": 53, "protocol": "UDP"}]});
     let mut names = vec![];
     for sandbox in ["free", "taken"] {
-        scene.sandbox(sandbox, ports.clone()).await;
-        let status = scene.running(sandbox).await;
+        ns.sandbox(sandbox, ports.clone()).await;
+        let status = ns.running(sandbox).await;
         let name = status.service_name.clone().unwrap();
-        let host = format!("{name}.{}.svc", scene.namespace);
+        let host = format!("{name}.{}.svc", ns.namespace);
         assert_eq!(status.urls, [format!("http://{host}:8000"), format!("udp://{host}:53")]);
-        let service = scene.api::<Service>().get(&name).await.unwrap();
+        let service = ns.api::<Service>().get(&name).await.unwrap();
         assert_eq!(service.spec.unwrap().ports.unwrap().len(), 2);
         names.push((name, status.pod_name.unwrap()));
     }
     assert_eq!(names[0].0, "free");
     assert_eq!(names[1].0, names[1].1, "the name of the pod instead");
-    let kept = scene.api::<Service>().get("taken").await.unwrap();
+    let kept = ns.api::<Service>().get("taken").await.unwrap();
     assert_eq!((kept.metadata.uid, kept.spec), (foreign.metadata.uid, foreign.spec));
-    scene.stop("free").await;
-    assert_eq!(scene.ended("free").await.urls, Vec::<String>::new());
-    scene.end().await;
+    ns.stop("free").await;
+    assert_eq!(ns.ended("free").await.urls, Vec::<String>::new());
+    ns.end().await;
 }

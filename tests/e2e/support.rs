@@ -16,17 +16,17 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A namespace of its own on the cluster of `KUBECONFIG`.
-pub struct Scene {
+pub struct TestNamespace {
     pub client: Client,
     pub namespace: String,
 }
 
-impl Scene {
-    pub async fn new(name: &str) -> Scene {
-        Scene::labelled(name, json!({})).await
+impl TestNamespace {
+    pub async fn new(name: &str) -> TestNamespace {
+        TestNamespace::labelled(name, json!({})).await
     }
 
-    pub async fn labelled(name: &str, labels: Value) -> Scene {
+    pub async fn labelled(name: &str, labels: Value) -> TestNamespace {
         let client = Client::try_default().await.expect("KUBECONFIG names a cluster");
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let made: Namespace =
@@ -36,7 +36,7 @@ impl Scene {
             .create(&PostParams::default(), &made)
             .await
             .expect("namespace");
-        Scene {
+        TestNamespace {
             client,
             namespace: made.name_any(),
         }
@@ -88,7 +88,7 @@ impl Scene {
             .expect("patched");
     }
 
-    /// Says of an object what its kubelet or scheduler might.
+    /// Sets a status in place of the kubelet or the scheduler.
     pub async fn patch_status<K>(&self, name: &str, status: Value)
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
@@ -154,10 +154,10 @@ impl Scene {
         self.until(name, reason, |s| s.reason.as_deref() == Some(reason)).await
     }
 
-    /// Every reason that a sandbox had, in order, from when it was made to its end.
-    pub async fn story(&self, made: &Sandbox) -> Vec<String> {
-        let params = WatchParams::default().fields(&format!("metadata.name={}", made.name_any()));
-        let version = made.resource_version().expect("a resourceVersion");
+    /// The reasons of a sandbox from its creation to its end, in order.
+    pub async fn reasons(&self, created: &Sandbox) -> Vec<String> {
+        let params = WatchParams::default().fields(&format!("metadata.name={}", created.name_any()));
+        let version = created.resource_version().expect("a resourceVersion");
         let mut events = self
             .api::<Sandbox>()
             .watch(&params, &version)
@@ -180,13 +180,13 @@ impl Scene {
         reasons
     }
 
-    /// Asks again until there is an answer; says what was seen last when the time is up.
-    pub async fn eventually<T, F: Future<Output = Result<T, String>>>(&self, what: &str, ask: impl Fn() -> F) -> T {
-        let began = Instant::now();
+    /// Repeats `check` until it succeeds, and panics with its last error after [`PATIENCE`].
+    pub async fn eventually<T, F: Future<Output = Result<T, String>>>(&self, what: &str, check: impl Fn() -> F) -> T {
+        let start = Instant::now();
         loop {
-            match ask().await {
-                Ok(answer) => return answer,
-                Err(seen) => assert!(began.elapsed() < PATIENCE, "waited for {what}; last seen: {seen}"),
+            match check().await {
+                Ok(value) => return value,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "waited for {what}; last: {error}"),
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
