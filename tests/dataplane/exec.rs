@@ -239,7 +239,7 @@ async fn a_lost_agent_means_that_the_sandbox_has_ended_or_is_retryable() {
     for ended in [true, false] {
         let mut agent = RunningAgent::start();
         let mut client = Replica::with_agent(&world, &agent).await.client;
-        let (_input, outputs) = start(&mut client, init("sleep 1000"), None).await;
+        let (_input, outputs) = start(&mut client, init("cat"), None).await;
         let mut outputs = outputs.unwrap();
         assert!(outputs.message().await.unwrap().is_some());
         agent.kill();
@@ -260,7 +260,7 @@ async fn a_lost_agent_means_that_the_sandbox_has_ended_or_is_retryable() {
 async fn a_stopping_replica_ends_streams_with_a_retryable_error() {
     let (world, agent) = (World::new(), RunningAgent::start());
     let mut replica = Replica::with_agent(&world, &agent).await;
-    let (_input, outputs) = start(&mut replica.client, init("sleep 1000"), None).await;
+    let (_input, outputs) = start(&mut replica.client, init("cat"), None).await;
     let mut outputs = outputs.unwrap();
     assert!(outputs.message().await.unwrap().is_some());
     replica.draining.cancel();
@@ -275,10 +275,7 @@ async fn an_invalid_command_is_refused() {
     let late = [message(Input::Stdin("x".into()))];
     let status = client.stream_exec(tokio_stream::iter(late)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    let twice = [
-        message(Input::Init(init("sleep 1000"))),
-        message(Input::Init(init("true"))),
-    ];
+    let twice = [message(Input::Init(init("cat"))), message(Input::Init(init("true")))];
     let mut outputs = client
         .stream_exec(tokio_stream::iter(twice))
         .await
