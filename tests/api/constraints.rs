@@ -122,7 +122,9 @@ async fn policies_and_programs_agree_on_what_is_allowed() {
         .unwrap();
 
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/sandbox-operator");
-    let values = json!({"sandboxes": settings, "watchNamespaces": [admin.namespace()]});
+    let mut values = json!({"sandboxes": settings, "watchNamespaces": [admin.namespace()]});
+    // With watchNamespaces the chart asks for it.
+    values["sandboxes"]["network"]["apiServer"] = json!(["192.0.2.1/32"]);
     let mut helm = Command::new("helm");
     helm.args([
         "template",
