@@ -49,7 +49,8 @@ check --set sandboxes.network.enforcement=Ignore
 check --set podAnnotations.build=7,sandboxes.defaults.limits.cpu=1,sandboxes.constraints.maxResources.cpu=1,sandboxes.network.dns.podLabels.version=1
 
 # With the values of an older chart (helm upgrade --reuse-values).
-check --set sandboxes.constraints=null,admissionPolicies=null
+check --set sandboxes.constraints=null,admissionPolicies=null,image.digest=null,networkPolicy.metricsFrom=null
+check --set sandboxes.network.apiServer=null,sandboxes.network.nat64Prefixes=null,sandboxes.network.enforcement=null,sandboxes.maxActivePerNamespace=null
 
 # The programs refuse null where they expect a list.
 if quiet_helm template chart-test "$chart" --namespace default | grep -E '^    +(never|notByDefault|apiServer|nat64Prefixes|watchNamespaces): null'; then

@@ -13,7 +13,7 @@ reported at once.
 {{- if not (regexMatch "^([A-Za-z0-9_][A-Za-z0-9._-]{0,127})?$" $v.image.tag) }}
 {{- include "validate.problem" (list $found "image.tag" $v.image.tag "is not a tag: write at most 128 letters, digits, '_', '.' and '-'") }}
 {{- end }}
-{{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" $v.image.digest) }}
+{{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" ($v.image.digest | default "")) }}
 {{- include "validate.problem" (list $found "image.digest" $v.image.digest "is not a digest: write sha256: and 64 hex digits") }}
 {{- end }}
 {{- range $i, $secret := $v.imagePullSecrets }}
