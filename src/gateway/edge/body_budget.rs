@@ -253,7 +253,7 @@ impl BodyBudget {
         if self.call.reserved().since.is_none() {
             std::future::pending::<()>().await;
         }
-        rate_limited("the call held memory for a large body for too long, while others waited for it")
+        held_too_long()
     }
 
     /// Grows a reservation to what is wanted, by what there is. No call gets more than its tenant ever has.
@@ -262,6 +262,10 @@ impl BodyBudget {
         let wanted = wanted(have).min(self.memory.tenant_limit as usize);
         if wanted <= have {
             return Ok(());
+        }
+        // What it had was revoked, and is so only once per call.
+        if self.call.revoked.is_cancelled() {
+            return Err(held_too_long());
         }
         let more = self.acquire(wanted - have, wait).await?;
         let mut reserved = self.call.reserved();
@@ -313,6 +317,10 @@ impl BodyBudget {
             }
         }
     }
+}
+
+fn held_too_long() -> Status {
+    rate_limited("the call held memory for a large body for too long, while others waited for it")
 }
 
 #[cfg(test)]

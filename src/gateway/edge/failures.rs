@@ -30,11 +30,11 @@ impl Failures {
     }
 }
 
-/// An attempt under way. It counts as a failure until it is dropped, and afterwards if it has failed.
+/// An attempt under way. It counts as a failure, also if the caller gives up before there is a result.
+#[must_use]
 pub(super) struct Attempt<'a> {
     limit: &'a FailureLimit,
     network: IpAddr,
-    failed: bool,
 }
 
 impl FailureLimit {
@@ -47,11 +47,7 @@ impl FailureLimit {
             return None;
         }
         failures.count += 1.0;
-        Some(Attempt {
-            limit: self,
-            network,
-            failed: false,
-        })
+        Some(Attempt { limit: self, network })
     }
 
     /// Drops what is forgotten.
@@ -70,17 +66,8 @@ impl FailureLimit {
 }
 
 impl Attempt<'_> {
-    /// The credentials are not valid.
-    pub(super) fn set_failed(&mut self) {
-        self.failed = true;
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if self.failed {
-            return;
-        }
+    /// The attempt has not failed.
+    pub(super) fn refund(self) {
         if let Some(failures) = self.limit.lock().get_mut(&self.network) {
             failures.count = (failures.count - 1.0).max(0.0);
         }
@@ -139,20 +126,15 @@ mod tests {
         let (limit, now) = (FailureLimit::default(), Instant::now());
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         for _ in 0..1000 {
-            assert!(limit.attempt(one, now).is_some());
+            limit.attempt(one, now).unwrap().refund();
         }
         let under_way: Vec<_> = std::iter::from_fn(|| limit.attempt(one, now)).collect();
         assert_eq!(under_way.len(), 200, "attempts under way count, since they may fail");
+        // They are cancelled, or have failed.
         drop(under_way);
-        for _ in 0..200 {
-            limit.attempt(one, now).unwrap().set_failed();
-        }
         assert!(limit.attempt(one, now).is_none() && limit.attempt(other, now).is_some());
         let later = now + Duration::from_secs(1);
-        assert_eq!(
-            std::iter::from_fn(|| limit.attempt(one, later).map(std::mem::forget)).count(),
-            20
-        );
+        assert_eq!(std::iter::from_fn(|| limit.attempt(one, later)).count(), 20);
         limit.prune(later + Duration::from_secs(60));
         assert!(limit.lock().is_empty());
     }

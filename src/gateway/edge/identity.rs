@@ -88,18 +88,20 @@ impl Identity {
                 return Err(self.invalid());
             }
             let network = source_network(peer);
-            let mut attempt = match self.recently_valid.contains(&key, now) {
+            let attempt = match self.recently_valid.contains(&key, now) {
                 true => None,
                 false => Some(self.failures.attempt(network, now).ok_or_else(too_many_failures)?),
             };
-            let (caller, ttl) = match credentials {
-                Credentials::Token(token) => (self.review_token(token).boxed().await?, left.min(VALID_TTL)),
-                Credentials::ApiKey(key) => (self.find_api_key(key, now).boxed().await?, SHORT_TTL),
+            let result = match credentials {
+                Credentials::Token(token) => self.review_token(token).boxed().await.map(|c| (c, left.min(VALID_TTL))),
+                Credentials::ApiKey(key) => self.find_api_key(key, now).boxed().await.map(|c| (c, SHORT_TTL)),
             };
+            // An error is one of the API server, not of the credentials.
+            if let Some(attempt) = attempt.filter(|_| !matches!(result, Ok((None, _)))) {
+                attempt.refund();
+            }
+            let (caller, ttl) = result?;
             let Some(caller) = caller else {
-                if let Some(attempt) = &mut attempt {
-                    attempt.set_failed();
-                }
                 self.recently_valid.remove(&key);
                 self.refused.insert(key, now);
                 return Err(self.invalid());
