@@ -67,6 +67,7 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
         active,
         writer: writer.clone(),
         caches: sandbox::Caches {
+            sandboxes: sandboxes.store(),
             sessions: sessions.store(),
             pods: pods.store(),
             policies: policies.store(),

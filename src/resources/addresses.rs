@@ -2,7 +2,7 @@
 //! others.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Never reachable, whatever a rule allows: the clouds' metadata services (AWS, GCP, Azure and most others; Azure's
 /// wire server; Alibaba; AWS, its pod identities, Google, Oracle and Scaleway over IPv6), and link-local.
@@ -129,21 +129,43 @@ fn through_nat64(prefix: &Ipv6Net, net: &IpNet) -> Option<IpNet> {
     Ipv6Net::new(octets.into(), length).ok().map(IpNet::V6)
 }
 
-/// At most `MAX_RANGES` ranges of each family that contain these addresses: single addresses if they are few, else the
-/// narrowest ranges that are few enough. So the policies of a large cluster stay small.
+/// Ranges that contain these addresses: single addresses if they are few, else the narrowest ranges of which there are
+/// at most `MAX_RANGES`. So the policies of a large cluster stay small. Ranges of public addresses stay narrow, however
+/// many they are: they take other hosts of the internet along.
 pub(crate) fn covering(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpNet> {
-    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv4);
-    let narrowest = |all: &[IpAddr], lengths: &[u8]| -> Vec<IpNet> {
-        let ranges = |length: &u8| -> Vec<IpNet> {
-            let nets = all.iter().filter_map(|address| IpNet::new(*address, *length).ok());
-            aggregate(&nets.map(|net| net.trunc()).collect::<Vec<_>>())
-        };
-        let found = lengths.iter().map(ranges).find(|ranges| ranges.len() <= MAX_RANGES);
-        found.unwrap_or_default()
-    };
-    let mut all = narrowest(&v4, &[32, 28, 24, 20, 16, 12, 8, 0]);
-    all.extend(narrowest(&v6, &[128, 112, 96, 80, 64, 56, 48, 32, 16, 0]));
-    all
+    let (private, public): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(is_private);
+    let (private_v4, private_v6): (Vec<_>, Vec<_>) = private.into_iter().partition(IpAddr::is_ipv4);
+    let (public_v4, public_v6): (Vec<_>, Vec<_>) = public.into_iter().partition(IpAddr::is_ipv4);
+    [
+        narrowest(&private_v4, &[32, 28, 24, 20, 16, 12, 8]),
+        narrowest(&private_v6, &[128, 112, 96, 80, 64, 56, 48, 32, 16]),
+        narrowest(&public_v4, &[32, 28, 24]),
+        narrowest(&public_v6, &[128, 112, 96, 80, 64]),
+    ]
+    .concat()
+}
+
+/// Ranges of the first length of which there are few enough, or of the last length.
+fn narrowest(addresses: &[IpAddr], lengths: &[u8]) -> Vec<IpNet> {
+    let mut ranges = vec![];
+    for length in lengths {
+        let nets = addresses
+            .iter()
+            .filter_map(|address| IpNet::new(*address, *length).ok());
+        ranges = aggregate(&nets.map(|net| net.trunc()).collect::<Vec<_>>());
+        if ranges.len() <= MAX_RANGES {
+            break;
+        }
+    }
+    ranges
+}
+
+fn is_private(address: &IpAddr) -> bool {
+    const SHARED: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local() || SHARED.contains(v4),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
 }
 
 /// An address range without some of its parts. Each is a strict subset, as the API requires.
@@ -258,7 +280,7 @@ mod tests {
             .flat_map(|i| {
                 [
                     IpAddr::V4((0x0a00_0000 + i * 16).into()),
-                    IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(i) << 64 | 7).into()),
+                    IpAddr::V6((0xfd00_0db8_u128 << 96 | u128::from(i) << 64 | 7).into()),
                 ]
             })
             .collect();
@@ -273,6 +295,25 @@ mod tests {
             "no wider than needed: {ranges:?}"
         );
         assert_eq!(covering([]), []);
+    }
+
+    #[test]
+    fn public_addresses_take_few_others_along() {
+        let many: Vec<IpAddr> = (0..1_000_u32)
+            .flat_map(|i| {
+                [
+                    IpAddr::V4((0x2200_0001 + i * 0x200).into()),
+                    IpAddr::V6((0x2001_0db8_u128 << 96 | u128::from(i) << 65 | 7).into()),
+                ]
+            })
+            .collect();
+        let ranges = covering(many.iter().copied());
+        assert!(
+            many.iter()
+                .all(|address| ranges.iter().any(|range| range.contains(address)))
+        );
+        let is_narrow = |range: &IpNet| range.prefix_len() >= if range.addr().is_ipv4() { 24 } else { 64 };
+        assert!(ranges.len() == many.len() && ranges.iter().all(is_narrow));
     }
 
     #[test]

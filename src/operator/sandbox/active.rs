@@ -40,8 +40,9 @@ impl ActiveIndex {
         }
     }
 
-    /// Whether the namespace has room for this sandbox. If so, the place is reserved until it ends.
-    pub(crate) fn admit(&self, sandbox: &Sandbox, max: usize) -> bool {
+    /// Whether the namespace has room for this sandbox. If so, the place is reserved until it ends. One that the cache
+    /// no longer has gets none: nothing would release it.
+    pub(crate) fn admit(&self, sandbox: &Sandbox, max: usize, is_cached: impl FnOnce() -> bool) -> bool {
         let (namespace, uid) = (
             sandbox.namespace().unwrap_or_default(),
             sandbox.uid().unwrap_or_default(),
@@ -49,7 +50,8 @@ impl ActiveIndex {
         let mut namespaces = self.lock();
         let active = namespaces.entry(namespace).or_default();
         let has_room = active.contains(&uid) || active.len() < max;
-        if has_room {
+        // Under the lock: the cache is updated before `apply` is called.
+        if has_room && is_cached() {
             active.insert(uid);
         }
         has_room
@@ -103,20 +105,25 @@ mod tests {
         let ended = |name: &str| sandbox(name, json!({"state": "COMPLETED", "podName": "p"}));
         index.apply(&Event::Apply(running("a")), Vec::new);
         index.apply(&Event::Apply(ended("b")), Vec::new);
-        assert!(index.admit(&pending("c"), 2));
-        assert!(index.admit(&pending("c"), 2), "it has its place already");
-        assert!(!index.admit(&pending("d"), 2));
+        assert!(index.admit(&pending("c"), 2, || true));
+        assert!(index.admit(&pending("c"), 2, || true), "it has its place already");
+        assert!(!index.admit(&pending("d"), 2, || true));
         let mut elsewhere = pending("e");
         elsewhere.metadata.namespace = Some("m".into());
-        assert!(index.admit(&elsewhere, 2));
+        assert!(index.admit(&elsewhere, 2, || true));
         index.apply(&Event::Apply(pending("c")), Vec::new);
-        assert!(!index.admit(&pending("d"), 2), "an older version of c keeps its place");
+        assert!(
+            !index.admit(&pending("d"), 2, || true),
+            "an older version of c keeps its place"
+        );
         index.apply(&Event::Apply(ended("a")), Vec::new);
-        assert!(index.admit(&pending("d"), 2));
+        assert!(index.admit(&pending("d"), 2, || true));
         index.apply(&Event::Delete(pending("d")), Vec::new);
-        assert!(index.admit(&pending("f"), 2));
+        assert!(index.admit(&pending("f"), 2, || true));
         index.apply(&Event::InitDone, || vec![Arc::new(pending("c"))]);
-        assert!(index.admit(&pending("g"), 2), "the deletion of f was missed");
+        assert!(index.admit(&pending("g"), 2, || true), "the deletion of f was missed");
+        assert!(index.admit(&pending("h"), 3, || false));
+        assert!(!index.lock()["n"].contains("h"), "it was deleted meanwhile");
         index.drop_reservations(&[Arc::new(running("a")), Arc::new(ended("b")), Arc::new(pending("c"))]);
         assert_eq!(index.lock()["n"], HashSet::from(["a".into()]));
     }

@@ -18,6 +18,7 @@ const MAX_OWNERS: usize = 16;
 
 /// The caches that reconciles of sandboxes read.
 pub(crate) struct Caches {
+    pub sandboxes: Store<Sandbox>,
     pub sessions: Store<SandboxSession>,
     pub pods: Store<CachedPod>,
     /// Our policies, as [`slim_policy`] leaves them.

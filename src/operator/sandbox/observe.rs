@@ -50,7 +50,7 @@ pub(super) async fn observe(
     let may_start = is_unstarted && matches!(session, Session::Settled(_)) && !annotations_hold(&sandbox);
     let max = usize::try_from(ctx.settings.max_active_per_namespace).unwrap_or(usize::MAX);
     let mut observed = Observed {
-        namespace_is_full: may_start && !ctx.active.admit(&sandbox, max),
+        namespace_is_full: may_start && !ctx.active.admit(&sandbox, max, || is_cached(&sandbox, ctx)),
         effective: effective(&sandbox, &status, session.get(), pod_record.is_some(), ctx),
         policy: policy_of(&sandbox, ctx),
         launch_failure: state.launch_failure,
@@ -94,6 +94,12 @@ pub(super) fn effective(
 
 fn annotations_hold(sandbox: &Sandbox) -> bool {
     sandbox.annotations().contains_key(ANNOTATION_HOLD)
+}
+
+fn is_cached(sandbox: &Sandbox, ctx: &Context) -> bool {
+    let reference = reference(&sandbox.namespace().unwrap_or_default(), &sandbox.name_any());
+    let cached = ctx.caches.sandboxes.get(&reference);
+    cached.is_some_and(|cached| cached.metadata.uid == sandbox.metadata.uid)
 }
 
 fn policy_of(sandbox: &Sandbox, ctx: &Context) -> Option<PolicyView> {

@@ -79,6 +79,10 @@ async fn restore_drift(
     let Some(repaired) = network_policy::repaired(&found, wanted) else {
         return Ok(found);
     };
+    // Made by us with other address lists, for instance: a node has joined since then.
+    if network_policy::is_unmodified(&found) {
+        return Ok(ctx.writer.replace("NetworkPolicy", &repaired).await?);
+    }
     let (uid, name) = (found.uid().unwrap_or_default(), found.name_any());
     let contended = || {
         later(
