@@ -5,6 +5,7 @@ use crate::support::{Case, TestNamespace, light, outcome, sh, with};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
+use sandbox_operator::api::Sandbox;
 use serde_json::{Value, json};
 
 const ALLOCATE: &str = "python3 -c 'x = bytearray(512 << 20); x[::4096] = bytes(len(x[::4096]))'";
@@ -135,11 +136,20 @@ async fn what_a_sandbox_waits_for_is_shown() {
         .await;
     ns.sandbox("starting", node.take(json!({}))).await;
     let unschedulable = ns.waits_for("scheduling", "Unschedulable").await;
-    // What a scheduler says that is itself in trouble.
+    // What a scheduler writes that is itself in trouble. The real one may overwrite it at any time.
     let condition = json!({"type": "PodScheduled", "status": "False", "reason": "SchedulerError"});
-    ns.patch_status::<Pod>(&unschedulable.pod_name.unwrap(), json!({"conditions": [condition]}))
+    let pod = unschedulable.pod_name.unwrap();
+    let status = ns
+        .eventually("reason Scheduling", || async {
+            ns.patch_status::<Pod>(&pod, json!({"conditions": [&condition]})).await;
+            let status = ns.api::<Sandbox>().get("scheduling").await.unwrap().status.unwrap();
+            match status.reason.as_deref() {
+                Some("Scheduling") => Ok(status),
+                other => Err(format!("{other:?}")),
+            }
+        })
         .await;
-    assert_eq!(ns.waits_for("scheduling", "Scheduling").await.state.as_str(), "PENDING");
+    assert_eq!(status.state.as_str(), "PENDING");
     assert_eq!(ns.waits_for("starting", "Starting").await.state.as_str(), "CREATING");
     // A kubelet that says nothing.
     ns.sandbox("silent", node.take(json!({"startTimeoutSeconds": 5}))).await;
