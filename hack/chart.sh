@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 server=${1:-}
 chart=charts/sandbox-operator
 
-# Objects in the chart's second namespace can only be checked if that exists.
+# Objects in the chart's second namespace can be checked only if the namespace exists.
 if [[ $server == --server ]]; then
   kubectl wait --for=delete namespace/default-probe --timeout=60s > /dev/null
   kubectl create namespace default-probe > /dev/null

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Shows in two lines whether the cluster enforces NetworkPolicy, as the operator found. Waits for the first check of its leader.
+# Shows in two lines the operator's result whether the cluster enforces NetworkPolicy. Waits for the first check of its leader.
 set -euo pipefail
 namespace=sandbox-operator name=sandbox-operator
 value() { kubectl get configmap -n "$namespace" "$name-network" -o jsonpath="{.data.$1}"; }

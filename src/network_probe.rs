@@ -1,5 +1,5 @@
 //! The two ends of a check whether the cluster enforces NetworkPolicy: a server and a client, each in a pod of its own.
-//! They know neither the policies nor Kubernetes: the client reports which connections it could make.
+//! They know nothing of policies or Kubernetes: the client reports which connections succeeded.
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub const EGRESS_DENIED_PORT: u16 = 8083;
 const TIMEOUT: Duration = Duration::from_millis(1500);
 /// Shortest time between two rounds of attempts.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Rounds in a row that must have the expected result.
+/// Number of consecutive rounds that must have the expected result.
 const CONFIRMATIONS: u32 = 2;
 
 /// The subcommands of the probe.
@@ -61,15 +61,15 @@ pub struct ConnectArgs {
     pub report: PathBuf,
 }
 
-/// What became of an attempt to connect.
+/// The outcome of an attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Attempt {
     /// The server's token was received.
     Connected,
-    /// No connection was made.
+    /// No connection was established.
     Blocked,
-    /// A connection was made, but the token was not received: something between client and server may have accepted it.
+    /// A connection was established, but the token was not received: something in between may have accepted it.
     Unclear,
 }
 
@@ -88,7 +88,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Whether the policies hold at this address.
+    /// Whether the policies are enforced for this address.
     fn is_as_expected(&self) -> bool {
         (self.allowed, self.ingress_denied, self.egress_denied)
             == (Attempt::Connected, Attempt::Blocked, Attempt::Blocked)
@@ -122,7 +122,7 @@ pub fn run(command: ProbeCommand) -> ExitCode {
 
 fn serve(args: &ServeArgs) -> std::io::Result<()> {
     for port in [ALLOWED_PORT, INGRESS_DENIED_PORT, EGRESS_DENIED_PORT] {
-        // Without IPv6 on the node the first does not exist.
+        // The first address does not exist on a node without IPv6.
         let any = [
             SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
@@ -139,7 +139,7 @@ fn serve(args: &ServeArgs) -> std::io::Result<()> {
 fn answer(listener: &TcpListener, token: &str) {
     for mut stream in listener.incoming().flatten() {
         let sent = stream.set_write_timeout(Some(TIMEOUT));
-        // A client that went away is not an error of the server.
+        // A client that disconnects is not an error of the server.
         drop(sent.and_then(|()| stream.write_all(token.as_bytes())));
     }
 }
@@ -157,7 +157,8 @@ fn write(report: &ProbeReport, path: &Path) -> std::io::Result<()> {
     std::fs::write(path, text)
 }
 
-/// Repeats the attempts until the policies hold, in a row, or `limit` is over: an engine may learn of new pods late.
+/// Repeats the attempts until the policies are enforced in consecutive rounds, or until `limit`: an engine may learn of
+/// new pods late.
 fn observe(limit: Duration, sample: impl Fn() -> Vec<Sample>) -> ProbeReport {
     let start = Instant::now();
     let mut confirmed = 0;
@@ -177,7 +178,7 @@ fn observe(limit: Duration, sample: impl Fn() -> Vec<Sample>) -> ProbeReport {
     }
 }
 
-/// Attempts at the three ports of every address, all at once.
+/// Attempts at the three ports of every address, all at the same time.
 fn sample(addresses: &[IpAddr], ports: [u16; 3], token: &str) -> Vec<Sample> {
     thread::scope(|scope| {
         let started: Vec<_> = addresses

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-/// Each row of the table of promises ends with the tests that prove it: `path::name`, where the path is one of a file
-/// or directory of this repository.
+/// Each row of the table of promises ends with the tests that prove it: `path::name`, where `path` is a file of this
+/// repository.
 #[test]
 fn every_promise_of_the_security_page_names_tests_that_exist() {
     let page = read("docs/security.md");

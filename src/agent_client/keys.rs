@@ -66,7 +66,7 @@ impl KeyRing {
         Ok(())
     }
 
-    /// A signature of `message` with the key of this id.
+    /// Signs `message` with the key of this id.
     ///
     /// # Errors
     /// There is no such key.
@@ -74,7 +74,7 @@ impl KeyRing {
         Ok(self.get(id)?.sign(message).as_ref().to_vec())
     }
 
-    /// Whether the key of this id made this signature of `message`.
+    /// Whether this is a signature of `message` with the key of this id.
     pub fn has_signed(&self, id: &str, message: &[u8], signature: &[u8]) -> bool {
         self.get(id).is_ok_and(|key| {
             let public = UnparsedPublicKey::new(&ED25519, key.public_key().as_ref().to_vec());

@@ -38,10 +38,10 @@ pub struct Config {
     pub never: Vec<IpNet>,
     /// Values for fields that a request does not set. Must equal the operator's setting.
     pub defaults: Defaults,
-    /// What sandboxes may be. Must equal the operator's setting.
+    /// Constraints on sandboxes. Must equal the operator's setting.
     pub constraints: Constraints,
-    /// Whether sandboxes with `deny_egress` can resolve names, if their request leaves `dns_egress` out. Names can carry
-    /// data out of a sandbox.
+    /// Whether sandboxes with `deny_egress` can resolve names, if their request leaves `dns_egress` out. Data can leave
+    /// a sandbox in DNS queries.
     pub dns_with_deny_egress: bool,
     /// The GPUs of the nodes.
     pub gpus: Gpus,
@@ -124,8 +124,8 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// Limits of one replica. Those of a caller hold for each ServiceAccount; a namespace has at most four times as much,
-/// however many ServiceAccounts it has.
+/// Limits of one replica. Limits of a caller apply to each ServiceAccount; all callers of a namespace together get at
+/// most four times as much.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {

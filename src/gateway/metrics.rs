@@ -25,7 +25,7 @@ pub struct Metrics {
     pub(crate) connections: Gauge,
     /// Connections refused because their address had too many.
     pub(crate) connections_refused: Counter,
-    /// Lines of refused calls that the access log left out.
+    /// Lines of refused calls that were not written to the access log.
     pub(crate) access_log_left_out: Counter,
 }
 

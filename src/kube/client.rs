@@ -106,8 +106,8 @@ impl ApiClient {
         }
     }
 
-    /// The same client with a limit of calls in flight for each namespace: the calls of one namespace then delay those of
-    /// others only as much as their share. Calls without a namespace have a share of their own.
+    /// The same client with a limit of calls in flight per namespace, so that the calls of one namespace cannot take
+    /// all permits. Calls without a namespace share a limit of their own.
     pub fn with_share_per_namespace(self, calls: usize) -> ApiClient {
         ApiClient {
             shares: Some(Arc::new(Shares::new(calls))),
@@ -325,7 +325,7 @@ impl ApiClient {
     ) -> ::kube::Result<T> {
         let start = Instant::now();
         let with_permit = async {
-            // The semaphores are never closed. The share comes first: a namespace that waits for itself delays no other.
+            // The semaphores are never closed. The share comes first, so that waiting calls hold no global permit.
             let share = self.shares.as_ref().map(|shares| shares.of(namespace));
             let _share = match &share {
                 Some(share) => share.acquire().await.ok(),

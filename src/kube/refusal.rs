@@ -1,8 +1,8 @@
-//! What a refusal by the API server means.
+//! Classifies refusals by the API server.
 //!
-//! The HTTP status, the reason and the causes decide where they can. Several admission plugins give nothing but text:
-//! then it is matched from its first character to the end of the part that the plugin wrote. What a user controls
-//! (names, labels, annotations) comes later in the text, or is part of the object's name, which the details have too.
+//! HTTP status, reason and causes decide if they are specific enough. Several admission plugins return only a text: it
+//! is matched from its first character to the end of the part that the plugin wrote. Text that a user controls (names,
+//! labels, annotations) comes later, or is the object's name, which is also in the details.
 
 use ::kube::core::Status;
 
@@ -15,7 +15,7 @@ pub enum Refusal<'a> {
     NamespaceTerminating,
     /// The ServiceAccount does not exist. A new namespace gets its default one a moment later.
     NoServiceAccount,
-    /// The RuntimeClass does not exist: the part of the text after `RuntimeClass `.
+    /// The RuntimeClass does not exist. Contains the text after `RuntimeClass `.
     NoRuntimeClass(&'a str),
     /// Our own account lacks a right.
     Unauthorized,
@@ -48,7 +48,7 @@ impl<'a> From<&'a Status> for Refusal<'a> {
     }
 }
 
-/// What refuses with code 403, by the text after `… is forbidden: `.
+/// Classifies a refusal with code 403 by the text after `… is forbidden: `.
 fn plugin(text: &str) -> Refusal<'_> {
     let begins = |prefix: &str| text.starts_with(prefix);
     if begins("exceeded quota: ") || begins("status unknown for quota: ") {
@@ -64,7 +64,7 @@ fn plugin(text: &str) -> Refusal<'_> {
     }
 }
 
-/// The text after `pods "a" is forbidden: `, with the resource and the name that the details have.
+/// The text after `pods "a" is forbidden: `, if resource and name match the details.
 fn forbidden(status: &Status) -> Option<&str> {
     let details = status.details.as_ref()?;
     let rest = status.message.strip_prefix(details.kind.as_str())?;

@@ -1,10 +1,10 @@
-//! How many calls each namespace may have in flight.
+//! Limits the calls that each namespace has in flight.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
-/// Namespaces above which those without a call in flight are dropped.
+/// Number of namespaces above which those without a call in flight are removed.
 const MAX_IDLE: usize = 1024;
 
 /// The calls in flight of each namespace.

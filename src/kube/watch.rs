@@ -50,7 +50,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let kind = K::kind(&());
-    // In pages: a list from the watch cache is one response, and tenants decide how large its objects are.
+    // In pages: a list from the watch cache is a single response, and tenants control the size of its objects.
     let config = Config::default().labels(labels).page_size(PAGE);
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {

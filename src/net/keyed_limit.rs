@@ -1,11 +1,11 @@
-//! How many of something each key may hold.
+//! Limits how many slots each key may hold.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Counts what each key holds.
+/// Counts the slots that each key holds.
 #[derive(Debug)]
 pub struct KeyedLimit<K: Hash + Eq>(Arc<Mutex<HashMap<K, usize>>>);
 
@@ -22,7 +22,7 @@ impl<K: Hash + Eq> Default for KeyedLimit<K> {
 }
 
 impl<K: Hash + Eq + Clone> KeyedLimit<K> {
-    /// Counts one more for `key`, unless it holds `max` already.
+    /// Takes a slot for `key`, unless it holds `max` already.
     pub fn acquire(&self, key: K, max: usize) -> Option<KeyedSlot<K>> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.get(&key).copied().unwrap_or_default() >= max {
@@ -36,7 +36,7 @@ impl<K: Hash + Eq + Clone> KeyedLimit<K> {
     }
 }
 
-/// One that is counted, until this is dropped.
+/// A slot, which is released on drop.
 #[derive(Debug)]
 pub struct KeyedSlot<K: Hash + Eq> {
     limit: KeyedLimit<K>,
@@ -55,7 +55,7 @@ impl<K: Hash + Eq> Drop for KeyedSlot<K> {
     }
 }
 
-/// The address, or its /64 prefix for IPv6: a client that has one address there has 2⁶⁴ of them.
+/// The address, or its /64 prefix for IPv6, because an IPv6 client usually has a whole /64.
 pub fn source_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & (u128::MAX << 64)).into()),

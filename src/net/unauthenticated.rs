@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 
 use super::keyed_limit::{KeyedLimit, KeyedSlot};
 
-/// Whether a connection has carried an authenticated call, and for whom it counts since then.
+/// Whether a connection has carried an authenticated call, and the owner for whom it counts since then.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Authenticated(Arc<State>);
 
@@ -28,7 +28,7 @@ impl Authenticated {
         self.0.is_set.store(true, Ordering::Release);
     }
 
-    /// Sets it unless `owner` has `max` connections already. The first owner counts.
+    /// Marks the connection, unless `owner` has `max` connections already. It counts for its first owner.
     pub(super) fn set_for(&self, owner: &str, limit: &KeyedLimit<String>, max: usize) -> bool {
         if self.is_set() {
             return true;

@@ -17,16 +17,16 @@ use crate::resources::probe::{Probe, ProbeSettings};
 use crate::telemetry::chain;
 use crate::text::short;
 
-/// Longest duration of a check. Its pods do not live longer either.
+/// Maximum duration of a check. Its pods have a longer deadline of their own, for a process that is killed.
 const LONGEST: Duration = Duration::from_secs(90);
-/// Pause between two looks at a pod.
+/// Pause between two reads of a pod.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Age from which objects of another check are leftovers: longer than the deadline of its pods.
+/// Age above which objects of another check are leftovers: longer than the deadline of its pods.
 const LEFTOVER: SignedDuration = SignedDuration::from_mins(5);
 /// Longest reason for an unknown result, in bytes. It becomes part of an event, whose limit is 1 KiB.
 const MAX_REASON: usize = 600;
 
-/// Checks whether the cluster enforces NetworkPolicy. `stop` ends the check early; its objects are deleted all the same.
+/// Checks whether the cluster enforces NetworkPolicy. `stop` ends the check early; its objects are deleted in any case.
 pub(crate) async fn check(client: &ApiClient, settings: &ProbeSettings, stop: &CancellationToken) -> Report {
     delete_leftovers(client, &settings.namespace).await;
     let token = uuid::Uuid::new_v4().simple().to_string();
@@ -41,7 +41,7 @@ pub(crate) async fn check(client: &ApiClient, settings: &ProbeSettings, stop: &C
                 result = Box::pin(with_pods(client, &probe, &owner)) => result,
                 () = stop.cancelled() => Err("the check was stopped".into()),
             };
-            // The other objects belong to it.
+            // It owns the other objects.
             delete(client, &owner).await;
             result
         }
@@ -49,7 +49,7 @@ pub(crate) async fn check(client: &ApiClient, settings: &ProbeSettings, stop: &C
     result.unwrap_or_else(|why| Report::unknown(&short(&why, MAX_REASON)))
 }
 
-/// Policies first, as for sandboxes.
+/// Creates the policies before the pods, as for sandboxes.
 async fn with_pods(client: &ApiClient, probe: &Probe<'_>, owner: &NetworkPolicy) -> Result<Report, String> {
     let until = Instant::now() + LONGEST;
     create(client, "NetworkPolicy", &probe.egress_policy(owner)).await?;
@@ -70,7 +70,7 @@ async fn create<K: Namespaced>(client: &ApiClient, kind: &str, object: &K) -> Re
     })
 }
 
-/// Looks at a pod until `wanted` returns something. It is not watched: a check is rare and short.
+/// Polls a pod until `wanted` returns something. There is no watch, because checks are rare and short.
 async fn wait<T>(
     client: &ApiClient,
     pod: &Pod,
@@ -110,7 +110,8 @@ async fn delete(client: &ApiClient, policy: &NetworkPolicy) {
     }
 }
 
-/// Deletes what a check left that was ended with its process. Others may be under way: `helm test` makes one, too.
+/// Deletes the objects of checks whose process was killed. Newer objects may belong to a running check, such as that of
+/// `helm test`.
 async fn delete_leftovers(client: &ApiClient, namespace: &str) {
     let params = ListParams::default().labels(labels::PROBE);
     // Without the right to list, or without the namespace, the first create fails with a better message.

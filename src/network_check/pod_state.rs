@@ -1,10 +1,10 @@
-//! What the status of a probe pod says: pure.
+//! Reads the status of a probe pod: pure.
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 
 use crate::network_probe::ProbeReport;
 
-/// The addresses of a pod that runs.
+/// The addresses of a running pod.
 pub(super) fn addresses(pod: &Pod) -> Option<Vec<String>> {
     let status = pod.status.as_ref().filter(|s| s.phase.as_deref() == Some("Running"))?;
     let addresses: Vec<String> = status.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
@@ -24,7 +24,7 @@ pub(super) fn report(pod: &Pod) -> Option<Result<ProbeReport, String>> {
     }))
 }
 
-/// Whether waiting for a pod's container cannot help.
+/// Whether a pod's container can never start.
 pub(super) fn is_hopeless(pod: &Pod) -> bool {
     let reason = state(pod)
         .and_then(|s| s.waiting.as_ref())
@@ -32,7 +32,7 @@ pub(super) fn is_hopeless(pod: &Pod) -> bool {
     matches!(reason, Some("ErrImageNeverPull" | "InvalidImageName"))
 }
 
-/// Why a pod has not come further, as far as its status tells.
+/// Why a pod is not further, according to its status.
 pub(super) fn problem(pod: &Pod) -> String {
     let Some(status) = &pod.status else {
         return "it has no status".into();

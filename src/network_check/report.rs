@@ -1,4 +1,4 @@
-//! From the attempts of the client to a result: pure.
+//! Derives a result from the client's attempts: pure.
 
 use std::fmt::{Display, Formatter};
 use std::net::IpAddr;
@@ -8,11 +8,11 @@ use crate::network_probe::{Attempt, ProbeReport, Sample};
 /// Whether the cluster enforces NetworkPolicy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Enforcement {
-    /// What a policy denies was blocked, and what it allows was not.
+    /// Connections that a policy denies failed, and allowed ones succeeded.
     Enforced,
-    /// A connection was made that a policy denies.
+    /// A connection succeeded that a policy denies.
     NotEnforced,
-    /// The pods could not run, or could not reach each other where both policies allow it.
+    /// The pods could not run, or an allowed connection failed.
     Unknown,
 }
 
@@ -28,12 +28,12 @@ impl Enforcement {
     }
 }
 
-/// Whose policy denies a connection.
+/// Which pod's policy denies a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// That of the pod that is connected to.
+    /// The server's.
     Ingress,
-    /// That of the pod that connects.
+    /// The client's.
     Egress,
 }
 
@@ -66,10 +66,10 @@ impl Display for Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
     pub result: Enforcement,
-    /// One sentence, or two: what was found, and what it means.
+    /// The result and its meaning, in one or two sentences.
     pub message: String,
     pub findings: Vec<Finding>,
-    /// Where the pods were, and how long it took until the policies were in force.
+    /// The nodes of the pods, and how long it took until the policies were enforced.
     pub notes: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ impl Report {
         }
     }
 
-    /// For people: a line per direction and IP family.
+    /// A table to print: one line per direction and IP family.
     pub(crate) fn table(&self) -> String {
         let heading = ["DIRECTION", "FAMILY", "ALLOWED", "DENIED", "RESULT"].map(str::to_owned);
         let rows = self.findings.iter().map(|f| {
@@ -160,7 +160,7 @@ fn list(findings: &[&Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// How an attempt is shown.
+/// An attempt in the table.
 fn outcome(attempt: Attempt) -> &'static str {
     match attempt {
         Attempt::Connected => "connected",
@@ -187,8 +187,8 @@ fn findings(sample: &Sample) -> [Finding; 2] {
     ]
 }
 
-/// A denied connection that was made proves that nothing is enforced. One that was not made proves something only
-/// beside an allowed one that was.
+/// A denied connection that succeeds proves NotEnforced. One that fails proves Enforced only if the allowed connection
+/// succeeds.
 fn result(allowed: Attempt, denied: Attempt) -> Enforcement {
     match (allowed, denied) {
         (_, Attempt::Connected) => Enforcement::NotEnforced,
@@ -231,7 +231,7 @@ mod tests {
                 "NotEnforced",
                 "ingress IPv4, egress IPv4",
             ),
-            // Nothing is reached: a broken network looks like an enforced policy.
+            // No connection succeeds: a broken network looks like an enforced policy.
             ([Blocked, Blocked, Blocked], "Unknown", "ingress IPv4, egress IPv4"),
             ([Unclear, Blocked, Blocked], "Unknown", "ingress IPv4, egress IPv4"),
             ([Blocked, Connected, Blocked], "NotEnforced", "(ingress IPv4)"),

@@ -147,7 +147,7 @@ impl Writer {
         self.0.get_cluster_scoped::<Node>(name).await.ok().flatten()
     }
 
-    /// Writes values into a ConfigMap that exists.
+    /// Writes values into an existing ConfigMap.
     pub(crate) async fn config_map(
         &self,
         namespace: &str,

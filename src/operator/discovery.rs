@@ -24,27 +24,27 @@ pub enum Unprotected {
         "cannot discover the API server's addresses: allow endpointslices to be listed and services to be read in namespace default, or list them in sandboxes.network.apiServer"
     )]
     Unreadable(#[source] Box<kube::Error>),
-    /// They are not there.
+    /// There are none.
     #[error(
         "cannot discover the API server's addresses: no EndpointSlice of the Service kubernetes in namespace default has any; list them in sandboxes.network.apiServer"
     )]
     None,
 }
 
-/// What the cluster reports of its addresses.
+/// The addresses that the cluster reports.
 #[derive(Default)]
 pub(super) struct Discovered {
     /// Of the API server.
     pub api_server: Vec<IpNet>,
     /// Of Services.
     pub services: Vec<IpNet>,
-    /// Whether nodes can be read. Without that right, as in an installation with namespaced rights only, their addresses
-    /// must be configured.
+    /// Whether nodes can be read. Without that right, as in an installation with only namespaced rights, their
+    /// addresses must be configured.
     pub can_read_nodes: bool,
 }
 
-/// Reads what the API server knows: its own addresses, and the ranges of the Services. What may not be read must be
-/// configured; the log names it.
+/// Reads the addresses of the API server, and the ranges of Services. Those that cannot be read must be configured; the
+/// log names them.
 pub(super) async fn addresses(client: &ApiClient, network: &NetworkSettings) -> Result<Discovered, Unprotected> {
     let is_configured = !network.never.is_empty() || !network.api_server.is_empty();
     let api_server = match api_server(client).await {
@@ -87,8 +87,8 @@ pub(super) async fn addresses(client: &ApiClient, network: &NetworkSettings) -> 
     })
 }
 
-/// The addresses of the API server, behind its Service and of it. No address is no answer: an EndpointSlice may be
-/// empty while an API server restarts.
+/// The addresses of the API server: its endpoints and its Service. Without an endpoint this fails: an EndpointSlice may
+/// be empty while an API server restarts.
 async fn api_server(client: &ApiClient) -> Result<Vec<IpNet>, Unprotected> {
     let unreadable = |error| Unprotected::Unreadable(Box::new(error));
     let of_api_server = ListParams::default().labels("kubernetes.io/service-name=kubernetes");

@@ -150,7 +150,7 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
     (runtime, pods.store())
 }
 
-/// A sandbox whose pod another replica has created keeps its place in its session, although no status names it yet.
+/// A sandbox whose pod another replica created keeps its slot in its session, although no status names the session yet.
 fn restore_reservations(
     index: &SessionIndex,
     sandboxes: &Store<Sandbox>,

@@ -269,9 +269,9 @@ impl Replica<'_> {
         let checks = pin!(self.checker.run(self.stop));
         let work = async {
             match select(controllers, checks).await {
-                // A check deletes its pods before it ends.
+                // A running check deletes its pods first.
                 Either::Left((_, checks)) if self.stop.is_cancelled() => checks.await,
-                // An end that nobody asked for.
+                // It ended although nothing stopped it.
                 Either::Left(_) => {}
                 Either::Right(((), controllers)) => drop(controllers.await),
             }

@@ -1,6 +1,6 @@
-//! The addresses of the nodes, which no sandbox may reach, and the pod ranges that they announce. They are watched: what
-//! a new node adds holds for the sandboxes that start afterwards. The policies of those that run are not rewritten; they
-//! would be a write per sandbox for every node that an autoscaler adds.
+//! The addresses of the nodes, which no sandbox may reach, and the pod ranges that they announce. Nodes are watched:
+//! the addresses of a new node apply to sandboxes that start afterwards. Policies of running sandboxes are not updated:
+//! that would be a write per sandbox for every node that an autoscaler adds.
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
@@ -18,7 +18,7 @@ use crate::kube::{ApiClient, readable};
 use crate::resources::addresses::{Lists, covering};
 use crate::resources::settings::NetworkSettings;
 
-/// A node without what nobody reads here: a whole one has tens of kilobytes.
+/// The fields of a node that are read here: a whole node has tens of kilobytes.
 #[derive(Clone, Debug, Serialize, Deserialize, Resource)]
 #[resource(inherit = Node)]
 struct NodeNetwork {
@@ -57,7 +57,7 @@ struct Network {
 impl From<&NodeNetwork> for Network {
     fn from(node: &NodeNetwork) -> Network {
         Network {
-            // Host names are among them.
+            // Some of them are host names.
             addresses: node
                 .status
                 .addresses
@@ -74,7 +74,7 @@ pub(super) struct NodeAddresses {
     network: NetworkSettings,
     discovered: Discovered,
     nodes: BTreeMap<String, Network>,
-    /// What a new list has shown so far.
+    /// The nodes of a list that is being received.
     listed: BTreeMap<String, Network>,
     lists: watch::Sender<Lists>,
     /// Cancelled when the lists are complete.
@@ -82,7 +82,8 @@ pub(super) struct NodeAddresses {
 }
 
 impl NodeAddresses {
-    /// With what was discovered. The lists are complete at once if nodes cannot be read, else after their first list.
+    /// Starts from the discovered addresses. The lists are complete at once if nodes cannot be read, else after the
+    /// first list of nodes.
     pub(super) fn new(network: NetworkSettings, discovered: Discovered) -> NodeAddresses {
         let this = NodeAddresses {
             network,
@@ -104,7 +105,7 @@ impl NodeAddresses {
         self.lists.subscribe()
     }
 
-    /// Cancelled when the lists are complete: no policy is built before.
+    /// Cancelled when the lists are complete. No policy is built before that.
     pub(super) fn complete(&self) -> CancellationToken {
         self.complete.clone()
     }

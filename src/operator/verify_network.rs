@@ -1,4 +1,4 @@
-//! `verify-network`: the check of NetworkPolicy by hand.
+//! `verify-network`: runs the check of NetworkPolicy on request.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

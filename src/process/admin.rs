@@ -1,6 +1,5 @@
-//! The HTTP server of `/healthz`, `/readyz` and `/metrics`. Its clients do not authenticate, so what they can hold is
-//! bounded: connections, time and bytes. A new connection replaces the oldest one, so that idle connections cannot keep
-//! probes out.
+//! The HTTP server of `/healthz`, `/readyz` and `/metrics`. Its clients do not authenticate, so connections, time and
+//! bytes are bounded. A new connection replaces the oldest one, so that idle connections do not block probes.
 
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,14 +18,14 @@ use crate::net;
 const MAX_CONNECTIONS: usize = 64;
 /// Longest wait for the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest life of a connection, which carries one request.
+/// Maximum age of a connection, which carries one request.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes buffered of a request, hyper's minimum.
+/// Maximum bytes buffered per connection: hyper's minimum.
 const MAX_BUFFER: usize = 8 << 10;
 
 /// Serves until the end of the process.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
-    // One more than may stay open: it is for the connection that replaces the oldest.
+    // One more than may stay open, for the connection that replaces the oldest.
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS + 1));
     let mut open = VecDeque::<JoinHandle<()>>::new();
     let warn = |error: &std::io::Error| tracing::warn!(%error, "a connection to the admin port could not be accepted");

@@ -51,12 +51,12 @@ const NOT_BY_DEFAULT: [&str; 28] = [
     "ff00::/8",
 ];
 
-/// The prefix of translators that have none of their own (RFC 6052).
+/// The well-known prefix of NAT64 (RFC 6052).
 const WELL_KNOWN_NAT64: &str = "64:ff9b::/96";
 /// Lengths of the prefixes that RFC 6052 allows.
 pub(crate) const NAT64_PREFIX_LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
 
-/// Most ranges of one family that discovered addresses become in a policy.
+/// Maximum number of ranges per family into which discovered addresses are merged in a policy.
 const MAX_RANGES: usize = 512;
 
 /// The two address lists.
@@ -103,8 +103,8 @@ impl Lists {
     }
 }
 
-/// The IPv6 addresses that a translator with this prefix (RFC 6052) maps to these IPv4 addresses. None for a prefix
-/// length that the RFC does not have.
+/// The IPv6 addresses that a translator with this prefix (RFC 6052) maps to these IPv4 addresses. None if the RFC does
+/// not define the prefix length.
 fn through_nat64(prefix: &Ipv6Net, net: &IpNet) -> Option<IpNet> {
     let IpNet::V4(v4) = net else { return None };
     let before = prefix.prefix_len();
@@ -116,7 +116,7 @@ fn through_nat64(prefix: &Ipv6Net, net: &IpNet) -> Option<IpNet> {
     let mut bits = v4.prefix_len();
     let mut length = before;
     for octet in v4.trunc().addr().octets() {
-        // Bits 64 to 71 are zero, whatever the address is.
+        // Bits 64 to 71 are always zero.
         if at == 8 {
             at += 1;
             length += if bits > 0 { 8 } else { 0 };
@@ -129,9 +129,9 @@ fn through_nat64(prefix: &Ipv6Net, net: &IpNet) -> Option<IpNet> {
     Ipv6Net::new(octets.into(), length).ok().map(IpNet::V6)
 }
 
-/// Ranges that contain these addresses: single addresses if they are few, else the narrowest ranges of which there are
-/// at most `MAX_RANGES`. So the policies of a large cluster stay small. Ranges of public addresses stay narrow, however
-/// many they are: they take other hosts of the internet along.
+/// Ranges that contain these addresses: single addresses if there are few, else the narrowest ranges of which there are
+/// at most `MAX_RANGES`. This keeps the policies of a large cluster small. Ranges of public addresses stay narrow, even
+/// if there are more of them, because they also cover other hosts of the internet.
 pub(crate) fn covering(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpNet> {
     let (private, public): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(is_private);
     let (private_v4, private_v6): (Vec<_>, Vec<_>) = private.into_iter().partition(IpAddr::is_ipv4);

@@ -1,5 +1,5 @@
-//! What the cluster's administrator allows: constraints on the resolved spec of a sandbox, whoever set a field. The
-//! chart makes admission policies from the same values (`templates/constraints.yaml`); a test compares both.
+//! Constraints of the cluster's administrator on the resolved spec of a sandbox, wherever a field is set. The chart
+//! generates admission policies from the same values (`templates/constraints.yaml`); a test compares both.
 
 mod allowed;
 
@@ -14,10 +14,10 @@ use super::{Effective, Settings, quantity};
 use crate::api::{Container, EgressMode, EgressRule, FieldError, FieldPath, Sandbox, SandboxSession, Workload};
 use crate::text::short;
 
-/// Most bytes of a rule in a message.
+/// Maximum size of a rule in a message, in bytes.
 const MAX_RULE: usize = 240;
 
-/// A field that the administrator does not allow as it is.
+/// A field that violates a constraint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Its path below the fields that shape the pod: `sidecars[0].image`, for instance.
@@ -33,7 +33,7 @@ impl Violation {
         path.split_at(path.find(['.', '[']).unwrap_or(path.len()))
     }
 
-    /// With the path in the document that the field comes from. A field that is nowhere set is to be set in the Sandbox.
+    /// The message, with the path in the object that sets the field. If none does, that is the Sandbox.
     pub(crate) fn of(self, sandbox: &Sandbox, session: Option<&SandboxSession>) -> FieldError {
         let (name, _) = self.split();
         let sets = |fields: serde_json::Result<serde_json::Value>| fields.is_ok_and(|f| f.get(name).is_some());
@@ -164,7 +164,7 @@ fn check_placement(w: &Workload, c: &Constraints, found: &mut Found) {
     }
 }
 
-/// Limits of all containers together: they run at the same time.
+/// Checks the sum of the limits of all containers, because they run at the same time.
 fn check_resources(w: &Workload, settings: &Settings, found: &mut Found) {
     let sidecars = w.pod.sidecars.iter().flatten().map(|s| &s.container);
     let containers: Vec<&Container> = std::iter::once(&w.container).chain(sidecars).collect();
@@ -172,7 +172,7 @@ fn check_resources(w: &Workload, settings: &Settings, found: &mut Found) {
         let total = containers.iter().fold(0_i64, |sum, container| {
             let all = resources(container.resources.as_ref(), settings);
             let values = [all.limits, all.requests].into_iter().flatten();
-            // What is no quantity is more than is allowed.
+            // A value that is not a quantity counts as a violation.
             let largest = values
                 .filter_map(|q| q.get(name).map(|q| quantity::thousandths(q).unwrap_or(i64::MAX)))
                 .max();
@@ -238,7 +238,7 @@ struct Found {
 }
 
 impl Found {
-    /// `must`: what the field must be. `value`: what it is; empty if it is not set or says nothing.
+    /// `must`: what the field must be. `value`: what it is; empty if it is not set or not useful.
     fn add(&mut self, field: FieldPath, value: &str, must: &str, constraint: &str) {
         let must = short(must, MAX_RULE);
         let is = match value {

@@ -6,7 +6,7 @@ use crate::api::{FieldPath, Lifecycle, Sandbox, SandboxSession, Workload, limits
 /// A sandbox's fields after defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effective {
-    /// Own, session's and operator's fields, merged.
+    /// The sandbox's own, the session's and the operator's fields, merged.
     pub workload: Workload,
     /// Image of the main container.
     pub image: String,

@@ -1,8 +1,8 @@
-//! `spec.files`: inline content goes into a ConfigMap of the sandbox's own: who may read it may read the Sandbox, and the
-//! operator needs no right to read Secrets. A file with an absolute path comes into the
-//! main container as a read-only mount: it is there before the main command starts, in any image, with a read-only root
-//! as well, and under any entrypoint. Where a relative path begins only the image knows: the agent copies such files to
-//! its working directory before the main command starts.
+//! `spec.files`: inline content is stored in a ConfigMap of the sandbox. The content is in the Sandbox anyway, and the
+//! operator needs no right to read Secrets. A file with an absolute path comes into the main container as a read-only
+//! mount: it exists before the main command starts, in any image, with a read-only root as well, and under any
+//! entrypoint. Where a relative path begins only the image knows: the agent copies such files to its working directory
+//! before the main command starts.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -20,7 +20,7 @@ pub(crate) const PROOF: &str = "sandbox-operator.dev/proof";
 
 /// Label of the objects of a check of NetworkPolicy, with the check's id.
 pub(crate) const PROBE: &str = "sandbox-operator.dev/probe";
-/// Label of the same: which end of the connection it is, or is about.
+/// Label of the objects of a check of NetworkPolicy: which end of the connection they belong to.
 const PROBE_ROLE: &str = "sandbox-operator.dev/probe-role";
 
 /// The two ends of a check of NetworkPolicy.
@@ -39,12 +39,12 @@ impl ProbeRole {
     }
 }
 
-/// The part of a check's token that its names and labels have.
+/// The part of a check's token that is in its names and labels.
 pub(super) fn probe_id(token: &str) -> &str {
     token.get(..8).unwrap_or(token)
 }
 
-/// Labels of an object of a check. Not the label that watches select: it is no child of a Sandbox.
+/// Labels of an object of a check. Without the label that watches select, because it is not a child of a Sandbox.
 pub(super) fn of_probe(token: &str, role: ProbeRole) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("app.kubernetes.io/name".into(), MANAGER.into()),

@@ -28,7 +28,8 @@ pub(crate) fn deny_all(namespace: &str) -> NetworkPolicy {
     policy(metadata, labels::all_sandboxes(), vec![], vec![])
 }
 
-/// The sandbox's own policy. `lists`: [`Settings::lists`], or with what was discovered. An error names the rule that cannot be allowed.
+/// The sandbox's own policy. `lists`: [`Settings::lists`], with discovered addresses if there are any. An error names
+/// the rule that cannot be allowed.
 pub(crate) fn build(
     sandbox: &Sandbox,
     effective: &Effective,

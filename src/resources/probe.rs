@@ -19,9 +19,9 @@ use super::names;
 use crate::agent_contract::IMAGE_BINARY;
 use crate::network_probe::{ALLOWED_PORT, EGRESS_DENIED_PORT, INGRESS_DENIED_PORT};
 
-/// How long the pods may exist, in seconds. The kubelet then ends them, even if nobody deletes them.
+/// Deadline of the pods, in seconds: the kubelet ends them even if they are not deleted.
 const DEADLINE_SECONDS: i64 = 120;
-/// How long the policies may take to be in force, in seconds.
+/// How long it may take until the policies are enforced, in seconds.
 const SETTLE_SECONDS: u64 = 10;
 /// User of the image.
 const USER: i64 = 65532;

@@ -34,7 +34,7 @@ fn public(sandbox: &Sandbox, effective: &Effective, settings: &PublicServices) -
     Some(service)
 }
 
-/// Whether a Service that exists does what the built one would: the same type, ports and pods.
+/// Whether an existing Service is equivalent to the built one: same type, ports and selector.
 pub(crate) fn is_same(found: &Service, built: &Service) -> bool {
     let ports = |spec: &ServiceSpec| -> Vec<_> {
         let all = spec.ports.iter().flatten();

@@ -21,7 +21,7 @@ pub struct Settings {
     pub agent: Agent,
     /// Values for fields that neither sandbox nor session sets.
     pub defaults: Defaults,
-    /// What sandboxes may be, whoever set a field.
+    /// Constraints on the resolved spec of every sandbox.
     pub constraints: Constraints,
     /// Addresses and peers of network policies.
     pub network: NetworkSettings,
@@ -100,7 +100,7 @@ pub struct Defaults {
 pub struct NetworkSettings {
     /// Further addresses that no sandbox may reach, whatever its rules: node ranges, for instance.
     pub never: Vec<IpNet>,
-    /// Addresses of the API server that it does not list itself, such as the public endpoint of a managed cluster: no
+    /// Addresses of the API server that it does not report itself, such as the public endpoint of a managed cluster: no
     /// sandbox may reach them either.
     pub api_server: Vec<IpNet>,
     /// Prefixes of the network's NAT64 translators (RFC 6052), besides 64:ff9b::/96.
@@ -115,16 +115,16 @@ pub struct NetworkSettings {
     pub peer_namespace: String,
     /// Labels of the pods of gateway and operator.
     pub peer_labels: BTreeMap<String, String>,
-    /// What follows if the cluster does not enforce NetworkPolicy.
+    /// What happens if the cluster does not enforce NetworkPolicy.
     pub enforcement: EnforcementMode,
 }
 
-/// What follows if the cluster does not enforce NetworkPolicy.
+/// What happens if the cluster does not enforce NetworkPolicy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum EnforcementMode {
     /// No sandbox starts before enforcement is proven.
     Require,
-    /// Sandboxes start; a metric, events and a condition of each sandbox tell it.
+    /// Sandboxes start; a metric, events and a condition of sandboxes show the result.
     #[default]
     Warn,
     /// Nothing is checked.
@@ -203,7 +203,7 @@ impl Settings {
 }
 
 impl NetworkSettings {
-    /// The two address lists, with what was discovered: further ranges of each.
+    /// The two address lists, with further ranges that were discovered.
     pub(crate) fn lists(&self, never: &[IpNet], not_by_default: &[IpNet]) -> Lists {
         Lists::new(
             &[&self.never, &self.api_server, never].concat(),
@@ -227,8 +227,8 @@ impl Default for Settings {
 }
 
 impl Defaults {
-    /// Sets the fields of `workload` that neither sandbox nor session sets. What is the builders' own default stays
-    /// unset.
+    /// Sets the fields of `workload` that neither sandbox nor session sets. Fields whose value is the builders' own
+    /// default stay unset.
     pub(crate) fn complete(&self, workload: &mut Workload) {
         let pod = &mut workload.pod;
         for (field, default) in [

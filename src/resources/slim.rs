@@ -1,5 +1,5 @@
-//! What caches keep of Sandboxes and SandboxSessions. Users decide how large these are, up to etcd's 1.5 MiB each; a
-//! cache keeps a bounded part. Who needs more reads the object from the API server.
+//! Bounds what caches keep of Sandboxes and SandboxSessions. Users control their size, up to etcd's 1.5 MiB each. Code
+//! that needs more than the cached part reads the object from the API server.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -12,12 +12,12 @@ use crate::api::{
 
 /// Objects above this weight are stripped.
 const MAX_WEIGHT: usize = 24 << 10;
-/// What a struct, a string or a list costs in memory besides its text: roughly, and rather too much.
+/// Memory that a struct, a string or a list takes in addition to its text: a rough upper estimate.
 const OBJECT: usize = 256;
 const ITEM: usize = 32;
-/// Most bytes of an annotation that a stripped object keeps. The gateway's own are mostly shorter.
+/// Maximum size of an annotation that a stripped object keeps, in bytes. The gateway's own are usually smaller.
 const MAX_ANNOTATION: usize = 2 << 10;
-/// Most owners that a stripped object keeps.
+/// Maximum number of owners that a stripped object keeps.
 const MAX_OWNERS: usize = 16;
 /// Annotation of cached copies only: the object was stripped.
 const STRIPPED: &str = "sandbox-operator.dev/stripped";
@@ -32,7 +32,7 @@ const KEPT: [&str; 7] = [
     ANNOTATION_TEMPLATE_REVISION,
 ];
 
-/// About how many bytes of memory an object takes.
+/// Approximate size of an object in memory, in bytes.
 pub(crate) fn weight(object: &impl Serialize) -> usize {
     serde_json::to_value(object).as_ref().map_or(usize::MAX, weigh)
 }
@@ -51,7 +51,7 @@ pub(crate) fn is_stripped(meta: &ObjectMeta) -> bool {
     meta.annotations.as_ref().is_some_and(|a| a.contains_key(STRIPPED))
 }
 
-/// Strips a heavy Sandbox of everything that only its pod needs. Returns the weight of the whole one.
+/// Strips a heavy Sandbox of everything that only its pod needs. Returns the weight of the whole Sandbox.
 pub(crate) fn sandbox(sandbox: &mut Sandbox) -> usize {
     let weight = limit_metadata(&mut sandbox.metadata, weight(&sandbox.spec));
     if is_stripped(&sandbox.metadata) {
@@ -60,7 +60,7 @@ pub(crate) fn sandbox(sandbox: &mut Sandbox) -> usize {
     weight
 }
 
-/// As [`sandbox`].
+/// Strips a heavy SandboxSession, as [`sandbox`] does.
 pub(crate) fn session(session: &mut SandboxSession) {
     limit_metadata(&mut session.metadata, weight(&session.spec));
     if let Some(defaults) = session
@@ -73,7 +73,7 @@ pub(crate) fn session(session: &mut SandboxSession) {
     }
 }
 
-/// `of_spec`: the weight of the rest of the object. Returns that of the whole.
+/// `of_spec`: the weight of the object without its metadata. Returns the weight of the whole object.
 fn limit_metadata(meta: &mut ObjectMeta, of_spec: usize) -> usize {
     if let Some(annotations) = meta.annotations.as_mut() {
         annotations.remove(STRIPPED);
@@ -91,7 +91,7 @@ fn limit_metadata(meta: &mut ObjectMeta, of_spec: usize) -> usize {
     weight
 }
 
-/// Keeps what decides about the state, and the claims that volumes name.
+/// Keeps the fields that decide the state, and the claims that volumes name.
 fn strip(w: &mut Workload) {
     let volumes = w.pod.volumes.take().into_iter().flatten();
     let claims: Vec<Volume> = volumes

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::server::{Kind, Server, eventually};
 
-/// Every constraint. The defaults satisfy all of them, so that the policy sees all that decides.
+/// Every constraint. The defaults satisfy all of them, so that only the object's own fields decide.
 fn settings() -> Value {
     json!({
         "defaults": {"nodeSelector": {"pool": "sandboxes"}, "containerImage": "registry.example/team/app", "egressMode": "None",
@@ -123,7 +123,7 @@ async fn policies_and_programs_agree_on_what_is_allowed() {
 
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/sandbox-operator");
     let mut values = json!({"sandboxes": settings, "watchNamespaces": [admin.namespace()]});
-    // With watchNamespaces the chart asks for it.
+    // The chart requires it with watchNamespaces.
     values["sandboxes"]["network"]["apiServer"] = json!(["192.0.2.1/32"]);
     let mut helm = Command::new("helm");
     helm.args([
@@ -140,7 +140,7 @@ async fn policies_and_programs_agree_on_what_is_allowed() {
 
     let tenant = admin.as_tenant().await;
     let wrong = check(&tenant, &settings).await;
-    // Closing a session from before the policy is no change of what it violates.
+    // Closing a session from before the policy does not change the fields that violate it.
     let closed = tenant
         .patch(Kind::Session, "old", &json!({"desiredState": "Closed"}))
         .await;
@@ -158,7 +158,7 @@ async fn policies_and_programs_agree_on_what_is_allowed() {
     );
 }
 
-/// All cases in all kinds: what is not as expected.
+/// Runs all cases for all kinds, and returns the unexpected results.
 async fn check(tenant: &Server, settings: &Value) -> Vec<String> {
     let kinds = [
         (Kind::Sandbox, "sandboxes", "spec"),

@@ -43,7 +43,7 @@ fn every_field_is_described_and_so_is_every_choice() {
     }
 }
 
-/// What a user may write is kept in etcd, and for some time in memory.
+/// Every field of a spec is stored in etcd, and for some time in memory.
 #[test]
 fn every_string_list_and_map_of_a_spec_is_bounded() {
     for (resource, schema) in schemas() {

@@ -1,5 +1,5 @@
-//! With the token of the operator's or the gateway's ServiceAccount nobody is the cluster's administrator. Needs the
-//! installed chart.
+//! The token of the operator's or the gateway's ServiceAccount does not make its holder a cluster administrator. Needs
+//! the installed chart.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -44,7 +44,7 @@ impl Account {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Tries to create an object, which is not kept.
+    /// Creates an object in a dry run.
     async fn create<K>(&self, object: &Value) -> Result<(), String>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
@@ -112,7 +112,7 @@ fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     object
 }
 
-/// What differs from what is expected: accepted, or denied by the policy with this name.
+/// The difference from the expected result: accepted, or denied by the policy of this name.
 fn wrong(what: &str, policy: &str, answer: &Result<(), String>, accepted: bool) -> Option<String> {
     let as_expected = match answer {
         Ok(()) => accepted,
@@ -126,7 +126,7 @@ fn wrong(what: &str, policy: &str, answer: &Result<(), String>, accepted: bool) 
 async fn the_operator_creates_only_pods_of_sandboxes_within_their_walls() {
     let server = Server::new("own-pods").await;
     let operator = Account::new(OPERATOR, server.namespace()).await;
-    // Somebody else's pod.
+    // A pod of another owner.
     let admin: Api<Pod> = Api::namespaced(Client::try_default().await.unwrap(), server.namespace());
     let foreign = json!({"metadata": {"name": "foreign"}, "spec": {"nodeSelector": {"no-node": "has-this"}, "containers": [{"name": "c", "image": "i"}]}});
     // A new namespace gets its ServiceAccount a moment later.

@@ -251,7 +251,7 @@ impl Replica {
         Replica::start(world, keys, agent.port, config::Limits::default()).await
     }
 
-    /// One before an agent, with these limits.
+    /// A gateway with these limits, in front of an agent.
     pub async fn with_limits(world: &World, agent: &RunningAgent, limits: config::Limits) -> Replica {
         let keys = KeyRing::default();
         keys.insert(KEY_ID, &agent.pkcs8).unwrap();

@@ -104,7 +104,7 @@ async fn children_of_others_are_left_alone() {
         uids.push(sandbox.uid().unwrap());
         children.push(format!("{name}-{}", &sandbox.uid().unwrap()[..8]));
     }
-    // All that is public of a child.
+    // Everything about a child that others can copy.
     let labels = json!({"app.kubernetes.io/managed-by": "sandbox-operator", "sandbox-operator.dev/sandbox": "planted", "sandbox-operator.dev/sandbox-uid": uids[2]});
     let owner = json!({"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox", "name": "planted", "uid": uids[2], "controller": true});
     let planted = json!({"name": children[2], "labels": labels, "ownerReferences": [owner]});

@@ -8,7 +8,8 @@ use kube::api::PostParams;
 use kube::{Api, Resource};
 use serde_json::json;
 
-/// Changes every pod that is created in the namespace, and goes with it. Returns once a pod is as `is_mutated` says.
+/// Adds a webhook that changes every pod of the namespace until that is deleted. Returns once `is_mutated` holds for a
+/// pod.
 async fn mutate_pods(ns: &TestNamespace, mutation: serde_json::Value, is_mutated: fn(&PodSpec) -> bool) {
     let name = &ns.namespace;
     let owner = Api::<Namespace>::all(ns.client.clone()).get(name).await.unwrap();

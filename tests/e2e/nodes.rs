@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
-/// A node for one ns's sandboxes only.
+/// A node for the sandboxes of one namespace only.
 pub struct FakeNode {
     api: Api<Node>,
     name: String,

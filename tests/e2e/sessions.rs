@@ -121,7 +121,7 @@ async fn deleting_a_session_deletes_everything_without_the_operator() {
         ns.eventually("the pod to go before its policy", || async {
             let policy = ns.api::<NetworkPolicy>().get_opt(&child).await.unwrap();
             let pod = ns.api::<Pod>().get_opt(&child).await.unwrap();
-            assert!(pod.is_none() || policy.is_some(), "the pod is there without its policy");
+            assert!(pod.is_none() || policy.is_some(), "the pod exists without its policy");
             if pod.is_none() {
                 Ok(())
             } else {

@@ -133,11 +133,11 @@ async fn the_policy_outlives_a_pod_that_ignores_sigterm() {
         .await
         .unwrap();
     ns.eventually("the pod to go, its policy staying until then", || async {
-        // The policy is asked for first: if it is gone, a pod that is still there afterwards had none.
+        // The policy is read first: if it is gone, a pod that still exists afterwards had none.
         let policy = ns.api::<NetworkPolicy>().get_opt(&child).await.unwrap();
         match ns.api::<Pod>().get_opt(&child).await.unwrap() {
             Some(pod) => {
-                assert!(policy.is_some(), "the pod is there without its policy");
+                assert!(policy.is_some(), "the pod exists without its policy");
                 Err(format!("pod deleting since {:?}", pod.metadata.deletion_timestamp))
             }
             None => Ok(()),

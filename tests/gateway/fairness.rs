@@ -1,4 +1,4 @@
-//! What one caller, namespace or address cannot take from the others.
+//! One caller, namespace or address cannot starve the others.
 
 use futures::StreamExt;
 use sandbox_operator::gateway::config::{Config, Limits};
@@ -62,7 +62,7 @@ async fn random_api_keys_are_limited_and_flush_neither_callers_nor_the_log() {
 async fn valid_tokens_cost_their_address_nothing() {
     let gateway = start(Config::default()).await;
     let channel = gateway.channel().await;
-    // More than an address may fail.
+    // More than the failures that one address may have.
     let calls = (0..300).map(|i| {
         let channel = channel.clone();
         async move { call(with(channel, &good(&format!("bot-{i}")))).await }
@@ -87,7 +87,7 @@ async fn only_a_connection_with_a_granted_call_stays() {
     assert_eq!(exec(denied.clone(), "guest").await, Code::PermissionDenied);
     assert!(gateway.metrics.text(0).contains("sandbox_gateway_connections 2"));
     while !gateway.metrics.text(0).contains("sandbox_gateway_connections 1") {
-        // The channel would reconnect with its next call only.
+        // The channel reconnects only with its next call.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(exec(granted, "bot").await, Code::InvalidArgument);
@@ -134,7 +134,7 @@ async fn connections_of_one_address_are_limited() {
     let _held = [gateway.channel().await, gateway.channel().await];
     use tokio::io::AsyncReadExt;
     let mut third = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-    // Closed without a word.
+    // Closed without a response.
     assert!(matches!(third.read(&mut [0; 1]).await, Ok(0) | Err(_)));
     assert!(gateway.metrics.text(0).contains("connections_refused_total 1"));
 }

@@ -374,7 +374,7 @@ async fn a_stop_lets_calls_in_flight_finish_and_accepts_no_new_connection() {
     assert!(tokio::net::TcpStream::connect(gateway.address).await.is_err());
 }
 
-/// Whoever may create sandboxes, but not read templates, does not get the contents of one.
+/// A caller who can create sandboxes but not read templates does not get the contents of a template.
 #[tokio::test]
 async fn a_template_needs_the_right_to_read_it() {
     let gateway = start(Config::default()).await;

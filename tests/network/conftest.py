@@ -73,14 +73,14 @@ class Pod:
         self.ip = get("pod", "-n", namespace, name)["status"]["podIP"]
 
     def attempts(self, attempts):
-        """What came of each of these connections: (kind, host, port)."""
+        """The outcome of each of these connections: (kind, host, port)."""
         script = (HERE / "probe.py").read_text()
         out = kubectl("exec", "-i", "-n", self.namespace, self.name, "-c", "main", "--", "python3", "-c", script, stdin=json.dumps(attempts))
         return dict(zip(attempts, json.loads(out), strict=True))
 
 
 def is_reached(outcome):
-    """A refusal too is an answer of the other side."""
+    """A refusal is an answer of the other side, too."""
     return outcome.split()[0] in ("connected", "answered", "refused")
 
 
@@ -104,7 +104,7 @@ def rules(*all_rules):
     return {"egress": {"mode": "Rules", "rules": list(all_rules)}}
 
 
-# Victims accept all that they may accept, so that an attack fails only by the attacker's own policy.
+# Targets accept everything that rules can allow, so that an attack can fail only because of the attacker's own policy.
 OPEN = {"ingress": {"rules": [{"cidr": "0.0.0.0/0", "ports": [{"port": HTTP}, {"port": UDP, "protocol": "UDP"}, {"port": AGENT}, {"port": HTTP + 2}]}]}}
 
 ATTACKERS = {

@@ -1,4 +1,4 @@
-"""Runs inside a pod: tries the connections that it reads from stdin, all at the same time, and prints what came of each."""
+"""Runs inside a pod: tries the connections that it reads from stdin, all at the same time, and prints the outcome of each."""
 
 import json
 import os

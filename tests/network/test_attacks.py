@@ -18,7 +18,7 @@ from conftest import (
     kubectl,
 )
 
-# Nothing but public addresses is open to these.
+# These may reach only public addresses.
 STRICT = ["default", "host-users", "none", "rules"]
 
 
@@ -71,7 +71,7 @@ def private(cluster, world):
 
 @pytest.fixture(scope="session")
 def internal(cluster, world):
-    """What nobody but our own components and the node may reach: agents, and the ports for metrics and health."""
+    """What only our own components and the node may reach: agents, and the ports for metrics and health."""
     agents = [("tcp", world[name].ip, AGENT) for name in (*VICTIMS, "closed")]
     return agents + [("tcp", ip, 8081) for ip in cluster["gateway pods"]] + [("tcp", ip, 8080) for ip in cluster["operator pods"]]
 

@@ -69,11 +69,11 @@ def on_node(*command):
     return subprocess.run(["docker", "exec", node, *command], capture_output=True, text=True, check=True).stdout
 
 
-# The network plugin's record of addresses. Without the last one it assigns the lowest that is free.
+# The network plugin's record of addresses. If the last one is missing, it assigns the lowest free address.
 ASSIGNED = "/run/cni-ipam-state/kind"
 
 
-# Measures what an engine lets through. Not a promise of ours yet, and engines differ, so it is no part of the gate.
+# Measures what an engine lets through. This is not a promise yet, and engines differ, so the test is not part of `make test`.
 @pytest.mark.skipif("FIRST_MOMENT" not in os.environ, reason="only measured")
 @pytest.mark.xfail(reason="the engine applies the policies of a finished pod with the same address until it sees the new pod's")
 def test_nothing_arrives_from_an_address_that_a_finished_pod_had(world, namespaces):

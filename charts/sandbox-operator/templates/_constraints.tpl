@@ -1,4 +1,4 @@
-{{- /* sandboxes.constraints as YAML. Whole or in part it is missing after an upgrade with the values of an older chart. */}}
+{{- /* sandboxes.constraints as YAML. All or part of it is missing after an upgrade with the values of an older chart. */}}
 {{- define "constraints" -}}
 {{- $c := deepCopy (.Values.sandboxes.constraints | default dict) }}
 {{- range $field, $value := dict "egress" dict "nodeSelector" dict "maxResources" dict "podLabelKeys" (list "*") "podAnnotationKeys" (list "*") }}
@@ -7,7 +7,7 @@
 {{- $_ := set $c "maxResources" (include "strings" $c.maxResources | fromYaml) }}
 {{- toYaml $c }}
 {{- end }}
-{{- /* (list VALUES NAME): whether an admission policy is made: unless it is switched off. */}}
+{{- /* (list VALUES NAME): whether to create an admission policy: unless it is switched off. */}}
 {{- define "admission.policy" -}}
 {{- $switches := index . 0 | default dict }}
 {{- if ne (get $switches (index . 1) | toString) "false" }}yes{{ end }}

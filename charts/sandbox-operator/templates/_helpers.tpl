@@ -56,7 +56,7 @@ app.kubernetes.io/component: operator
 - apiGroups: [""]
   resources: [services]
   verbs: [get, create, delete]
-# Inline files of a Sandbox. `get` shows whether an existing ConfigMap of that name belongs to the Sandbox. It has no right to Secrets.
+# Inline files of a Sandbox. `get` shows whether an existing ConfigMap of that name belongs to the Sandbox. There are no rights on Secrets.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, create]

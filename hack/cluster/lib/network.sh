@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # variables are shared with ../cluster
-# What tests of the network need: enforcement of NetworkPolicy, and a stand-in for the internet. Sourced by ../cluster.
+# What the network tests need: enforcement of NetworkPolicy, and a stand-in for the internet. Sourced by ../cluster.
 
 policies_image=kube-network-policies:$(version_of kubernetes sigs.k8s.io/kube-network-policies)
 probe=network-policy-probe
@@ -49,12 +49,12 @@ forward_test_domain() {
   corefile+=$'\nexample.test:53 {\n    errors\n    forward . 192.31.196.53\n}\n'
   kubectl create configmap coredns -n kube-system --from-literal=Corefile="$corefile" --dry-run=client -o yaml \
     | kubectl replace -f - > /dev/null
-  # It would notice within two minutes.
+  # Without a restart it reloads the file only within two minutes.
   kubectl rollout restart deployment coredns -n kube-system > /dev/null
   kubectl rollout status deployment coredns -n kube-system --timeout=120s > /dev/null
 }
 
-# Succeeds if a policy for one of two equal pods cuts it off, and not the other.
+# Succeeds if a policy for one of two identical pods denies connections to that pod only.
 probe_policies() {
   local -A address=()
   local pod result

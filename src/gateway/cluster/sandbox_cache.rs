@@ -17,7 +17,7 @@ const JUST_ENDED: Duration = Duration::from_millis(500);
 
 type ByName = HashMap<String, Entry>;
 
-/// A sandbox, as far as it is kept, and when its end was observed.
+/// The cached part of a sandbox, and when its end was observed.
 struct Entry {
     sandbox: Arc<Sandbox>,
     ended: Option<Instant>,
@@ -25,12 +25,12 @@ struct Entry {
     stored: u64,
 }
 
-/// What a namespace has in etcd.
+/// A namespace's usage of etcd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// Sandboxes, ended ones included.
     pub(crate) sandboxes: usize,
-    /// Bytes of them and of their Secrets.
+    /// Bytes of these sandboxes and of their Secrets.
     pub(crate) bytes: u64,
 }
 
@@ -56,7 +56,7 @@ impl SandboxCache {
         }
     }
 
-    /// What the namespace has in etcd, as far as it is known here.
+    /// The namespace's usage of etcd, as far as this cache knows it.
     pub(crate) fn usage(&self, namespace: &str) -> Usage {
         self.read().get(namespace).map_or_else(Usage::default, |by_name| Usage {
             sandboxes: by_name.len(),
@@ -103,7 +103,7 @@ impl SandboxCache {
         self.read().values().map(HashMap::len).sum()
     }
 
-    /// As an event of the watch.
+    /// Inserts a sandbox as a watch event would.
     #[cfg(test)]
     pub(crate) fn put(&self, sandbox: Sandbox) {
         insert(&mut self.write(), sandbox);

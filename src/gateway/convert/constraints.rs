@@ -1,4 +1,4 @@
-//! Checks the constraints of the cluster's administrator, which the operator would enforce a moment later.
+//! Checks the constraints of the cluster's administrator at the request. The operator checks them again.
 
 use super::context::ConvertContext;
 use super::problems::Problems;
@@ -24,8 +24,8 @@ pub(crate) fn check(name: &str, workload: &Workload, context: &ConvertContext<'_
     }
 }
 
-/// The field of the request that decides, and the rule. A field that no request has comes from the template, from a
-/// runner or from the operator's defaults.
+/// The field of the request that sets the value, and the rule. A field that requests do not have comes from the
+/// template, from a runner or from the operator's defaults.
 fn in_request(violation: &Violation, context: &ConvertContext<'_>) -> (FieldPath, String) {
     let (spec, (name, rest)) = (context.spec_path(), violation.split());
     let detailed = || format!("its {} {}", violation.field, violation.rule);

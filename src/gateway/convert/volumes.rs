@@ -193,16 +193,16 @@ fn mount_path_error(mount_path: &str, taken: &mut BTreeSet<String>) -> Option<St
     }
 }
 
-/// What a mount of a volume is limited to.
+/// Limits of the mounts of a volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MountLimit {
     read_only: bool,
-    /// The directory in the volume that is its root for the sandbox; may be empty.
+    /// The directory of the volume that is the root for the sandbox; empty for the whole volume.
     sub_path: String,
 }
 
-/// How a template mounts its volumes, by their names: the containers of a request that mount them get no more. Where a
-/// template mounts a volume several times, the main container's mount counts, and of several the first.
+/// How a template mounts its volumes, by name. Containers of a request get no more access than that. If a template
+/// mounts a volume several times, the first mount counts, those of the main container before those of sidecars.
 pub(crate) fn template_limits(template: &Workload) -> BTreeMap<String, MountLimit> {
     let limit = |read_only: Option<bool>, sub_path: &Option<String>| MountLimit {
         read_only: read_only.unwrap_or_default(),
@@ -222,7 +222,7 @@ pub(crate) fn template_limits(template: &Workload) -> BTreeMap<String, MountLimi
     limits.collect()
 }
 
-/// Limits the mounts of registered volumes to what is registered.
+/// Limits the mounts of registered volumes to the registered directory and access.
 pub(crate) fn limit_registered_mounts(
     w: &mut Workload,
     registered: &BTreeMap<String, RegisteredVolume>,
@@ -237,7 +237,7 @@ pub(crate) fn limit_registered_mounts(
     });
 }
 
-/// Limits the mounts of all containers. `limit`: by the name of the volume.
+/// Limits the mounts of all containers. `limit` returns the limits by the name of the volume.
 pub(crate) fn limit_mounts(w: &mut Workload, limit: impl Fn(&str) -> Option<MountLimit>) {
     let sidecars = w
         .pod

@@ -28,7 +28,8 @@ use pb::exec_stream_response::Message as OutputMsg;
 
 /// Bytes of stdout, and of stderr, in a response unless the request sets a limit.
 const DEFAULT_OUTPUT: usize = 4 << 20;
-/// Longest wait for memory for output. It is short: calls that wait have a part of their memory, and block each other.
+/// Longest wait for memory for output. It is short, because waiting calls hold a part of their memory and block each
+/// other.
 const OUTPUT_WAIT: Duration = Duration::from_secs(1);
 /// Largest limit that a request can set.
 const MAX_OUTPUT: usize = 32 << 20;
@@ -67,7 +68,7 @@ pub(crate) async fn exec(
             Ok(responses) => responses.into_inner(),
             Err(error) => return Err(handle.to_caller_error(&error).await),
         };
-        // The agent has it: the command may run for hours.
+        // The agent has received the request, and the command may run for hours: release its memory.
         if let Some(budget) = &budget {
             budget.release_request();
         }
@@ -95,7 +96,7 @@ pub(crate) async fn exec(
                     break error.exit_code;
                 }
             }
-            // The command has started: if there is no memory for its output, the output is truncated, and marked so.
+            // The command has started: without memory for its output, the output is truncated, and marked as truncated.
             let kept = stdout.kept.len() + stderr.kept.len();
             if BodyBudget::reserve_response(budget.as_ref(), kept, OUTPUT_WAIT)
                 .await

@@ -54,8 +54,8 @@ pub(crate) async fn read(
         };
         match next.map_err(|_| stalled())? {
             Ok(Some(chunk)) => {
-                // The first chunk announces the size, so that reads do not block each other when each has a part of its
-                // memory. It is not trusted: what arrives is counted, and must keep coming.
+                // The first chunk announces the size, so that reads do not hold a part of their memory and block each
+                // other. The size is not trusted: bytes are counted as they arrive, and must keep arriving.
                 let size = usize::try_from(chunk.size.min(max_bytes)).unwrap_or_default();
                 let size = size.max(content.len() + chunk.data.len());
                 BodyBudget::reserve_response(budget.as_ref(), size, MAX_WAIT).await?;
@@ -107,7 +107,7 @@ pub(crate) async fn write(
     }
 }
 
-/// UNAVAILABLE: others wait for the memory.
+/// UNAVAILABLE: the transfer stalls, and other calls wait for its memory.
 fn stalled() -> Status {
     let text = "the sandbox's agent takes too long to transfer the file";
     retry(

@@ -1,6 +1,6 @@
 //! The access log, which is also the audit log: one line of JSON per call on stdout, whatever the log filter is. It
-//! holds no secrets and no payloads. Lines of calls that were not admitted are limited, so that they cannot flush those
-//! of the others: the next line says how many were left out.
+//! holds no secrets and no payloads. Lines of calls that were not admitted are limited, so that they do not flood the
+//! log: the next line says how many were left out.
 
 use http::HeaderMap;
 use serde::Serialize;
@@ -107,7 +107,7 @@ impl Record {
         }
     }
 
-    /// The call was admitted: its line is written in any case.
+    /// Marks the call as admitted: its line is always written.
     pub(crate) fn set_admitted(&mut self) {
         self.admitted = true;
     }

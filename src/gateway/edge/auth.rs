@@ -106,7 +106,7 @@ impl AuthLayer {
         {
             let detailed = match bare.code() {
                 Code::Unimplemented => Some(unimplemented(&method.name)),
-                // prost's text; tonic gives it no details.
+                // The text is prost's; tonic adds no details.
                 Code::Internal if bare.message().starts_with("failed to decode Protobuf message") => {
                     Some(undecodable())
                 }
@@ -120,7 +120,7 @@ impl AuthLayer {
         response.map(|body| Body::new(TrackedBody::new(body, record, admission)))
     }
 
-    /// Runs the handler within its limits of time and memory.
+    /// Runs the handler with its limits of time and memory.
     async fn call<S>(
         &self,
         inner: S,
@@ -170,7 +170,7 @@ impl AuthLayer {
         record.caller = Some(caller.clone());
         let admission = self.limits.admit(&caller.user, &caller.namespace, method.streaming)?;
         record.set_admitted();
-        // Before the body: without the right a caller gets neither memory for it nor a connection that stays.
+        // Before the body is read: an unauthorized call gets no memory for it, and does not keep its connection open.
         if let Some(permission) = method.permission {
             self.identity.authorize(&caller, permission).await?;
             self.limits.admit_connection(peer, &caller.namespace)?;

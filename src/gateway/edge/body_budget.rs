@@ -1,6 +1,6 @@
 //! Memory for large request and response bodies. A call reserves it from its tenant's share and from the replica's
-//! total. A call that has held memory for long gives it up when others wait for it: neither a
-//! client nor a sandbox that stalls can hold it for ever.
+//! total. Memory that a call has held for long is revoked when others wait for it, so neither a stalled client nor a
+//! stalled sandbox can hold it indefinitely.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::gateway::error::rate_limited;
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Bodies up to this size need no reservation.
 pub(crate) const SMALL_BODY: usize = 16 << 10;
-/// Longest transfer of a large body, from its reservation on.
+/// Maximum duration of the transfer of a large body, from its reservation on.
 pub(crate) const MAX_TRANSFER: Duration = Duration::from_secs(120);
 /// How long the transfer of a large body may stall. Beyond that it must keep up [`MIN_RATE`], since other calls wait for
 /// its memory.
@@ -24,14 +24,14 @@ const MAX_STALL: Duration = Duration::from_secs(10);
 const MIN_RATE: usize = 256 << 10;
 /// How long a call holds memory for which others wait.
 const MAX_HOLD: Duration = Duration::from_secs(60);
-/// Interval at which a waiting call looks for memory that was held for too long.
+/// Interval at which a waiting call checks for memory that was held for too long.
 const REVOKE_INTERVAL: Duration = Duration::from_secs(1);
-/// Time that a handler has to release revoked memory by itself.
+/// Time that a handler has to release revoked memory before its call is ended.
 const GRACE: Duration = Duration::from_secs(2);
-/// Calls in the list of holders before those that have ended are dropped.
+/// Number of calls in the list of holders at which ended ones are first removed.
 const MIN_HOLDERS: usize = 256;
 
-/// The time in which the next bytes of a large body must have come, when `arrived` bytes have.
+/// The time by which further bytes of a large body must arrive, after `arrived` bytes have.
 pub(crate) fn transfer_time(arrived: usize) -> Duration {
     (MAX_STALL + Duration::from_secs((arrived / MIN_RATE) as u64)).min(MAX_TRANSFER)
 }
@@ -46,7 +46,7 @@ pub(crate) struct BodyMemory {
 #[derive(Default)]
 struct Holders {
     calls: Vec<Weak<Call>>,
-    /// The length at which ended calls are dropped.
+    /// The length at which ended calls are removed.
     prune_at: usize,
 }
 
@@ -60,7 +60,7 @@ impl BodyMemory {
         })
     }
 
-    /// All that a tenant ever has.
+    /// The maximum of one tenant.
     pub(crate) fn tenant_limit(&self) -> u32 {
         self.tenant_limit
     }
@@ -129,7 +129,7 @@ impl Call {
 struct Reserved {
     request: Option<Reservation>,
     response: Option<Reservation>,
-    /// Since when there has been any.
+    /// When the call began to hold memory; `None` if it holds none.
     since: Option<Instant>,
     /// Whether the call is in the list of holders.
     is_listed: bool,
@@ -174,7 +174,7 @@ impl Reservation {
 }
 
 impl BodyBudget {
-    /// A budget of which nothing is reserved. `tenant` has a permit per byte.
+    /// A budget without reservations. `tenant` has a permit per byte.
     pub(crate) fn new(tenant: Arc<Semaphore>, memory: Arc<BodyMemory>) -> BodyBudget {
         BodyBudget {
             memory,
@@ -246,7 +246,8 @@ impl BodyBudget {
         }
     }
 
-    /// As [`BodyBudget::revoked`], unless the call's handler has released the memory by itself. Then the call must end.
+    /// Completes if the call's handler does not release revoked memory in time: the call must then end with this
+    /// status.
     pub(crate) async fn overdue(self) -> Status {
         self.call.revoked.cancelled().await;
         tokio::time::sleep(GRACE).await;
@@ -256,7 +257,7 @@ impl BodyBudget {
         held_too_long()
     }
 
-    /// Grows a reservation to what is wanted, by what there is. No call gets more than its tenant ever has.
+    /// Grows a reservation to the wanted size. No call gets more than the maximum of its tenant.
     async fn grow(&self, part: Part, wanted: impl Fn(usize) -> usize, wait: Duration) -> Result<(), Status> {
         let have = self.call.reserved().part(part).as_ref().map_or(0, Reservation::bytes);
         let wanted = wanted(have).min(self.memory.tenant_limit as usize);
@@ -284,7 +285,7 @@ impl BodyBudget {
         Ok(())
     }
 
-    /// Takes from the tenant's share first, so that a tenant that waits for itself delays nobody else.
+    /// Takes from the tenant's share first, so that a tenant that waits for its own share does not delay others.
     async fn acquire(&self, bytes: usize, wait: Duration) -> Result<Reservation, Status> {
         let both = async {
             let same_tenant = |call: &Call| Arc::ptr_eq(&call.tenant, &self.call.tenant);
@@ -298,7 +299,7 @@ impl BodyBudget {
             .ok_or_else(|| rate_limited("too many large bodies at once"))
     }
 
-    /// Waits for permits. What calls other than this one have held for too long is revoked meanwhile.
+    /// Waits for permits. While it waits, it revokes memory that other calls have held for too long.
     async fn acquire_from(
         &self,
         permits: &Arc<Semaphore>,

@@ -1,5 +1,5 @@
 //! Accepted connections. Each counts against the limits of the replica and of its source address, and is closed if no
-//! call on it is granted a right in time.
+//! call on it is authorized in time.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,13 +15,13 @@ use crate::gateway::metrics::Metrics;
 use crate::net::tls::MaybeTls;
 use crate::net::{self, KeyedLimit, KeyedSlot, UnauthenticatedConn, source_network};
 
-/// Time in which a call on a new connection must be granted a right.
+/// Time within which a call on a new connection must be authorized.
 pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Once half of all connections are in use, one address may have this fraction of the free ones without a granted
-/// call. So hundreds of addresses together cannot take them all.
+/// Once half of all slots are in use, one address may have this fraction of the free ones (1/64) for connections
+/// without an authorized call, so that it takes hundreds of addresses to use most of them.
 const UNAUTHENTICATED_FRACTION: usize = 64;
 
-/// The connections that may be open.
+/// Slots for open connections.
 #[derive(Clone)]
 pub struct ConnectionSlots {
     all: Arc<Semaphore>,
@@ -33,7 +33,7 @@ pub struct ConnectionSlots {
 }
 
 impl ConnectionSlots {
-    /// Slots of which none is taken.
+    /// Free slots.
     pub fn new(limits: &config::Limits, authentication_timeout: Duration) -> ConnectionSlots {
         ConnectionSlots {
             all: Arc::new(Semaphore::new(limits.connections as usize)),
@@ -53,8 +53,8 @@ impl ConnectionSlots {
     }
 }
 
-/// Connections of one address without a granted call. Behind a proxy all clients have one address, so that there is no
-/// limit while most slots are free.
+/// Maximum number of connections of one address without an authorized call. Behind a proxy all clients have the same
+/// address, so there is no limit while most slots are free.
 fn max_unauthenticated(all: usize, free: usize) -> usize {
     if free >= all / 2 {
         usize::MAX
@@ -166,7 +166,7 @@ mod tests {
     fn one_address_has_its_share_of_all_connections() {
         let slots = slots(100, 3);
         let source = IpAddr::from([10, 0, 0, 1]);
-        // Dropping the first slot is what a granted call does.
+        // An authorized call drops the first slot.
         let authenticated: Vec<_> = (0..3).map(|_| slots.count(source).unwrap().1).collect();
         assert!(slots.count(source).is_none());
         assert!(slots.count(IpAddr::from([10, 0, 0, 2])).is_some());

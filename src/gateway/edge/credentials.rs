@@ -30,7 +30,7 @@ impl Credentials<'_> {
         headers.get(API_KEY_HEADER)?.to_str().ok().map(Credentials::ApiKey)
     }
 
-    /// The key of caches: a hash of form and value.
+    /// The key in caches: a hash of the kind of credentials and their value.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let (form, secret) = match self {
             Credentials::Token(token) => (b't', token),

@@ -1,6 +1,6 @@
-//! Failed attempts to authenticate, by the network that they come from. Each costs a request to the API server or a
-//! read of a file before the caller is known. Attempts that succeed cost their network nothing: behind a proxy, all
-//! clients share one.
+//! Limits failed attempts to authenticate, by source network. Each attempt costs a request to the API server or a read
+//! of a file before the caller is known. Successful attempts do not count: behind a proxy, all clients share one
+//! network.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,15 +8,15 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Failures per second and network, and the burst above that.
+/// Failures per second and network, and the burst.
 const PER_SECOND: f64 = 20.0;
 const BURST: f64 = 200.0;
 
-/// Counts failures.
+/// Counts failures by network.
 #[derive(Default)]
 pub(super) struct FailureLimit(Mutex<HashMap<IpAddr, Failures>>);
 
-/// Failures that have not been forgotten yet.
+/// The failures of one network that still count.
 struct Failures {
     count: f64,
     at: Instant,
@@ -30,7 +30,7 @@ impl Failures {
     }
 }
 
-/// An attempt under way. It counts as a failure, also if the caller gives up before there is a result.
+/// An attempt in progress. It counts as a failure until it is refunded, so one that the caller cancels is a failure.
 #[must_use]
 pub(super) struct Attempt<'a> {
     limit: &'a FailureLimit,
@@ -38,7 +38,7 @@ pub(super) struct Attempt<'a> {
 }
 
 impl FailureLimit {
-    /// Begins an attempt, unless too many of this network have failed.
+    /// Begins an attempt, unless too many attempts of this network have failed.
     pub(super) fn attempt(&self, network: IpAddr, now: Instant) -> Option<Attempt<'_>> {
         let mut all = self.lock();
         let failures = all.entry(network).or_insert(Failures { count: 0.0, at: now });
@@ -50,7 +50,7 @@ impl FailureLimit {
         Some(Attempt { limit: self, network })
     }
 
-    /// Drops what is forgotten.
+    /// Removes networks without failures that still count.
     pub(super) fn prune(&self, now: Instant) {
         let mut all = self.lock();
         all.retain(|_, failures| {

@@ -1,5 +1,6 @@
 //! Authentication and authorization. The API server decides both, by TokenReview and SubjectAccessReview; results are
-//! cached for seconds. Callers and refused credentials are cached apart, so that random credentials evict no caller.
+//! cached for seconds. Callers and refused credentials are cached separately, so that random credentials evict no
+//! caller.
 
 use futures::FutureExt;
 use http::HeaderMap;
@@ -19,14 +20,14 @@ use crate::gateway::error::{rate_limited, reason, retry, status, with_metadata};
 use crate::kube::{ApiClient, TtlCache};
 use crate::net::source_network;
 
-/// Longest time for which a valid token is cached, and that a ServiceAccount of an API key exists: a deleted
-/// ServiceAccount keeps its access that long.
+/// Maximum time for which a valid token is cached, and the existence of an API key's ServiceAccount: a deleted
+/// ServiceAccount keeps its access for that long.
 const VALID_TTL: Duration = Duration::from_secs(60);
 /// Time for which refused credentials and API keys are cached.
 const SHORT_TTL: Duration = Duration::from_secs(5);
-/// How long credentials that were valid are checked again whatever else fails from the same address.
+/// How long credentials that were valid are exempt from the limit of failures of their address.
 const RECENTLY_VALID: Duration = Duration::from_secs(3600);
-/// Time for which a granted permission is cached, and a denied one: somebody may be about to grant it.
+/// Time for which a granted permission is cached, and a denied one, which may be granted soon.
 const ALLOWED_TTL: Duration = Duration::from_secs(10);
 const DENIED_TTL: Duration = Duration::from_secs(3);
 /// Largest number of cached callers, of refused credentials, and of permissions.
@@ -80,7 +81,7 @@ impl Identity {
             Credentials::Token(token) => time_left(token, &self.audience, SystemTime::now()),
             Credentials::ApiKey(_) => self.api_keys.as_ref().map(|_| SHORT_TTL),
         };
-        // What cannot be valid costs nothing.
+        // Credentials that cannot be valid are refused without a request.
         let left = left.ok_or_else(|| self.invalid())?;
         let key = credentials.digest();
         let check = async {
@@ -153,7 +154,7 @@ impl Identity {
         ))
     }
 
-    /// Drops failures that are forgotten.
+    /// Removes failures that no longer count.
     pub(crate) fn prune(&self) {
         self.failures.prune(Instant::now());
     }

@@ -1,5 +1,5 @@
-//! Limits on what one caller and one tenant may use of this replica, so that they cannot starve the others. A tenant can
-//! create as many ServiceAccounts as it likes, so each limit of a caller has one of its tenant beside it.
+//! Limits on what one caller and one tenant may use of this replica, so that they cannot starve others. A tenant can
+//! create any number of ServiceAccounts, so for each limit per caller there is one per tenant.
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
@@ -25,7 +25,7 @@ const UNAUTHENTICATED_CALLS: usize = 512;
 const UNAUTHENTICATED_STREAMS: usize = 128;
 /// Concurrent log searches of one tenant.
 const LOG_SEARCHES: usize = 4;
-/// How many callers' worth of calls a tenant has.
+/// A tenant's limits of calls, as a multiple of a caller's.
 const CALLERS_PER_TENANT: u32 = 4;
 
 /// The limits of this replica, and their use.
@@ -52,7 +52,7 @@ struct User {
     tenant: Arc<Tenant>,
 }
 
-/// What all users of a tenant share.
+/// The limits that all users of a tenant share.
 struct Tenant {
     calls: Arc<Semaphore>,
     windows: Arc<Semaphore>,
@@ -135,7 +135,7 @@ impl Limits {
         Ok(self.admission(user, permits))
     }
 
-    /// Lets the connection of an authorized call stay. It counts for the tenant of its first such call.
+    /// Keeps the connection of an authorized call open. It counts for the tenant of its first authorized call.
     ///
     /// # Errors
     /// As [`Limits::admit`].
@@ -188,7 +188,7 @@ impl Limits {
         self.bodies.free()
     }
 
-    /// At least one, so that a small configuration serves somebody.
+    /// At least one, so that a small configuration still admits a stream.
     fn tenant_windows(&self) -> u32 {
         (self.config.stream_bytes / STREAM_WINDOW / 2).max(1)
     }

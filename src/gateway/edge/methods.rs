@@ -26,7 +26,7 @@ pub(crate) struct Method {
     pub(crate) name: String,
     /// Whether it needs no credentials.
     pub(crate) unauthenticated: bool,
-    /// What its caller must be permitted. Services check it again. None for methods that are not implemented.
+    /// The permission that its caller needs. Services check it again. None for methods that are not implemented.
     pub(crate) permission: Option<Permission>,
     /// Whether the request or the response is a stream.
     pub(crate) streaming: bool,

@@ -1,4 +1,4 @@
-//! How many lines of refused calls the access log gets.
+//! Limits the access log's lines of refused calls.
 
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota};
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::source_network;
 
-/// Lines per second and network, and of all networks.
+/// Lines per second and network, and of all networks together.
 const PER_NETWORK: NonZeroU32 = NonZeroU32::new(5).unwrap();
 const PER_NETWORK_BURST: NonZeroU32 = NonZeroU32::new(50).unwrap();
 const IN_ALL: NonZeroU32 = NonZeroU32::new(50).unwrap();
@@ -31,7 +31,7 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// Whether a call from `peer` gets a line: then how many lines were left out since the last one.
+    /// If a call from `peer` gets a line: how many lines were left out since the last one. Otherwise `None`.
     pub(crate) fn line(&self, peer: IpAddr, admitted: bool) -> Option<u64> {
         let written = admitted || self.by_network.check_key(&source_network(peer)).is_ok() && self.all.check().is_ok();
         if !written {

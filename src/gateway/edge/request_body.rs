@@ -16,7 +16,7 @@ use tonic::{Code, Request, Status};
 use crate::gateway::edge::body_budget::{BodyBudget, MAX_TRANSFER, SMALL_BODY, transfer_time};
 use crate::gateway::error::{reason, status};
 
-/// Of larger messages, [`LARGE_ARRIVED`] bytes arrive before they reserve memory, of others [`SMALL_BODY`].
+/// Messages above this size reserve memory after [`LARGE_ARRIVED`] bytes have arrived, others after [`SMALL_BODY`].
 const MEDIUM_BODY: usize = 1 << 20;
 const LARGE_ARRIVED: usize = 256 << 10;
 
@@ -40,7 +40,7 @@ impl Aborted {
 type Pending = (BoxFuture<'static, Result<(), Status>>, Frame<Bytes>);
 
 /// A request body. gRPC announces the size of each message, so that too large ones end before they are read. A large
-/// message reserves memory once a part of it has arrived; HTTP/2's flow control holds the sender back meanwhile.
+/// message reserves memory once a part of it has arrived; until then HTTP/2's flow control pauses the sender.
 pub(crate) struct MeteredBody {
     body: Body,
     lengths: Lengths,
@@ -71,8 +71,8 @@ impl Incoming {
         }
     }
 
-    /// How many bytes to reserve once `arrived` have arrived: all, since calls that hold a part and wait for the rest
-    /// would block each other. Much must have arrived of a message for which much is reserved.
+    /// How many bytes to reserve once `arrived` have arrived: all, because calls that hold a part and wait for the rest
+    /// would block each other. A large reservation requires that much of the message has arrived.
     fn to_reserve(&self, arrived: usize) -> Option<usize> {
         let free = if self.bytes > MEDIUM_BODY {
             LARGE_ARRIVED

@@ -30,7 +30,7 @@ pub(crate) struct TrackedBody {
     record: Record,
     admission: Option<Admission>,
     large: Option<Large>,
-    /// Completes when the call must end, since it has held memory for too long.
+    /// Completes when the call must end because it has held memory for too long.
     overdue: Option<BoxFuture<'static, Status>>,
 }
 

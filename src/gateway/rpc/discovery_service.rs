@@ -1,5 +1,5 @@
-//! DiscoveryService: the runners, and the resources of their nodes. They are computed at most once in [`TTL`], since that
-//! reads all nodes and all sandboxes.
+//! DiscoveryService: the runners, and the resources of their nodes. They are computed at most once per [`TTL`], because
+//! that reads all nodes and all sandboxes.
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -105,7 +105,7 @@ impl Discovery {
     }
 }
 
-/// A runner with what the view shows of it: its free resources only in the full one.
+/// A runner with the fields of the view: only the full view has its free resources.
 fn in_view(runner: &pb::AvailableRunner, view: i32) -> pb::AvailableRunner {
     let mut runner = runner.clone();
     if view != pb::RunnerView::Full as i32 {

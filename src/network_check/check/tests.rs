@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 /// Method and last part of the path of each call, without the check's id.
 type Calls = Arc<Mutex<Vec<String>>>;
 
-/// An API server on which the server's pod runs at once, and on which `client` is the state of the client's container.
+/// An API server where the server's pod runs at once, and the client's container has the state `client`.
 fn api(client: Option<Value>) -> (ApiClient, Calls) {
     let calls = Calls::default();
     let seen = calls.clone();
@@ -76,7 +76,7 @@ const ALL: [&str; 6] = [
     "DELETE server policy",
 ];
 
-/// As for sandboxes. The server's policy owns all else.
+/// As for sandboxes. The server's policy owns all other objects.
 #[tokio::test]
 async fn policies_are_created_before_pods_and_their_owner_is_deleted_at_the_end() {
     let report = ProbeReport {

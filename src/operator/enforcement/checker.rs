@@ -1,4 +1,4 @@
-//! Checks during a term as leader.
+//! Runs the checks of NetworkPolicy during a term as leader.
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use crate::operator::runtime::jitter;
 use crate::resources::probe::ProbeSettings;
 use crate::resources::settings::EnforcementMode;
 
-/// Checks and publishes.
+/// Checks whether NetworkPolicy is enforced, and publishes the result.
 pub(crate) struct Checker {
     client: ApiClient,
     settings: ProbeSettings,
@@ -22,7 +22,7 @@ pub(crate) struct Checker {
     publisher: Publisher,
 }
 
-/// What a replica knows ends with its term as leader.
+/// A term as leader. On drop, the replica's result becomes unknown.
 struct Term<'a>(&'a Publisher);
 
 impl Drop for Term<'_> {
@@ -50,12 +50,12 @@ impl Checker {
         }
     }
 
-    /// What reconciles read.
+    /// The result, for reconciles.
     pub(crate) fn status(&self) -> NetworkStatus {
         self.status.clone()
     }
 
-    /// Runs during one term as leader. Returns after `stop`, when the objects of a check under way are deleted.
+    /// Runs during one term as leader. After `stop`, it deletes the objects of a running check and returns.
     pub(crate) async fn run(&self, stop: &CancellationToken) {
         if self.status.view().mode == EnforcementMode::Ignore {
             return stop.cancelled().await;

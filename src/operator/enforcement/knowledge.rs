@@ -1,21 +1,21 @@
-//! What several checks say together, and when the next one is due: pure.
+//! Combines the results of several checks, and decides when the next one is due: pure.
 
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
 use crate::network_check::{Enforcement, Report};
 
-/// Pause after a check that proved enforcement.
+/// Pause after a check with the result Enforced.
 const PAUSE: Duration = Duration::from_secs(30 * 60);
-/// First pause after one that did not; it doubles.
+/// First pause after a check with another result; it doubles.
 const FIRST_RETRY: Duration = Duration::from_secs(30);
-/// Longest pause after one that did not.
+/// Longest pause after a check with another result.
 const LONGEST_RETRY: Duration = Duration::from_secs(10 * 60);
 
-/// For how long a proof holds if later checks do not come to a result.
+/// How long a proof is valid if the results of later checks are Unknown.
 const PROOF_HOLDS: Duration = Duration::from_secs(2 * 3600);
 
-/// The result of all checks so far.
+/// The combined result of all checks so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Knowledge {
     report: Option<Report>,
@@ -25,7 +25,7 @@ pub(super) struct Knowledge {
 }
 
 impl Knowledge {
-    /// A proof of an earlier leader. None if it is too old.
+    /// A proof of an earlier leader; `None` if it is no longer valid.
     pub(super) fn proven(report: Report, at: Timestamp, now: Timestamp) -> Option<Knowledge> {
         let knowledge = Knowledge {
             report: Some(report),
@@ -35,18 +35,18 @@ impl Knowledge {
         knowledge.is_proven(now).then_some(knowledge)
     }
 
-    /// The report that counts.
+    /// The report of the current result.
     pub(super) fn report(&self) -> Option<&Report> {
         self.report.as_ref()
     }
 
-    /// When enforcement was last proven, unless it was disproven afterwards.
+    /// When enforcement was last proven; `None` if a later check disproved it.
     pub(super) fn proven_at(&self) -> Option<Timestamp> {
         self.proven_at
     }
 
-    /// A check without a result does not disprove an earlier proof: nodes may have been full, for instance. A connection
-    /// that was made does, at once.
+    /// Adds the result of a check. Unknown does not invalidate a proof: nodes may have been full, for instance.
+    /// NotEnforced does, at once.
     pub(super) fn learn(&mut self, report: Report, now: Timestamp) {
         match report.result {
             Enforcement::Enforced => (self.proven_at, self.failures) = (Some(now), 0),
@@ -102,11 +102,11 @@ mod tests {
             (vec![(0, Enforced)], Enforced, 1800),
             (vec![(0, NotEnforced)], NotEnforced, 30),
             (vec![(0, Unknown)], Unknown, 30),
-            // Without a result an earlier proof holds, but not for ever.
+            // Unknown does not invalidate an earlier proof until that expires.
             (vec![(0, Enforced), (HOUR, Unknown)], Enforced, 30),
             (vec![(0, Enforced), (HOUR, Unknown), (2 * HOUR, Unknown)], Unknown, 60),
             (vec![(0, Enforced), (HOUR, Enforced), (2 * HOUR, Unknown)], Enforced, 30),
-            // What was disproven needs a new proof.
+            // After NotEnforced a new proof is needed.
             (vec![(0, Enforced), (10, NotEnforced), (20, Unknown)], Unknown, 60),
             (vec![(0, NotEnforced), (10, Enforced)], Enforced, 1800),
             (vec![(0, Unknown); 20], Unknown, 600),

@@ -1,4 +1,4 @@
-//! Whether the cluster enforces NetworkPolicy: the leader checks it at the start of its term and from time to time, and
+//! Whether the cluster enforces NetworkPolicy: the leader checks it at the start of its term and periodically, and
 //! publishes the result.
 
 mod checker;

@@ -1,4 +1,4 @@
-//! What reconciles read of the check, shared between it and them.
+//! The result of the check, shared with reconciles.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use crate::resources::settings::EnforcementMode;
 
 type Subscriber = Box<dyn Fn() + Send + Sync>;
 
-/// What reconciles read, and who is notified when it lets sandboxes start.
+/// The current result, and the subscribers to changes that affect waiting sandboxes.
 #[derive(Clone)]
 pub(crate) struct NetworkStatus(Arc<Inner>);
 
@@ -18,7 +18,7 @@ struct Inner {
 }
 
 impl NetworkStatus {
-    /// Before the first check.
+    /// The status before the first check.
     pub(crate) fn new(mode: EnforcementMode) -> NetworkStatus {
         NetworkStatus(Arc::new(Inner {
             view: Mutex::new(NetworkView::new(mode)),
@@ -26,12 +26,12 @@ impl NetworkStatus {
         }))
     }
 
-    /// What is known now.
+    /// The current result.
     pub(crate) fn view(&self) -> NetworkView {
         self.0.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Calls `subscriber` when sandboxes that wait for the result may start, or wait for another reason.
+    /// Calls `subscriber` when sandboxes that wait for the result can start, or now wait for another reason.
     pub(crate) fn subscribe(&self, subscriber: impl Fn() + Send + Sync + 'static) {
         let mut subscribers = self.0.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         subscribers.push(Box::new(subscriber));

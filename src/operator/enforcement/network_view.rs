@@ -1,4 +1,4 @@
-//! What a sandbox may know of the check: plain data.
+//! The result of the check, as a reconcile sees it: plain data.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::api::reason;
 use crate::network_check::Enforcement;
 use crate::resources::settings::EnforcementMode;
 
-/// What was required, and what is known.
+/// The configured mode, and the current result.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NetworkView {
     pub mode: EnforcementMode,
@@ -19,7 +19,7 @@ impl NetworkView {
         NetworkView { mode, known: None }
     }
 
-    /// Why no pod may be created, if none may.
+    /// Why no pod may be created; `None` if one may.
     pub(crate) fn hold(&self) -> Option<String> {
         match (self.mode, &self.known) {
             (EnforcementMode::Warn | EnforcementMode::Ignore, _) | (_, Some((Enforcement::Enforced, _))) => None,

@@ -46,7 +46,7 @@ impl Publisher {
         }
     }
 
-    /// A proof that an earlier leader published, if it is not too old: a change of the leader holds no sandbox back.
+    /// A valid proof that an earlier leader published, so that a change of leader does not delay sandboxes.
     pub(super) async fn last_known(&self) -> Option<Knowledge> {
         let (namespace, name) = &self.config_map;
         let found = match self.writer.get("ConfigMap", namespace, name).await {
@@ -63,7 +63,7 @@ impl Publisher {
         Some(knowledge)
     }
 
-    /// `latest` is the report of the last check, `before` the result that counted until then.
+    /// `latest` is the report of the last check, `before` the current result before it.
     pub(super) async fn publish(&self, latest: &Report, knowledge: &Knowledge, before: Option<Enforcement>) {
         let Some(report) = knowledge.report() else {
             return;
@@ -87,7 +87,7 @@ impl Publisher {
         self.events.warn(&config_map, why, message);
     }
 
-    /// Nothing is known any more.
+    /// Resets the result to unknown.
     pub(super) fn forget(&self) {
         self.status.set(None);
         self.metrics.network(None);
@@ -114,7 +114,7 @@ impl Publisher {
     }
 }
 
-/// The ConfigMap's data. Every key has a value each time: what is not named in a patch stays.
+/// The ConfigMap's data. It always contains every key, because a merge patch keeps the keys that it does not name.
 fn data(latest: &Report, knowledge: &Knowledge, now: Timestamp) -> BTreeMap<&'static str, String> {
     let report = knowledge.report().unwrap_or(latest);
     let second = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at).to_string();
@@ -127,7 +127,7 @@ fn data(latest: &Report, knowledge: &Knowledge, now: Timestamp) -> BTreeMap<&'st
     ])
 }
 
-/// The proof that a ConfigMap has, if there is one and it still holds.
+/// The proof in a ConfigMap, if there is one and it is still valid.
 pub(super) fn read(config_map: &ConfigMap, now: Timestamp) -> Option<Knowledge> {
     let value = |key: &str| config_map.data.as_ref()?.get(key).map(String::as_str);
     if value(RESULT) != Some(Enforcement::Enforced.as_str()) {

@@ -59,8 +59,8 @@ pub(super) async fn act(o: &Observed, action: &Action, ctx: &Context) -> Result<
                 agents: ctx.agents.clone(),
                 writer: ctx.writer.clone(),
             };
-            // A frozen agent answers late or never, and must not delay other sandboxes. The decision does not depend on
-            // the outcome: if the main command still runs a while later, its pod is ended.
+            // A frozen agent responds late or never, and must not delay other sandboxes. The decision does not depend
+            // on the outcome: if the main command still runs a while later, its pod is ended.
             tokio::spawn(stop.run());
         }
         Action::SetDeadline(..) | Action::DeletePod(_) | Action::KillPod(..) => {
@@ -143,7 +143,7 @@ struct Stop {
 impl Stop {
     async fn run(self) {
         static PERMITS: Semaphore = Semaphore::const_new(MAX_STOPS);
-        // It is never closed.
+        // The semaphore is never closed.
         let _permit = PERMITS.acquire().await;
         let stopped = match &self.endpoint {
             Some(endpoint) => self.agents.stop(endpoint, self.grace).await,

@@ -1,5 +1,5 @@
 //! How many active sandboxes each namespace has: those that have, or are about to get, a pod, and have not ended. It
-//! bounds what one namespace makes the operator, the scheduler and the network plugin do.
+//! bounds the load that one namespace causes for the operator, the scheduler and the network plugin.
 
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
@@ -21,7 +21,7 @@ impl ActiveIndex {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows the watch of the sandboxes. `all` are those of the cache.
+    /// Applies an event of the watch of sandboxes. `all` are the sandboxes in the cache.
     pub(crate) fn apply(&self, event: &Event<Sandbox>, all: impl FnOnce() -> Vec<Arc<Sandbox>>) {
         match event {
             Event::Apply(sandbox) | Event::InitApply(sandbox) if sandbox.is_final() => self.remove(sandbox),
@@ -57,7 +57,7 @@ impl ActiveIndex {
         has_room
     }
 
-    /// Forgets who was admitted but has no pod yet. Another replica may have led meanwhile.
+    /// Drops sandboxes that were admitted but have no pod yet. Another replica may have been the leader since.
     pub(crate) fn drop_reservations(&self, all: &[Arc<Sandbox>]) {
         self.lock().clear();
         let active = all.iter().filter(|s| has_pod(s) && !s.is_final());

@@ -11,9 +11,9 @@ use super::pod::PodView;
 use crate::api::{Container, LABEL_SANDBOX, LABEL_SANDBOX_UID, PodShape, Sandbox, SandboxSession};
 use crate::resources::{self, labels, network_policy};
 
-/// Most bytes of the annotation by which a pod is recognised.
+/// Maximum size of the annotation by which a pod is recognised, in bytes.
 const MAX_PROOF: usize = 256;
-/// Most owners of a child that are kept. Ours have two.
+/// Maximum number of owners of a child that are kept. Our children have two.
 const MAX_OWNERS: usize = 16;
 
 /// The caches that reconciles of sandboxes read.
@@ -35,7 +35,7 @@ pub(super) fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &s
 #[resource(inherit = Pod)]
 #[serde(from = "Pod")]
 pub(crate) struct CachedPod {
-    /// With the annotation and the labels only by which it is recognised.
+    /// With only the annotation and the labels by which it is recognised.
     pub metadata: ObjectMeta,
     pub view: PodView,
 }
@@ -52,7 +52,7 @@ impl From<Pod> for CachedPod {
     }
 }
 
-/// Keeps what is read of the metadata of a child. Whoever may create pods or policies can give them our labels.
+/// Keeps the part of a child's metadata that is read. Anyone who can create pods or policies can give them our labels.
 fn limit(meta: &mut ObjectMeta, kept: &[&str]) {
     if let Some(labels) = meta.labels.as_mut() {
         labels.retain(|key, _| kept.contains(&key.as_str()));
@@ -68,14 +68,14 @@ fn limit(meta: &mut ObjectMeta, kept: &[&str]) {
     }
 }
 
-/// Whether a sandbox has not ended, and no pod of it is known.
+/// Whether a sandbox has not ended, and has no known pod.
 pub(crate) fn has_no_pod(sandbox: &Sandbox) -> bool {
     let status = sandbox.status.as_ref();
     status.is_none_or(|s| s.pod_name.is_none() && !s.state.is_final())
 }
 
-/// Drops what only the creation of the pod needs, once there is a pod or can be none: it is the largest part, and users
-/// decide how large. Before, a heavy one is stripped too; see `whole.rs`.
+/// Drops the fields that only the creation of the pod needs, once there is a pod or can be none: they are the largest
+/// part, and users control their size. A heavy sandbox is stripped even before that; see `whole.rs`.
 pub(crate) fn slim(sandbox: &mut Sandbox) {
     if sandbox
         .status
@@ -89,7 +89,7 @@ pub(crate) fn slim(sandbox: &mut Sandbox) {
     resources::slim::sandbox(sandbox);
 }
 
-/// Strips a heavy session of what only the creation of pods needs.
+/// Strips a heavy session of the fields that only the creation of pods needs.
 pub(crate) fn slim_session(session: &mut SandboxSession) {
     resources::slim::session(session);
 }

@@ -57,8 +57,8 @@ pub(super) fn refused(kind: &'static str, status: &Status) -> Stop {
     let failed = |why| Stop::Refused(Verdict::new(State::Failed, why, format!("{kind}: {text}")));
     match Refusal::from(status) {
         Refusal::QuotaExceeded => later(reason::QUOTA_EXCEEDED, text),
-        // A namespace gets its default ServiceAccount a moment after it is created; a namespace that is deleted takes
-        // the sandbox along; missing rights are a fault of the installation, not of the sandbox.
+        // A namespace gets its default ServiceAccount a moment after it is created; the sandbox is deleted with its
+        // namespace; missing rights are a fault of the installation, not of the sandbox.
         Refusal::NoServiceAccount | Refusal::NamespaceTerminating | Refusal::Unauthorized => {
             later(reason::POLICY_REJECTED, text)
         }

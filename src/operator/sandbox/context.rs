@@ -56,7 +56,7 @@ pub(crate) struct ReconcileState {
     pub first_seen: Option<Timestamp>,
     /// When the events of its pod were last read, and the problem that they reported.
     pub polled: Option<Polled>,
-    /// When the load balancer of its public ports was last asked for its address.
+    /// When the address of the load balancer of its public ports was last read.
     pub balancer_polled: Option<Timestamp>,
     /// Why its children could not be created, until they are.
     pub launch_failure: Option<LaunchFailure>,

@@ -12,7 +12,7 @@ use super::stop::{stop, stop_cause};
 use super::verdict::{OVERTIME, attribute, external_end, natural_exit, never_started, node_lost, pod_is_gone};
 use crate::api::{ANNOTATION_HOLD, State, reason};
 
-/// Pause before a sandbox asks again whether its namespace has room.
+/// Pause before a sandbox in a full namespace is reconciled again.
 const FULL_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 pub(crate) fn decide(o: &Observed, now: Timestamp) -> Decision {

@@ -88,7 +88,7 @@ async fn children(o: &Observed, ctx: &Context) -> Result<Pod, Stop> {
     }
 }
 
-/// The end of a sandbox that the administrator does not allow. Admission has seen the sandbox's own fields only, and the
+/// The verdict for a sandbox that violates a constraint. Admission checked only the sandbox's own fields, and the
 /// constraints may have changed since.
 pub(super) fn constraint_violation(o: &Observed, settings: &Settings) -> Option<Verdict> {
     let violations = constraints::check(&o.effective, settings).into_iter();

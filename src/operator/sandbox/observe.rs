@@ -150,7 +150,7 @@ async fn pod_of(
         .map_or_else(|| names::child(&o.sandbox), |record| record.name.clone());
     let is_ours = |meta: &ObjectMeta| match &o.pod_record {
         Some(record) => record.is(meta) && names::is_child(meta, &o.sandbox),
-        // This process did not create it, and no status names it: another replica may have, or anybody else.
+        // This process did not create it, and no status names it: another replica or anyone else may have created it.
         None => proof::is_ours(meta, &o.sandbox, &ctx.keys),
     };
     if let Some(pod) = ctx.caches.pods.get(&reference::<CachedPod>(&namespace, &name)) {

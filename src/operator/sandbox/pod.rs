@@ -15,10 +15,10 @@ use crate::text::short;
 /// Most bytes that are shown of what a main command writes to `/dev/termination-log`.
 const MAX_TERMINATION_MESSAGE: usize = 1024;
 
-/// Most scheduling gates that are kept of a pod: webhooks add them, and a message names them.
+/// Maximum number of scheduling gates that are kept of a pod: webhooks add them, and a message names them.
 const MAX_GATES: usize = 16;
 
-/// Most bytes of the id of an agent's key.
+/// Maximum size of the id of an agent's key, in bytes.
 const MAX_KEY_ID: usize = 64;
 
 /// Longest time between start and end of a container whose process could not be executed: the kubelet reports whole
@@ -247,7 +247,7 @@ fn scheduling(condition: &PodCondition, spec: Option<&PodSpec>) -> Scheduling {
     }
 }
 
-/// A text that others write, as it is kept in memory and in the status.
+/// A text from outside, shortened for memory and status.
 fn bounded(text: &str) -> String {
     short(text, MAX_MESSAGE)
 }
@@ -351,7 +351,7 @@ fn start_problem(status: &ContainerStatus) -> Option<StartProblem> {
 
 /// Whether the kubelet refuses the image's user: nothing that is created later changes that. Every other configuration
 /// error names a Secret, a ConfigMap or a key that may be created later, or something that the kubelet has not fetched
-/// yet; it tries again. The kubelet gives nothing but text: these are the beginnings of its messages.
+/// yet; it tries again. The kubelet returns only text: these are the beginnings of its messages.
 fn violates_non_root(message: &str) -> bool {
     message.starts_with("container has runAsNonRoot and image ")
         || message.starts_with("container's runAsUser breaks non-root policy ")

@@ -40,7 +40,7 @@ pub(super) fn own_policy(o: &Observed, ctx: &Context) -> Result<NetworkPolicy, F
 /// The namespace's deny-all policy, then the sandbox's own.
 pub(super) async fn policies(o: &Observed, ctx: &Context, own_policy: &NetworkPolicy) -> Result<NetworkPolicy, Stop> {
     deny_all(o, ctx).await?;
-    // Whatever it says, it is restored to what we want.
+    // An existing policy may have any spec: it is restored afterwards.
     let found = create(o, ctx, "NetworkPolicy", own_policy, |_| true).await?;
     restore_drift(o, ctx, found, own_policy).await
 }

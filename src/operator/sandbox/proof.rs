@@ -1,8 +1,8 @@
 //! Proof that an operator of this installation created a pod: a signature in an annotation. Until the UID of a pod is
-//! recorded, its name and its owner references say nothing: whoever may create pods in the namespace can set them.
+//! recorded, its name and its owner references prove nothing: anyone who can create pods in the namespace can set them.
 //!
-//! The signature becomes readable with the pod. To use it for a second pod, somebody would have to delete the first one
-//! before its UID is in the status, and the operator would have to restart in that time.
+//! Anyone who can read the pod can read the signature. To reuse it for a second pod, an attacker would have to delete
+//! the first one before its UID is in the status, and the operator would have to restart in that time.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -13,7 +13,7 @@ use crate::agent_client::KeyRing;
 use crate::api::Sandbox;
 use crate::resources::{labels, names};
 
-/// What is signed. It cannot be mistaken for the claims of a token, which are in base64.
+/// The signed text. It cannot be mistaken for the claims of a token, which are base64-encoded.
 fn message(sandbox: &Sandbox, pod: &str) -> Vec<u8> {
     let (namespace, uid) = (
         sandbox.namespace().unwrap_or_default(),
@@ -22,7 +22,7 @@ fn message(sandbox: &Sandbox, pod: &str) -> Vec<u8> {
     format!("pod {pod} in {namespace} for Sandbox {uid}").into_bytes()
 }
 
-/// Adds the proof to a pod that is about to be created. Without the key it stays without one.
+/// Adds the proof to a pod that is about to be created. Without the key, the pod gets no proof.
 pub(super) fn add(pod: &mut ObjectMeta, sandbox: &Sandbox, keys: &KeyRing, key_id: &str) {
     let message = message(sandbox, pod.name.as_deref().unwrap_or_default());
     match keys.sign(key_id, &message) {

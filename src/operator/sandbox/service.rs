@@ -12,11 +12,11 @@ use crate::operator::error::Error;
 use crate::resources::settings::ServiceKind;
 use crate::resources::{Effective, names, service};
 
-/// Least time between two reads of a load balancer that has no address yet.
+/// Minimum time between two reads of a load balancer that has no address yet.
 const BALANCER_PAUSE: SignedDuration = SignedDuration::from_secs(15);
 
-/// Reads it from the API server once, when the main container runs, and again while a load balancer has no address.
-/// None if the sandbox has no ports, or if the status has it already.
+/// Reads the Service from the API server once, when the main container runs, and again while a load balancer has no
+/// address. None if the sandbox has no ports, or if the status has it already.
 pub(super) async fn observe(
     o: &mut Observed,
     polled: Option<Timestamp>,
@@ -55,7 +55,8 @@ pub(super) async fn observe(
     Ok(Some(ServiceAddress { name, urls }))
 }
 
-/// Whether URLs of public ports are missing: each port has one inside the cluster, and each public one another.
+/// Whether URLs of public ports are missing: each port has one inside the cluster, and each public port has a second
+/// one.
 fn is_incomplete(effective: &Effective, urls: usize) -> bool {
     urls < effective.workload.ports.iter().flatten().count() + service::public_ports(effective).count()
 }

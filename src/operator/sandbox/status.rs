@@ -134,7 +134,7 @@ fn set_scheduling(new: &mut SandboxStatus, pod: &PodView, generation: Option<i64
     }
 }
 
-/// Only where it is not as it should be, or was not: most sandboxes do without this condition.
+/// Sets the condition only if it is not `True`, or was not before: most sandboxes do not have it.
 fn set_network(new: &mut SandboxStatus, o: &Observed, now: Timestamp) {
     let Some((status, why, message)) = o.network.condition() else {
         return;

@@ -175,8 +175,8 @@ pub(super) fn attribute(o: &Observed, problem: &StartProblem) -> &'static str {
     }
 }
 
-/// Whether a message names this image: as a whole, not as a part of another one's name. The kubelet may add the
-/// registry in front of it.
+/// Whether a message names this image, and not only another image whose name contains it. The kubelet may prefix the
+/// registry.
 fn names_image(message: &str, image: &str) -> bool {
     let continues = |c: char| c.is_ascii_alphanumeric() || "._-/@".contains(c);
     let precedes = |c: char| c.is_ascii_alphanumeric() || "._-@:".contains(c);

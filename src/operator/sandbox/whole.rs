@@ -1,4 +1,4 @@
-//! The whole of a sandbox and of its session, for the steps that need more than the caches keep of heavy ones.
+//! Reads a sandbox and its session in full, for steps that need fields that the caches drop from heavy objects.
 
 use kube::ResourceExt;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::api::{Sandbox, SandboxSession};
 use crate::operator::error::Error;
 use crate::resources::slim::is_stripped;
 
-/// Whether the caches lack something that the action needs.
+/// Whether the action needs fields that the caches dropped.
 pub(super) fn is_needed(o: &Observed, action: &Action) -> bool {
     let is_partial =
         is_stripped(&o.sandbox.metadata) || o.session.get().is_some_and(|session| is_stripped(&session.metadata));
     is_partial && matches!(action, Action::Launch | Action::RestorePolicy | Action::Join)
 }
 
-/// The same with whole objects. None if one of them is gone: the caches will show it.
+/// The observation with full objects. None if one of them was deleted: the caches will show that.
 pub(super) async fn read(o: &Observed, ctx: &Context) -> Result<Option<Observed>, Error> {
     let namespace = o.sandbox.namespace().unwrap_or_default();
     let found: Option<Sandbox> = ctx.writer.get("Sandbox", &namespace, &o.sandbox.name_any()).await?;

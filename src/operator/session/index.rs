@@ -1,8 +1,8 @@
 //! Which sandboxes each session has, so that no reconcile has to search all sandboxes.
 //!
-//! A sandbox belongs to a session by UID: that which its status pins, or that of its reservation. So it never belongs to
-//! a later session of the same name. One that names a session and has not been admitted yet waits for whichever session
-//! has that name. Owner references do not count: whoever creates a sandbox can set them.
+//! A sandbox belongs to a session by UID: the UID in its status, or that of its reservation. So it never belongs to a
+//! later session of the same name. A sandbox that has not been admitted yet waits for any session of that name. Owner
+//! references do not count: anyone who creates a sandbox can set them.
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -15,8 +15,8 @@ use crate::api::{Sandbox, SandboxSession, State};
 /// Namespace and name of a session.
 type Key = (String, String);
 
-/// UID of the session to which a sandbox belongs: it joined it once, whatever has become of the session. Only the
-/// operator writes the status.
+/// UID of the session that a sandbox joined, even if that session no longer exists. Only the operator writes the
+/// status.
 fn pinned(sandbox: &Sandbox) -> Option<&str> {
     sandbox.status.as_ref()?.session_uid.as_deref()
 }
@@ -126,7 +126,7 @@ impl SessionIndex {
         self.lock().sandboxes.get(uid)?.session.clone()
     }
 
-    /// Reserves a place without asking for room: another replica admitted the sandbox and created its pod.
+    /// Reserves a slot even if the session is full: another replica admitted the sandbox and created its pod.
     pub(crate) fn restore(&self, sandbox: &Sandbox, session: &SandboxSession) {
         if let (Some(uid), Some(session_uid), true) = (sandbox.uid(), session.uid(), awaited(sandbox).is_some()) {
             self.lock().insert(uid, sandbox, Some(session_uid));
@@ -155,7 +155,7 @@ impl SessionIndex {
         counts
     }
 
-    /// Forgets who was admitted but has not joined. Another replica may have led meanwhile.
+    /// Drops sandboxes that were admitted but have not joined. Another replica may have been the leader since.
     pub(crate) fn drop_reservations(&self) {
         let mut members = self.lock();
         let reserved: Vec<(String, String)> = members

@@ -12,7 +12,7 @@ pub(super) fn image_is_below(entry: &str, image: &str) -> bool {
     if last_part.is_empty() {
         return !rest.is_empty() && !entry.is_empty();
     }
-    // A port is no tag: `registry.example.com:5000/app` is not a tag of `registry.example.com`.
+    // A port is not a tag: `registry.example.com:5000/app` is not a tag of `registry.example.com`.
     let is_end = |starts: &[char]| rest.is_empty() || (rest.starts_with(starts) && !rest.contains('/'));
     match (last_part.contains('@'), last_part.contains(':')) {
         (true, _) => rest.is_empty(),
@@ -21,7 +21,7 @@ pub(super) fn image_is_below(entry: &str, image: &str) -> bool {
     }
 }
 
-/// Whether `entry` tolerates all that `toleration` does.
+/// Whether `entry` tolerates all taints that `toleration` tolerates.
 pub(super) fn covers(entry: &Toleration, toleration: &Toleration) -> bool {
     let exists = |t: &Toleration| t.operator.as_deref() == Some("Exists");
     let equals = |t: &Toleration| t.operator.as_deref().is_none_or(|o| o == "Equal");

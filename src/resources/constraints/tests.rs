@@ -1,5 +1,5 @@
-//! Each constraint with what it allows and what it refuses. `tests/api/constraints.rs` has objects on which the
-//! generated admission policies must agree.
+//! Each constraint with specs that it allows and refuses. `tests/api/constraints.rs` has objects for which the
+//! generated admission policies must give the same result.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::{Value, json};
@@ -129,7 +129,7 @@ fn the_operators_defaults_satisfy_what_is_required() {
     });
     let empty = |spec: Value| violations(defaults.clone(), constraints.clone(), spec);
     assert_eq!(empty(json!({})), Vec::<String>::new());
-    // Ingress rules of its own do not open the egress.
+    // A sandbox's own ingress rules do not change the default of its egress.
     let with_ingress = json!({"network": {"ingress": {"rules": []}}, "nodeSelector": {"zone": "a"}});
     assert_eq!(empty(with_ingress), Vec::<String>::new());
     assert_eq!(violations(json!({}), constraints.clone(), json!({})).len(), 8);

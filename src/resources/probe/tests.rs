@@ -2,7 +2,7 @@ use super::*;
 use crate::network_probe::ProbeCommand;
 use clap::{Parser, Subcommand};
 
-/// As the program's command line has it.
+/// Parses the arguments of a container as the program does.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! What the administrator allows sandboxes to be. `resources::constraints` checks it.
+//! Constraints of the administrator. `resources::constraints` checks them.
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Toleration;
@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::api::{EgressMode, SecurityProfile};
 
-/// Constraints on the resolved spec of every sandbox. One that is not set does not constrain; a list allows what is in
-/// it and nothing else.
+/// Constraints on the resolved spec of every sandbox. `None` is no constraint; a list allows only its entries.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Constraints {
@@ -23,15 +22,15 @@ pub struct Constraints {
     pub images: Option<Vec<String>>,
     /// Labels that the node selector must have.
     pub node_selector: BTreeMap<String, String>,
-    /// Tolerations, each of which allows all that tolerate no more.
+    /// Tolerations. Each allows all tolerations that tolerate no more than it does.
     pub tolerations: Option<Vec<Toleration>>,
     /// What `hostUsers` must be.
     pub host_users: Option<bool>,
     /// Security profiles of all containers.
     pub security_profiles: Option<Vec<SecurityProfile>>,
-    /// The most of a resource, by its name, for all containers together.
+    /// Maximum of a resource, by its name, for all containers together.
     pub max_resources: BTreeMap<String, Quantity>,
-    /// The longest lifetime in seconds.
+    /// Maximum lifetime in seconds.
     pub max_lifetime_seconds: Option<i64>,
     /// Outgoing connections.
     pub egress: EgressConstraints,
@@ -47,7 +46,7 @@ pub struct Constraints {
 pub struct EgressConstraints {
     /// Modes. If only `cidrs` is set: None and Rules.
     pub modes: Option<Vec<EgressMode>>,
-    /// Ranges that contain those of all rules.
+    /// Ranges. The range of each rule must be inside one of them.
     pub cidrs: Option<Vec<IpNet>>,
     /// Rules that select pods.
     pub pods: Pods,
@@ -67,7 +66,7 @@ pub enum Pods {
 
 impl Default for Constraints {
     fn default() -> Self {
-        // Webhooks of clouds and of service meshes are controlled by keys with a prefix.
+        // Keys with a prefix control webhooks of clouds and service meshes.
         let unprefixed = || vec!["*".to_owned()];
         Constraints {
             runtime_class_names: None,

@@ -18,7 +18,7 @@ var publicAddresses = map[string]string{
 }
 
 // resolve returns the address of a name below the domain. `a`, `b` and everything below `cdn` have public addresses.
-// `10-1-2-3.ip` has the address 10.1.2.3, whatever that is.
+// `10-1-2-3.ip` has the address 10.1.2.3, and so on for any address.
 func resolve(name string) (netip.Addr, bool) {
 	name, ok := strings.CutSuffix(strings.ToLower(name), "."+domain)
 	if !ok {

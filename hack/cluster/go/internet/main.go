@@ -21,7 +21,7 @@ const (
 	maxNoteBytes = 64
 )
 
-// notes are the first bytes of what arrived by UDP. A sender that learns nothing back leaves a trace here.
+// notes are the first bytes of each UDP datagram that arrived, so that tests see what a sender sent even if it gets no response.
 type notes struct {
 	sync.Mutex
 	all []string
@@ -66,7 +66,7 @@ func handler(ca *authority, seen *notes) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(a) //nolint:errcheck
 	})
-	// The certificate that signs those of all names.
+	// The certificate of the authority.
 	mux.HandleFunc("/ca.pem", func(w http.ResponseWriter, _ *http.Request) { w.Write(ca.pem) }) //nolint:errcheck
 	// Notes that begin with the query.
 	mux.HandleFunc("/notes", func(w http.ResponseWriter, r *http.Request) {

@@ -56,7 +56,7 @@ pub(crate) fn from_proto(
         problems.invalid(&path.field("deny_ingress"), text);
     }
     let dns = match pb::DnsEgressMode::try_from(dns_egress) {
-        // Names are data that leaves, too. Without rules there is nothing for which to resolve one.
+        // Data can leave in DNS queries, too. Without rules there is no target whose name would have to be resolved.
         Ok(pb::DnsEgressMode::Unspecified) => deny_egress.then_some(context.dns_without_egress),
         Ok(pb::DnsEgressMode::Allow) => Some(Dns::Cluster),
         Ok(pb::DnsEgressMode::Deny) => Some(Dns::None),

@@ -1,4 +1,4 @@
-//! What the cluster's administrator does not allow is refused when it is requested.
+//! Requests that violate a constraint of the cluster's administrator are refused.
 
 use serde_json::json;
 use tonic::Code;

@@ -76,7 +76,7 @@ pub(crate) fn draft_from(template: Option<&Workload>, spec: pb::SandboxSpec) -> 
     draft_on(&config(), template, spec)
 }
 
-/// On a cluster with this configuration.
+/// A cluster with this configuration.
 fn draft_on(config: &Config, template: Option<&Workload>, spec: pb::SandboxSpec) -> Result<Draft, Status> {
     let volumes = volumes();
     let context = ConvertContext {

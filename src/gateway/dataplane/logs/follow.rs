@@ -23,7 +23,7 @@ const FAILURES: u32 = 5;
 /// Between two checks whether the sandbox of a followed log has ended. Callers learn of the end of a stop later than
 /// that: see `Caches`.
 const END_CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// Longest time without a look at the pod of a container that has not started, while its sandbox does not change.
+/// Longest time between two reads of the pod while its container has not started and its sandbox does not change.
 const UNCHANGED: Duration = Duration::from_secs(10);
 /// The same for a sidecar.
 const UNCHANGED_SIDECAR: Duration = Duration::from_secs(3);
@@ -123,8 +123,8 @@ impl Log {
         }
     }
 
-    /// Waits for the start of the container, at least `pause`: while the cache has the sandbox as it was, and not as
-    /// running, it costs the API server no requests. Returns whether the sandbox has changed.
+    /// Waits for the start of the container, for at least `pause`. It sends no requests to the API server while the
+    /// cached sandbox is unchanged and not RUNNING. Returns whether the sandbox has changed.
     async fn change(&mut self, pause: Duration) -> bool {
         let (begun, before) = (tokio::time::Instant::now(), self.sandbox.resource_version());
         // The start of a sidecar does not change the sandbox.
@@ -137,7 +137,7 @@ impl Log {
         loop {
             let is_cached = self.refresh();
             let has_changed = self.sandbox.resource_version() != before;
-            // A running sandbox's container starts at any moment.
+            // The container of a RUNNING sandbox may start at any moment.
             if has_changed || !is_cached || self.sandbox.state() == State::Running || begun.elapsed() >= longest {
                 return has_changed;
             }
@@ -171,7 +171,7 @@ impl Log {
         self.is_final()
     }
 
-    /// Takes the sandbox from the cache, if it is there.
+    /// Updates the sandbox from the cache, if the cache has it.
     fn refresh(&mut self) -> bool {
         let (namespace, name) = (self.sandbox.namespace().unwrap_or_default(), self.sandbox.name_any());
         if let Some(sandbox) = self

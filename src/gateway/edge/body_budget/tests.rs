@@ -85,7 +85,7 @@ async fn two_tenants_cannot_hold_the_memory_for_ever() {
     for holder in &holders {
         holder.clone().reserve_request(50 * SMALL_BODY).await.unwrap();
     }
-    // As the authentication layer ends a call.
+    // This is how the authentication layer ends a call.
     let ends: Vec<_> = holders
         .map(|holder| tokio::spawn(async move { holder.overdue().await.code() }))
         .into();

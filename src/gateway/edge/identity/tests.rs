@@ -45,7 +45,7 @@ fn only_a_service_account_authenticated_for_our_audience_is_a_caller() {
     assert_eq!(caller_of(TokenReviewStatus::default(), AUDIENCE), None);
 }
 
-/// An identity before an API server that finds tokens valid whose signature is `good`, and counts the reviews.
+/// An identity with an API server that accepts tokens with the signature `good`, and counts the reviews.
 fn identity() -> (Identity, Arc<AtomicU32>) {
     let reviews = Arc::new(AtomicU32::new(0));
     let counted = reviews.clone();

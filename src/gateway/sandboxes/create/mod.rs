@@ -130,8 +130,8 @@ async fn create_sandbox(
     Ok(creator.view.to_proto(&sandbox))
 }
 
-/// Checks what the namespace has in etcd. About: the cache lags, and other replicas create sandboxes too. A ResourceQuota
-/// is exact.
+/// Checks the namespace's usage of etcd. It is approximate: the cache lags, and other replicas create sandboxes too. A
+/// ResourceQuota is exact.
 fn check_usage(creator: &Creator, sandbox: &Sandbox) -> Result<(), Status> {
     let namespace = sandbox.namespace().unwrap_or_default();
     let exists = creator.view.cache.get(&namespace, &sandbox.name_any()).is_some();
@@ -147,7 +147,7 @@ fn check_usage(creator: &Creator, sandbox: &Sandbox) -> Result<(), Status> {
     }
 }
 
-/// Why the namespace may not have one more sandbox, if that is so.
+/// Why the namespace cannot have another sandbox; `None` if it can.
 fn over_limit(namespace: &str, usage: Usage, limits: &Limits, sandbox: &Sandbox) -> Option<String> {
     let what = "delete sandboxes (ended ones count too), or wait until their records expire";
     let most = limits.sandboxes_per_namespace;
