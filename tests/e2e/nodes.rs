@@ -28,8 +28,10 @@ impl FakeNode {
         let name = format!("fake-{}", ns.namespace);
         let taint = json!([{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]);
         let room = json!({"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"});
+        // What needs a real node leaves out those with the label type.
+        let labels = json!({"kubernetes.io/hostname": name, "type": "fake"});
         let node: Value = json!({
-            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}, "annotations": annotations},
+            "metadata": {"name": name, "labels": labels, "annotations": annotations},
             "spec": {"taints": taint}, "status": {"capacity": room, "allocatable": room},
         });
         api.create(&PostParams::default(), &serde_json::from_value(node).unwrap())
