@@ -396,4 +396,5 @@ async fn only_the_gateway_records_who_requested_a_sandbox() {
         refused.contains("sandbox-operator.dev/created-by is set by the gateway"),
         "{refused}"
     );
+    server.gone().await;
 }
