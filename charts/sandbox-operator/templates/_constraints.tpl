@@ -7,6 +7,16 @@
 {{- $_ := set $c "maxResources" (include "strings" $c.maxResources | fromYaml) }}
 {{- toYaml $c }}
 {{- end }}
+{{- /* Of a binding: only the watched namespaces, since another installation may serve others. */}}
+{{- define "admission.namespaces" -}}
+{{- with .Values.watchNamespaces }}
+matchResources:
+  namespaceSelector:
+    matchExpressions:
+    - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
+{{- end }}
+{{- end }}
+
 {{- /* (list VALUES NAME): whether to create an admission policy: unless it is switched off. */}}
 {{- define "admission.policy" -}}
 {{- $switches := index . 0 | default dict }}
