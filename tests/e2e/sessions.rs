@@ -35,23 +35,8 @@ async fn defaults_come_from_a_session_that_arrives_later() {
         (status.max_lifetime_seconds, status.tags),
         (Some(77), Some(vec!["x".into(), "y".into()]))
     );
-    ns.eventually("the session to count it", || async {
-        let status = ns
-            .api::<SandboxSession>()
-            .get("s")
-            .await
-            .unwrap()
-            .status
-            .unwrap_or_default();
-        let open = status
-            .conditions
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.reason == "Open");
-        if open && (status.completed, status.active) == (1, 0) {
-            Ok(())
-        } else {
-            Err(format!("{status:?}"))
-        }
+    session_until(&ns, |status| {
+        is_ready_because(status, "Open") && (status.completed, status.active) == (1, 0)
     })
     .await;
     ns.end().await;
@@ -77,23 +62,8 @@ async fn a_full_session_lets_the_next_in_when_one_ends_and_a_closed_one_stops_al
     ns.sandbox("late", json!({"sessionName": "s"})).await;
     assert_eq!(outcome(&ns.ended("late").await), ("TERMINATED", "SessionClosed", None));
     assert_eq!(ns.count::<Sandbox>().await, 3, "closing keeps the records");
-    ns.eventually("the session to be CLOSED", || async {
-        let status = ns
-            .api::<SandboxSession>()
-            .get("s")
-            .await
-            .unwrap()
-            .status
-            .unwrap_or_default();
-        let closed = status
-            .conditions
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.reason == "Closed");
-        if closed && format!("{:?}", status.state) == "Closed" {
-            Ok(())
-        } else {
-            Err(format!("{status:?}"))
-        }
+    session_until(&ns, |status| {
+        is_ready_because(status, "Closed") && format!("{:?}", status.state) == "Closed"
     })
     .await;
     ns.end().await;
@@ -155,14 +125,14 @@ async fn a_later_session_of_the_same_name_has_nothing_to_do_with_an_orphan() {
     ns.sandbox("new", json!({"sessionName": "s"})).await;
     let status = ns.running("new").await;
     assert_eq!(status.session_uid, session.metadata.uid, "the orphan takes no place");
-    counts(&ns, |s| (s.active, s.running, s.pending) == (1, 1, 0)).await;
+    session_until(&ns, |s| (s.active, s.running, s.pending) == (1, 1, 0)).await;
     ns.patch::<SandboxSession>("s", json!({"spec": {"desiredState": "Closed"}}))
         .await;
     assert_eq!(
         outcome(&ns.ended("new").await),
         ("TERMINATED", "SessionClosed", Some(0))
     );
-    counts(&ns, |s| (s.active, s.running, s.terminated) == (0, 0, 1)).await;
+    session_until(&ns, |s| (s.active, s.running, s.terminated) == (0, 0, 1)).await;
     let old = ns.running("old").await;
     assert!(pinned.is_some());
     assert_eq!(old.session_uid, pinned);
@@ -178,7 +148,7 @@ async fn active_sandboxes_are_those_that_the_limit_counts() {
     for i in 0..4 {
         ns.sandbox(&format!("s{i}"), light(json!({"sessionName": "s"}))).await;
     }
-    counts(&ns, |s| (s.active, s.running, s.pending) == (2, 2, 2)).await;
+    session_until(&ns, |s| (s.active, s.running, s.pending) == (2, 2, 2)).await;
     ns.end().await;
 }
 
@@ -196,7 +166,7 @@ async fn an_owner_reference_set_at_creation_does_not_pass_the_limit() {
             .create::<Sandbox>(json!({"apiVersion": "sandbox-operator.dev/v1alpha1", "kind": "Sandbox", "metadata": metadata, "spec": spec}))
             .await;
     }
-    counts(&ns, |s| (s.active, s.running, s.pending) == (1, 1, 1)).await;
+    session_until(&ns, |s| (s.active, s.running, s.pending) == (1, 1, 1)).await;
     ns.end().await;
 }
 
@@ -218,8 +188,8 @@ async fn heavy_sandboxes_and_sessions_start_with_all_that_they_have() {
 }
 
 /// Waits until the session's status is as `wanted` says.
-async fn counts(ns: &TestNamespace, wanted: impl Fn(&SandboxSessionStatus) -> bool) {
-    ns.eventually("the session's counts", || async {
+async fn session_until(ns: &TestNamespace, wanted: impl Fn(&SandboxSessionStatus) -> bool) {
+    ns.eventually("the session's status", || async {
         let status = ns
             .api::<SandboxSession>()
             .get("s")
@@ -234,4 +204,9 @@ async fn counts(ns: &TestNamespace, wanted: impl Fn(&SandboxSessionStatus) -> bo
         }
     })
     .await;
+}
+
+fn is_ready_because(status: &SandboxSessionStatus, reason: &str) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|c| c.type_ == "Ready" && c.reason == reason)
 }
