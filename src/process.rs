@@ -32,11 +32,14 @@ pub enum ConfigError {
     },
 }
 
-/// Reads a configuration file.
+/// Reads a configuration file. Without one, every field has its default.
 ///
 /// # Errors
 /// Names the file, and the field that is invalid.
-pub fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+pub fn read_config<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<T, ConfigError> {
+    let Some(path) = path else {
+        return Ok(T::default());
+    };
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: shown.clone(),

@@ -100,12 +100,7 @@ pub enum Failure {
 /// The failure.
 pub fn run(options: Options) -> Result<(), Failure> {
     crate::telemetry::init(options.log_json);
-    let config: Config = options
-        .config
-        .as_deref()
-        .map(process::read_config)
-        .transpose()?
-        .unwrap_or_default();
+    let config: Config = process::read_config(options.config.as_deref())?;
     config.check()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(options, Arc::new(config)));

@@ -20,7 +20,7 @@ use crate::api::{LABEL_SANDBOX, Sandbox, SandboxSession};
 use crate::kube::ApiClient;
 use crate::resources::AgentDelivery;
 use crate::resources::addresses::Lists;
-use crate::resources::{AgentKey, Settings, labels};
+use crate::resources::{AgentKey, Settings, labels, slim};
 
 /// What the kinds of all namespaces share.
 pub(super) struct Shared {
@@ -52,7 +52,7 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
     let pods = runtime.informer::<CachedPod>(&children, |_| {});
     let policies = runtime.informer::<NetworkPolicy>(&children, sandbox::slim_policy);
     let sandboxes = runtime.informer::<Sandbox>("", sandbox::slim);
-    let sessions = runtime.informer::<SandboxSession>("", sandbox::slim_session);
+    let sessions = runtime.informer::<SandboxSession>("", slim::session);
     let session_store = sessions.store();
     let (sandbox_queue, session_queue) = (runtime.queue(), runtime.queue());
     let index = Arc::<SessionIndex>::default();
@@ -123,7 +123,6 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
         states,
         concurrency: shared.concurrency.min(8),
     });
-    // A sandbox that ends makes room for those that wait to join its session.
     let (reservations, known, keys) = (
         index.clone(),
         (sandboxes.store(), session_store, pods.store()),
@@ -135,6 +134,7 @@ pub(super) fn kinds(namespace: Option<String>, shared: &Shared) -> (Runtime, Sto
     });
     let store = sandboxes.store();
     let known = move || -> HashSet<String> { store.state().iter().filter_map(|s| s.metadata.uid.clone()).collect() };
+    // A sandbox that ends makes room for those that wait to join its session.
     sandboxes.subscribe(move |event| {
         let affected = index.apply(event, &known);
         affected
@@ -160,7 +160,7 @@ fn restore_reservations(
 ) {
     for pod in pods.state() {
         let sandbox = sandbox_of(&*pod).iter().find_map(|reference| sandboxes.get(reference));
-        let Some(sandbox) = sandbox.filter(|s| s.status.as_ref().is_none_or(|s| s.pod_name.is_none())) else {
+        let Some(sandbox) = sandbox.filter(|s| sandbox::has_no_pod(s)) else {
             continue;
         };
         let session = sandbox

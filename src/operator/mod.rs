@@ -101,12 +101,7 @@ pub enum RunError {
 /// Runs until SIGTERM, or until a task that must not end has ended.
 pub fn run(options: Options) -> Result<(), RunError> {
     crate::telemetry::init(options.log_json);
-    let config: Config = options
-        .config
-        .as_deref()
-        .map(process::read_config)
-        .transpose()?
-        .unwrap_or_default();
+    let config: Config = process::read_config(options.config.as_deref())?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?

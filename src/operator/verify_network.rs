@@ -47,10 +47,7 @@ fn exit_code(result: Enforcement) -> u8 {
 }
 
 async fn run(options: VerifyNetworkOptions) -> Result<Report, String> {
-    let config: Config = match options.config.as_deref().map(process::read_config).transpose() {
-        Ok(config) => config.unwrap_or_default(),
-        Err(error) => return Err(chain(&error)),
-    };
+    let config: Config = process::read_config(options.config.as_deref()).map_err(|error| chain(&error))?;
     let mut settings = config.probe_settings();
     settings.namespace = options.namespace.unwrap_or(settings.namespace);
     settings.image = options.image.unwrap_or(settings.image);

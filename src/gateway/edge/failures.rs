@@ -13,6 +13,7 @@ const PER_SECOND: f64 = 20.0;
 const BURST: f64 = 200.0;
 
 /// Counts failures by network.
+// `governor` limits the other rates; it cannot give back what an attempt took.
 #[derive(Default)]
 pub(super) struct FailureLimit(Mutex<HashMap<IpAddr, Failures>>);
 

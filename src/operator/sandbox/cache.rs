@@ -89,11 +89,6 @@ pub(crate) fn slim(sandbox: &mut Sandbox) {
     resources::slim::sandbox(sandbox);
 }
 
-/// Strips a heavy session of the fields that only the creation of pods needs.
-pub(crate) fn slim_session(session: &mut SandboxSession) {
-    resources::slim::session(session);
-}
-
 /// Drops the spec, and its hash unless the spec is the one that we wrote.
 pub(crate) fn slim_policy(policy: &mut NetworkPolicy) {
     let hash = network_policy::spec_hash(policy)

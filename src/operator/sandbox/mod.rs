@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use self::act::act;
 pub(crate) use self::active::ActiveIndex;
-pub(crate) use self::cache::{CachedPod, Caches, has_no_pod, slim, slim_policy, slim_session};
+pub(crate) use self::cache::{CachedPod, Caches, has_no_pod, slim, slim_policy};
 pub(crate) use self::context::Context;
 use self::decide::decide;
 use self::observe::observe;
